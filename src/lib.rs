@@ -7,4 +7,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod metrics;
+pub mod model;
 pub mod signing;
+pub mod store;

@@ -1,0 +1,5 @@
+//! What stands on `/metrics`: `catalog` describes what is watched, one row a
+//! metric; `own` holds the exporter's own counters, which are counted where
+//! things happen.
+
+pub mod own;

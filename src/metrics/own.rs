@@ -1,0 +1,429 @@
+//! The exporter's own metrics, on a registry of its own of the `prometheus`
+//! crate. Rooms count here where things happen; what is a state rather than
+//! an event (tasks, series, readiness, lag) is set at the scrape.
+//!
+//! [`OWN`] describes every family, so that the page, this file and
+//! `docs/metrics.md` can be held together by a test.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Counter, CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, Opts, Registry,
+};
+
+const PREFIX: &str = "aliyun_acr_exporter_";
+
+/// One family of the exporter's own metrics, for the documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnMetric {
+    /// Full name.
+    pub name: &'static str,
+    /// `gauge`, `counter` or `histogram`.
+    pub kind: &'static str,
+    /// Labels in the order of the page.
+    pub labels: &'static [&'static str],
+    /// The `# HELP` text.
+    pub help: &'static str,
+}
+
+const API: &[&str] = &["credentials", "action"];
+
+/// Every family that this room registers, in the order of the page.
+pub const OWN: &[OwnMetric] = &[
+    gauge(
+        "aliyun_acr_exporter_api_rate_limit",
+        &["credentials"],
+        "Requests a second that the rate limit of the account allows now.",
+    ),
+    counter(
+        "aliyun_acr_exporter_api_rate_limit_wait_seconds_total",
+        &["credentials"],
+        "Time that requests spent waiting for the rate limit of their account.",
+    ),
+    OwnMetric {
+        name: "aliyun_acr_exporter_api_request_duration_seconds",
+        kind: "histogram",
+        labels: API,
+        help: "Duration of API requests, every attempt, connecting included.",
+    },
+    counter(
+        "aliyun_acr_exporter_api_request_errors_total",
+        &["credentials", "action", "reason"],
+        "API requests that failed, every attempt, by reason.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_api_requests_in_flight",
+        &[],
+        "API requests in flight.",
+    ),
+    counter(
+        "aliyun_acr_exporter_api_requests_total",
+        API,
+        "API requests sent, every attempt, retries included.",
+    ),
+    counter(
+        "aliyun_acr_exporter_api_retries_total",
+        API,
+        "API requests sent again after a failure.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_build_info",
+        &["version", "revision", "rustversion", "target"],
+        "1, with the version and the build of the exporter.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_clock_skew_seconds",
+        &[],
+        "The exporter's clock less the cloud's, from the Date of the newest answer; positive: ours is ahead.",
+    ),
+    counter(
+        "aliyun_acr_exporter_credentials_refresh_failures_total",
+        &["credentials"],
+        "Times that no key could be had from the source of these credentials.",
+    ),
+    counter(
+        "aliyun_acr_exporter_http_requests_total",
+        &["path", "code"],
+        "HTTP requests answered by the exporter.",
+    ),
+    counter(
+        "aliyun_acr_exporter_log_messages_total",
+        &["level"],
+        "Log messages written.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_poll_lag_seconds",
+        &[],
+        "How late the most overdue poll is now; 0 while none is.",
+    ),
+    counter(
+        "aliyun_acr_exporter_poll_failures_total",
+        &["reason"],
+        "Polls of a task that gave no usable rows, by reason.",
+    ),
+    counter(
+        "aliyun_acr_exporter_polls_skipped_total",
+        &[],
+        "Polls left out because the one before was still running or waiting a whole interval later.",
+    ),
+    counter(
+        "aliyun_acr_exporter_polls_total",
+        &[],
+        "Polls of a task that have finished, failed ones included.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_ready",
+        &[],
+        "1 once every task was tried once, or 60 s after the start; 0 before and while stopping.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_series",
+        &[],
+        "Series of the aliyun_acr_subscription_ part of this page.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_series_dropped",
+        &[],
+        "Series that the configured limits keep off this page.",
+    ),
+    gauge("aliyun_acr_exporter_tasks", &[], "Tasks that are polled."),
+    gauge(
+        "aliyun_acr_exporter_unrecognized_values",
+        &["field", "value"],
+        "1 for each word of the cloud that is in no list, by the API field that held it; 32 at most.",
+    ),
+];
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> OwnMetric {
+    OwnMetric {
+        name,
+        kind: "gauge",
+        labels,
+        help,
+    }
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> OwnMetric {
+    OwnMetric {
+        name,
+        kind: "counter",
+        labels,
+        help,
+    }
+}
+
+/// Why an API request can fail: the closed set of the label `reason`.
+pub const API_REASONS: [&str; 11] = [
+    "throttled",
+    "auth",
+    "forbidden",
+    "clock",
+    "not_found",
+    "bad_request",
+    "timeout",
+    "connect",
+    "server",
+    "decode",
+    "other",
+];
+
+/// Why a poll can fail without any request of its own having been answered.
+pub const CREDENTIALS_REASON: &str = "credentials";
+
+/// Values of `path` in `http_requests_total`; every other path is "other".
+pub const HTTP_PATHS: [&str; 5] = ["/metrics", "/", "/-/healthy", "/-/ready", "/-/reload"];
+
+const UNRECOGNIZED_MAX: usize = 32;
+const UNRECOGNIZED_LENGTH_MAX: usize = 64;
+const API_DURATION_BUCKETS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// What identifies this build.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// The version of the crate.
+    pub version: &'static str,
+    /// The commit it was built from, "unknown" outside a checkout.
+    pub revision: &'static str,
+    /// The compiler's version.
+    pub rustversion: &'static str,
+    /// The target triple.
+    pub target: &'static str,
+}
+
+/// The exporter's own metrics.
+pub struct Own {
+    registry: Registry,
+    api_requests: IntCounterVec,
+    api_errors: IntCounterVec,
+    api_duration: HistogramVec,
+    api_retries: IntCounterVec,
+    /// API requests in flight; counted up and down by the client.
+    pub api_in_flight: IntGauge,
+    api_rate_limit: GaugeVec,
+    api_rate_limit_wait: CounterVec,
+    clock_skew: GaugeVec,
+    credentials_failures: IntCounterVec,
+    http_requests: IntCounterVec,
+    log_messages: IntCounterVec,
+    /// Seconds that the most overdue poll is late.
+    pub poll_lag: Gauge,
+    poll_failures: IntCounterVec,
+    /// Polls left out.
+    pub polls_skipped: IntCounter,
+    /// Polls finished.
+    pub polls: IntCounter,
+    /// 1 or 0.
+    pub ready: IntGauge,
+    /// Set at each scrape.
+    pub series: IntGauge,
+    /// Set at each scrape.
+    pub series_dropped: IntGauge,
+    /// Tasks that are polled.
+    pub tasks: IntGauge,
+    unrecognized: GaugeVec,
+    unrecognized_seen: Mutex<HashSet<(&'static str, String)>>,
+}
+
+impl Own {
+    /// Registers everything; `process_*` too where the system has /proc.
+    pub fn new(build: Build) -> Self {
+        let registry = Registry::new();
+        let own = Self {
+            api_requests: register(&registry, "api_requests_total", IntCounterVec::new),
+            api_errors: register(&registry, "api_request_errors_total", IntCounterVec::new),
+            api_duration: register(&registry, "api_request_duration_seconds", |opts, labels| {
+                HistogramVec::new(
+                    HistogramOpts::from(opts).buckets(API_DURATION_BUCKETS.to_vec()),
+                    labels,
+                )
+            }),
+            api_retries: register(&registry, "api_retries_total", IntCounterVec::new),
+            api_in_flight: register(&registry, "api_requests_in_flight", |opts, _| {
+                IntGauge::with_opts(opts)
+            }),
+            api_rate_limit: register(&registry, "api_rate_limit", GaugeVec::new),
+            api_rate_limit_wait: register(
+                &registry,
+                "api_rate_limit_wait_seconds_total",
+                CounterVec::new,
+            ),
+            clock_skew: register(&registry, "clock_skew_seconds", GaugeVec::new),
+            credentials_failures: register(
+                &registry,
+                "credentials_refresh_failures_total",
+                IntCounterVec::new,
+            ),
+            http_requests: register(&registry, "http_requests_total", IntCounterVec::new),
+            log_messages: register(&registry, "log_messages_total", IntCounterVec::new),
+            poll_lag: register(&registry, "poll_lag_seconds", |opts, _| {
+                Gauge::with_opts(opts)
+            }),
+            poll_failures: register(&registry, "poll_failures_total", IntCounterVec::new),
+            polls_skipped: register(&registry, "polls_skipped_total", |opts, _| {
+                IntCounter::with_opts(opts)
+            }),
+            polls: register(&registry, "polls_total", |opts, _| {
+                IntCounter::with_opts(opts)
+            }),
+            ready: register(&registry, "ready", |opts, _| IntGauge::with_opts(opts)),
+            series: register(&registry, "series", |opts, _| IntGauge::with_opts(opts)),
+            series_dropped: register(&registry, "series_dropped", |opts, _| {
+                IntGauge::with_opts(opts)
+            }),
+            tasks: register(&registry, "tasks", |opts, _| IntGauge::with_opts(opts)),
+            unrecognized: register(&registry, "unrecognized_values", GaugeVec::new),
+            unrecognized_seen: Mutex::default(),
+            registry,
+        };
+        let build_info = register(&own.registry, "build_info", GaugeVec::new);
+        build_info
+            .with_label_values(&[
+                build.version,
+                build.revision,
+                build.rustversion,
+                build.target,
+            ])
+            .set(1.0);
+        for level in ["error", "warn", "info", "debug", "trace"] {
+            own.log_messages.with_label_values(&[level]);
+        }
+        for reason in API_REASONS.iter().chain([&CREDENTIALS_REASON]) {
+            own.poll_failures.with_label_values(&[reason]);
+        }
+        #[cfg(target_os = "linux")]
+        {
+            use prometheus::process_collector::ProcessCollector;
+            own.registry
+                .register(Box::new(ProcessCollector::for_self()))
+                .expect("process metrics have names of their own");
+        }
+        own
+    }
+
+    /// The counters of one action of one account, there at 0 from now on.
+    pub fn action(&self, credentials: &str, action: &str) -> ActionMetrics {
+        let labels = [credentials, action];
+        ActionMetrics {
+            requests: self.api_requests.with_label_values(&labels),
+            errors: API_REASONS.map(|reason| {
+                let counter = self
+                    .api_errors
+                    .with_label_values(&[credentials, action, reason]);
+                (reason, counter)
+            }),
+            duration: self.api_duration.with_label_values(&labels),
+            retries: self.api_retries.with_label_values(&labels),
+        }
+    }
+
+    /// The gauge and the waiting time of one account's rate limit.
+    pub fn rate_limit(&self, credentials: &str) -> (Gauge, Counter) {
+        (
+            self.api_rate_limit.with_label_values(&[credentials]),
+            self.api_rate_limit_wait.with_label_values(&[credentials]),
+        )
+    }
+
+    /// Counts failures to get a key for one entry of the configuration.
+    pub fn credentials_failures(&self, credentials: &str) -> IntCounter {
+        self.credentials_failures.with_label_values(&[credentials])
+    }
+
+    /// Notes how far the exporter's clock is ahead of the cloud's.
+    pub fn set_clock_skew(&self, ahead: f64) {
+        self.clock_skew.with_label_values::<&str>(&[]).set(ahead);
+    }
+
+    /// Counts a failed poll.
+    pub fn poll_failed(&self, reason: &str) {
+        self.poll_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts an answered HTTP request; `path` is one of [`HTTP_PATHS`] or "other".
+    pub fn http_request(&self, path: &str, code: u16) {
+        self.http_requests
+            .with_label_values(&[path, &code.to_string()])
+            .inc();
+    }
+
+    /// Counts a log message; `level` in lower case.
+    pub fn log_message(&self, level: &str) {
+        self.log_messages.with_label_values(&[level]).inc();
+    }
+
+    /// Shows a word that is in no list, cut to 64 characters. `true` the first
+    /// time, for the log; words beyond the 32nd are neither shown nor told.
+    pub fn unrecognized(&self, field: &'static str, word: &str) -> bool {
+        let word: String = word.trim().chars().take(UNRECOGNIZED_LENGTH_MAX).collect();
+        let mut seen = self
+            .unrecognized_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= UNRECOGNIZED_MAX || seen.contains(&(field, word.clone())) {
+            return false;
+        }
+        self.unrecognized
+            .with_label_values(&[field, &word])
+            .set(1.0);
+        seen.insert((field, word))
+    }
+
+    /// Everything as it stands now, families ordered by name.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+/// The counters of one action of one account.
+#[derive(Clone)]
+pub struct ActionMetrics {
+    /// Attempts sent.
+    pub requests: IntCounter,
+    /// Seconds of each attempt.
+    pub duration: prometheus::Histogram,
+    /// Attempts after the first.
+    pub retries: IntCounter,
+    errors: [(&'static str, IntCounter); API_REASONS.len()],
+}
+
+impl ActionMetrics {
+    /// Counts a failed attempt; a reason outside the closed set is "other".
+    pub fn failed(&self, reason: &str) {
+        let (_, counter) = self
+            .errors
+            .iter()
+            .find(|(known, _)| *known == reason)
+            .unwrap_or(&self.errors[API_REASONS.len() - 1]);
+        counter.inc();
+    }
+}
+
+/// Makes one family of [`OWN`] and registers it.
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    name: &str,
+    make: impl FnOnce(Opts, &[&str]) -> prometheus::Result<C>,
+) -> C {
+    let metric = OWN
+        .iter()
+        .find(|metric| metric.name.strip_prefix(PREFIX) == Some(name))
+        .expect("every family is in the table");
+    let collector = make(Opts::new(metric.name, metric.help), metric.labels)
+        .expect("names and labels of the table are valid");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("names of the table are unique");
+    collector
+}

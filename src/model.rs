@@ -1,0 +1,639 @@
+//! What is known of tasks and artifacts, in this product's own words, and the
+//! rules that turn the cloud's open vocabulary into five closed states.
+//!
+//! Pure: no clock, no I/O. Times are Unix milliseconds, as the cloud sends
+//! them; a time of zero or less means "not known" and is `None` here.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+/// How one artifact (one tag, one task) stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Outcome {
+    /// Still being synchronised, or waiting for it.
+    Running,
+    /// Synchronised.
+    Succeeded,
+    /// Not synchronised, and not going to be.
+    Failed,
+    /// The cloud used a word that is in no list, or none.
+    Unknown,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the page.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Succeeded, Self::Failed, Self::Unknown];
+
+    /// The value of the label `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Which of two reports of one artifact with equal start counts, and which
+    /// artifact keeps its series where not all can: the worse (lower) first.
+    fn severity(self) -> u8 {
+        match self {
+            Self::Failed => 0,
+            Self::Unknown => 1,
+            Self::Running => 2,
+            Self::Succeeded => 3,
+        }
+    }
+}
+
+/// How a task stands as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskStatus {
+    /// No artifact and no verdict.
+    Empty,
+    /// Something still runs.
+    Running,
+    /// Everything succeeded.
+    Succeeded,
+    /// Nothing runs, something failed.
+    Failed,
+    /// Nothing runs or failed, something cannot be understood.
+    Unknown,
+}
+
+impl TaskStatus {
+    /// Every status, in the order of the page.
+    pub const ALL: [Self; 5] = [
+        Self::Empty,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Unknown,
+    ];
+
+    /// The value of the label `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a word of the cloud says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Still at work.
+    Running,
+    /// Over, without a verdict.
+    Finished,
+    /// Over, and well.
+    Succeeded,
+    /// Over, and not well.
+    Failed,
+}
+
+const BUILT_IN: [(Meaning, &[&str]); 4] = [
+    (
+        Meaning::Running,
+        &[
+            "PENDING",
+            "WAITING",
+            "QUEUED",
+            "RUNNING",
+            "SYNCING",
+            "SYNCHRONIZING",
+            "BUILDING",
+            "PROCESSING",
+            "IN_PROGRESS",
+        ],
+    ),
+    (
+        Meaning::Finished,
+        &["COMPLETED", "COMPLETE", "FINISHED", "DONE"],
+    ),
+    (Meaning::Succeeded, &["SUCCESS", "SUCCEEDED"]),
+    (
+        Meaning::Failed,
+        &[
+            "FAIL",
+            "FAILED",
+            "FAILURE",
+            "ERROR",
+            "TIMEOUT",
+            "CANCELED",
+            "CANCELLED",
+        ],
+    ),
+];
+
+/// The table from the cloud's words to meanings; case does not matter.
+#[derive(Clone, Debug)]
+pub struct Words(HashMap<String, Meaning>);
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::with([])
+    }
+}
+
+impl Words {
+    /// The built-in table with `extra` words, which win over built-in ones.
+    pub fn with(extra: impl IntoIterator<Item = (Meaning, String)>) -> Self {
+        let built_in = BUILT_IN
+            .iter()
+            .flat_map(|(meaning, words)| words.iter().map(|word| (*meaning, (*word).to_owned())));
+        Self(
+            built_in
+                .chain(extra)
+                .map(|(meaning, word)| (word.to_ascii_uppercase(), meaning))
+                .collect(),
+        )
+    }
+
+    /// What `word` says; `None` for an empty word and for one in no list.
+    pub fn meaning(&self, word: &str) -> Option<Meaning> {
+        if let Some(meaning) = self.0.get(word) {
+            return Some(*meaning);
+        }
+        self.0.get(&word.trim().to_ascii_uppercase()).copied()
+    }
+
+    /// Whether `word` is a word and in no list.
+    pub fn is_unrecognized(&self, word: &str) -> bool {
+        !word.trim().is_empty() && self.meaning(word).is_none()
+    }
+
+    fn verdict(&self, word: &str) -> Option<Outcome> {
+        match self.meaning(word)? {
+            Meaning::Succeeded => Some(Outcome::Succeeded),
+            Meaning::Failed => Some(Outcome::Failed),
+            Meaning::Running | Meaning::Finished => None,
+        }
+    }
+
+    fn is_running(&self, word: &str) -> bool {
+        self.meaning(word) == Some(Meaning::Running)
+    }
+}
+
+/// One row of a task's result, as the cloud tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The namespace that is synchronised into.
+    pub repo_namespace: String,
+    /// The repository that is synchronised into.
+    pub repo_name: String,
+    /// The tag.
+    pub tag: String,
+    /// The cloud's word for how far it is, "" without one.
+    pub status: String,
+    /// The cloud's word for how it went, "" without one.
+    pub result: String,
+    /// When the synchronisation of this artifact began.
+    pub start_ms: Option<i64>,
+    /// When it ended.
+    pub end_ms: Option<i64>,
+}
+
+/// A task as the cloud tells it, its rows apart; unknown texts are "".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskInfo {
+    /// The namespace that is synchronised into.
+    pub repo_namespace: String,
+    /// The repository that is synchronised into.
+    pub repo_name: String,
+    /// `DOCKER_HUB`, `GCR`, `QUAY`, …
+    pub source_provider: String,
+    /// Namespace and name of the source, joined by a slash.
+    pub source_repository: String,
+    /// `AUTO`, …
+    pub task_type: String,
+    /// The cloud's word for how far it is.
+    pub status: String,
+    /// The cloud's word for how it went.
+    pub result: String,
+    /// The only place where the cloud gives a failure's reason.
+    pub message: String,
+    /// When the task began.
+    pub start_ms: Option<i64>,
+    /// When it ended.
+    pub end_ms: Option<i64>,
+}
+
+impl TaskInfo {
+    /// The task's own say beside its rows: a failed artifact may have no row.
+    fn vote(&self, words: &Words) -> Option<Outcome> {
+        let verdict = words.verdict(&self.result);
+        match verdict.or_else(|| words.verdict(&self.status)) {
+            Some(Outcome::Failed) => Some(Outcome::Failed),
+            _ if verdict.is_none() && words.is_running(&self.status) => Some(Outcome::Running),
+            _ => None,
+        }
+    }
+
+    fn status_without_rows(&self, words: &Words) -> TaskStatus {
+        if words.is_running(&self.status) {
+            return TaskStatus::Running;
+        }
+        let verdict = words
+            .verdict(&self.result)
+            .or_else(|| words.verdict(&self.status));
+        match verdict {
+            Some(Outcome::Failed) => TaskStatus::Failed,
+            Some(_) => TaskStatus::Succeeded,
+            None if [&self.result, &self.status]
+                .into_iter()
+                .any(|word| words.is_unrecognized(word)) =>
+            {
+                TaskStatus::Unknown
+            }
+            None => TaskStatus::Empty,
+        }
+    }
+}
+
+/// The artifacts of one task after folding, ordered by namespace, repository
+/// and tag. Columns over one string pool: a task may have thousands of tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Artifacts {
+    text: Box<str>,
+    repositories: Box<[Repository]>,
+    rows: Box<[Packed]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Repository {
+    start: u32,
+    name: u32,
+    end: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed {
+    start_ms: i64,
+    end_ms: i64,
+    tag: u32,
+    tag_end: u32,
+    repository: u32,
+    outcome: Outcome,
+    finished: bool,
+}
+
+/// One artifact, borrowed from [`Artifacts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Artifact<'a> {
+    /// The namespace that is synchronised into.
+    pub repo_namespace: &'a str,
+    /// The repository that is synchronised into.
+    pub repo_name: &'a str,
+    /// The tag.
+    pub tag: &'a str,
+    /// How it stands.
+    pub outcome: Outcome,
+    /// Whether it will not change by itself any more.
+    pub finished: bool,
+    /// When its synchronisation began.
+    pub start_ms: Option<i64>,
+    /// When it ended.
+    pub end_ms: Option<i64>,
+}
+
+impl Artifact<'_> {
+    /// End − start of a finished artifact; never negative.
+    pub fn duration_ms(&self) -> Option<i64> {
+        duration(self.finished, self.start_ms, self.end_ms)
+    }
+
+    /// The order in which artifacts keep their series where not all can:
+    /// failed, running, unknown, succeeded; in each the newest first.
+    pub fn keep_order(&self) -> (u8, std::cmp::Reverse<i64>) {
+        let class = match self.outcome {
+            Outcome::Failed => 0,
+            Outcome::Running => 1,
+            Outcome::Unknown => 2,
+            Outcome::Succeeded => 3,
+        };
+        (class, std::cmp::Reverse(self.start_ms.unwrap_or(0)))
+    }
+}
+
+impl Artifacts {
+    fn pack(rows: &[Judged]) -> Self {
+        let mut text = String::with_capacity(rows.iter().map(|judged| judged.row.tag.len()).sum());
+        let mut repositories: Vec<Repository> = Vec::new();
+        let mut packed = Vec::with_capacity(rows.len());
+        let mut current: Option<(&str, &str)> = None;
+        for judged in rows {
+            let row = &judged.row;
+            let key = (row.repo_namespace.as_str(), row.repo_name.as_str());
+            if current != Some(key) {
+                let start = offset(text.len());
+                text.push_str(key.0);
+                let name = offset(text.len());
+                text.push_str(key.1);
+                repositories.push(Repository {
+                    start,
+                    name,
+                    end: offset(text.len()),
+                });
+                current = Some(key);
+            }
+            let tag = offset(text.len());
+            text.push_str(&row.tag);
+            packed.push(Packed {
+                start_ms: row.start_ms.unwrap_or(0),
+                end_ms: row.end_ms.unwrap_or(0),
+                tag,
+                tag_end: offset(text.len()),
+                repository: offset(repositories.len() - 1),
+                outcome: judged.outcome,
+                finished: judged.finished,
+            });
+        }
+        Self {
+            text: text.into(),
+            repositories: repositories.into(),
+            rows: packed.into(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The artifact at `index`; panics beyond [`Artifacts::len`].
+    pub fn get(&self, index: usize) -> Artifact<'_> {
+        let row = &self.rows[index];
+        let repository = &self.repositories[row.repository as usize];
+        Artifact {
+            repo_namespace: self.slice(repository.start, repository.name),
+            repo_name: self.slice(repository.name, repository.end),
+            tag: self.slice(row.tag, row.tag_end),
+            outcome: row.outcome,
+            finished: row.finished,
+            start_ms: known(row.start_ms),
+            end_ms: known(row.end_ms),
+        }
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Artifact<'_>> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    fn slice(&self, start: u32, end: u32) -> &str {
+        &self.text[start as usize..end as usize]
+    }
+}
+
+fn offset(value: usize) -> u32 {
+    u32::try_from(value).expect("an answer's size is capped far below 4 GiB")
+}
+
+fn known(millis: i64) -> Option<i64> {
+    (millis > 0).then_some(millis)
+}
+
+fn duration(finished: bool, start_ms: Option<i64>, end_ms: Option<i64>) -> Option<i64> {
+    let duration = end_ms?.checked_sub(start_ms?)?;
+    (finished && duration >= 0).then_some(duration)
+}
+
+struct Judged {
+    row: Row,
+    outcome: Outcome,
+    finished: bool,
+}
+
+fn judge(mut row: Row, words: &Words) -> Judged {
+    row.start_ms = row.start_ms.and_then(known);
+    row.end_ms = row.end_ms.and_then(known);
+    let status = words.meaning(&row.status);
+    let outcome = if status == Some(Meaning::Running) {
+        Outcome::Running
+    } else {
+        let deciding = if row.result.trim().is_empty() {
+            &row.status
+        } else {
+            &row.result
+        };
+        words.verdict(deciding).unwrap_or(Outcome::Unknown)
+    };
+    let finished = match outcome {
+        Outcome::Running => false,
+        Outcome::Succeeded | Outcome::Failed => true,
+        // "Over" without a verdict that we know.
+        Outcome::Unknown => {
+            row.end_ms.is_some()
+                || [status, words.meaning(&row.result)].contains(&Some(Meaning::Finished))
+        }
+    };
+    Judged {
+        row,
+        outcome,
+        finished,
+    }
+}
+
+/// The rows of one task, each judged, repeated ones folded into one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    artifacts: Artifacts,
+    counts: [u32; 4],
+    repeated: u32,
+    finished: bool,
+}
+
+impl Folded {
+    /// Judges `rows` and folds those that share namespace, repository and tag:
+    /// the newest start counts, at equal start the worse outcome.
+    pub fn new(rows: Vec<Row>, words: &Words) -> Self {
+        let total = rows.len();
+        let mut judged: Vec<Judged> = rows.into_iter().map(|row| judge(row, words)).collect();
+        judged.sort_by(|a, b| {
+            identity(&a.row)
+                .cmp(&identity(&b.row))
+                .then(preferred(a, b))
+        });
+        judged.dedup_by(|later, kept| identity(&later.row) == identity(&kept.row));
+
+        let mut counts = [0; 4];
+        for one in &judged {
+            counts[one.outcome as usize] += 1;
+        }
+        Self {
+            counts,
+            repeated: offset(total - judged.len()),
+            finished: judged.iter().all(|one| one.finished),
+            artifacts: Artifacts::pack(&judged),
+        }
+    }
+
+    fn status(&self) -> Option<TaskStatus> {
+        self.status_with(None)
+    }
+
+    /// The worst of the rows and of one `vote` more; `None` without rows.
+    fn status_with(&self, vote: Option<Outcome>) -> Option<TaskStatus> {
+        let has = |outcome: Outcome| self.count(outcome) > 0 || vote == Some(outcome);
+        if self.artifacts.is_empty() {
+            None
+        } else if has(Outcome::Running) {
+            Some(TaskStatus::Running)
+        } else if has(Outcome::Failed) {
+            Some(TaskStatus::Failed)
+        } else if has(Outcome::Unknown) {
+            Some(TaskStatus::Unknown)
+        } else {
+            Some(TaskStatus::Succeeded)
+        }
+    }
+
+    fn count(&self, outcome: Outcome) -> u32 {
+        self.counts[outcome as usize]
+    }
+
+    /// Whether there are rows and none of them will change by itself.
+    pub fn all_finished(&self) -> bool {
+        self.finished && !self.artifacts.is_empty()
+    }
+
+    /// Whether the task itself should be asked for now: at first sight, while
+    /// it has no rows, when its last row has finished (`asked_finished` tells
+    /// that this was done), and as long as its vote differs from the rows.
+    pub fn wants_task(&self, info: Option<&TaskInfo>, asked_finished: bool, words: &Words) -> bool {
+        let Some(info) = info else { return true };
+        let Some(status) = self.status() else {
+            return true;
+        };
+        let differs = match info.vote(words) {
+            Some(Outcome::Running) => status != TaskStatus::Running,
+            Some(_) => status != TaskStatus::Failed,
+            None => false,
+        };
+        differs || (self.finished && !asked_finished)
+    }
+}
+
+fn identity(row: &Row) -> (&str, &str, &str) {
+    (&row.repo_namespace, &row.repo_name, &row.tag)
+}
+
+/// Orders reports of one artifact so that the one that counts comes first,
+/// whatever order the cloud sent them in.
+fn preferred(a: &Judged, b: &Judged) -> Ordering {
+    b.row
+        .start_ms
+        .cmp(&a.row.start_ms)
+        .then(a.outcome.severity().cmp(&b.outcome.severity()))
+        .then(b.row.end_ms.cmp(&a.row.end_ms))
+}
+
+/// All that one successful poll of one task has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assessment {
+    /// How the task stands.
+    pub status: TaskStatus,
+    /// Whether it will not change by itself any more.
+    pub finished: bool,
+    /// Its artifacts after folding.
+    pub artifacts: Artifacts,
+    /// Rows that repeated an artifact.
+    pub rows_folded: u32,
+    /// Earliest start of its artifacts, else the task's own.
+    pub start_ms: Option<i64>,
+    /// Latest end of its artifacts, else (without any) the task's own; finished tasks alone.
+    pub end_ms: Option<i64>,
+    /// Latest end of a succeeded artifact.
+    pub last_success_ms: Option<i64>,
+    counts: [u32; 4],
+}
+
+impl Assessment {
+    /// Puts rows and task together.
+    pub fn new(folded: Folded, info: Option<&TaskInfo>, words: &Words) -> Self {
+        let vote = info.and_then(|info| info.vote(words));
+        let status = folded.status_with(vote).unwrap_or_else(|| {
+            info.map_or(TaskStatus::Empty, |info| info.status_without_rows(words))
+        });
+        let finished = folded.finished
+            && !matches!(status, TaskStatus::Empty | TaskStatus::Running)
+            && vote != Some(Outcome::Running);
+        let artifacts = folded.artifacts;
+        let latest_end = |only: Option<Outcome>| {
+            artifacts
+                .iter()
+                .filter(|artifact| only.is_none_or(|outcome| artifact.outcome == outcome))
+                .filter_map(|artifact| artifact.end_ms)
+                .max()
+        };
+        let own = |time: fn(&TaskInfo) -> Option<i64>| info.and_then(time).and_then(known);
+        let end_ms = if artifacts.is_empty() {
+            own(|info| info.end_ms)
+        } else {
+            latest_end(None)
+        };
+        Self {
+            status,
+            finished,
+            rows_folded: folded.repeated,
+            start_ms: artifacts
+                .iter()
+                .filter_map(|artifact| artifact.start_ms)
+                .min()
+                .or_else(|| own(|info| info.start_ms)),
+            end_ms: end_ms.filter(|_| finished),
+            last_success_ms: latest_end(Some(Outcome::Succeeded)),
+            counts: folded.counts,
+            artifacts,
+        }
+    }
+
+    /// Artifacts of one outcome.
+    pub fn count(&self, outcome: Outcome) -> u32 {
+        self.counts[outcome as usize]
+    }
+
+    /// End − start of a finished task; never negative.
+    pub fn duration_ms(&self) -> Option<i64> {
+        duration(self.finished, self.start_ms, self.end_ms)
+    }
+}
+
+/// The words of an answer that are in no list, each with the field of the
+/// cloud's API that held it.
+pub fn unrecognized<'a>(
+    rows: &'a [Row],
+    info: Option<&'a TaskInfo>,
+    words: &'a Words,
+) -> impl Iterator<Item = (&'static str, &'a str)> {
+    let of_rows = rows.iter().flat_map(|row| {
+        [
+            ("Status", row.status.as_str()),
+            ("Result", row.result.as_str()),
+        ]
+    });
+    let of_task = info.into_iter().flat_map(|info| {
+        [
+            ("TaskStatus", info.status.as_str()),
+            ("TaskResult", info.result.as_str()),
+        ]
+    });
+    of_rows
+        .chain(of_task)
+        .filter(|(_, word)| words.is_unrecognized(word))
+}
+
+#[cfg(test)]
+mod tests;
