@@ -9,5 +9,6 @@ pub mod clock;
 pub mod config;
 pub mod metrics;
 pub mod model;
+pub mod poll;
 pub mod signing;
 pub mod store;

@@ -54,6 +54,8 @@ pub struct TaskEntry {
     pub data: Option<Arc<Assessment>>,
     /// Why the last finished poll failed; `None` where it did not.
     pub error: Option<Arc<PollError>>,
+    /// Why the task itself could not be read, where the newest try failed: a reason.
+    pub task_error: Option<&'static str>,
     /// End of the last finished poll, Unix milliseconds.
     pub last_poll_ms: Option<i64>,
     /// End of the last successful poll, Unix milliseconds.
@@ -72,6 +74,7 @@ impl TaskEntry {
             info: None,
             data: None,
             error: None,
+            task_error: None,
             last_poll_ms: None,
             last_success_ms: None,
             interval,

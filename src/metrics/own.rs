@@ -14,6 +14,7 @@ use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, Opts, Registry,
 };
+use tokio::time::Instant;
 
 const PREFIX: &str = "aliyun_acr_exporter_";
 
@@ -217,8 +218,7 @@ pub struct Own {
     credentials_failures: IntCounterVec,
     http_requests: IntCounterVec,
     log_messages: IntCounterVec,
-    /// Seconds that the most overdue poll is late.
-    pub poll_lag: Gauge,
+    poll_lag: Gauge,
     poll_failures: IntCounterVec,
     /// Polls left out.
     pub polls_skipped: IntCounter,
@@ -232,6 +232,7 @@ pub struct Own {
     pub series_dropped: IntGauge,
     /// Tasks that are polled.
     pub tasks: IntGauge,
+    most_overdue: Mutex<Option<Instant>>,
     unrecognized: GaugeVec,
     unrecognized_seen: Mutex<HashSet<(&'static str, String)>>,
 }
@@ -285,6 +286,7 @@ impl Own {
             tasks: register(&registry, "tasks", |opts, _| IntGauge::with_opts(opts)),
             unrecognized: register(&registry, "unrecognized_values", GaugeVec::new),
             unrecognized_seen: Mutex::default(),
+            most_overdue: Mutex::default(),
             registry,
         };
         let build_info = register(&own.registry, "build_info", GaugeVec::new);
@@ -346,6 +348,14 @@ impl Own {
         self.clock_skew.with_label_values::<&str>(&[]).set(ahead);
     }
 
+    /// Notes when the most overdue poll was due; `None` while none is overdue.
+    pub fn set_most_overdue(&self, due: Option<Instant>) {
+        *self
+            .most_overdue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = due;
+    }
+
     /// Counts a failed poll.
     pub fn poll_failed(&self, reason: &str) {
         self.poll_failures.with_label_values(&[reason]).inc();
@@ -382,6 +392,12 @@ impl Own {
 
     /// Everything as it stands now, families ordered by name.
     pub fn gather(&self) -> Vec<MetricFamily> {
+        let most_overdue = *self
+            .most_overdue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.poll_lag
+            .set(most_overdue.map_or(0.0, |due| due.elapsed().as_secs_f64()));
         self.registry.gather()
     }
 }

@@ -1,1 +1,184 @@
+//! Freshness and limits, worked out by hand.
 
+use super::*;
+use crate::model::{Folded, Row, Words};
+
+fn target(task_id: &str, artifacts: ArtifactSeries) -> Arc<Target> {
+    Arc::new(Target {
+        instance_id: "cri-a".into(),
+        task_id: task_id.into(),
+        task: task_id.into(),
+        region: "cn-hangzhou".into(),
+        artifacts,
+    })
+}
+
+/// One row a word: its tag is the word's position, its start 1 000 × (position + 1) ms.
+fn data(results: &[&str]) -> Arc<Assessment> {
+    let rows = results.iter().zip(1_i64..).map(|(result, position)| Row {
+        tag: format!("{}", position - 1),
+        result: (*result).to_owned(),
+        start_ms: Some(1_000 * position),
+        end_ms: (*result != "").then_some(1_000 * position + 500),
+        status: if *result == "" { "PENDING" } else { "" }.to_owned(),
+        ..Row::default()
+    });
+    let words = Words::default();
+    Arc::new(Assessment::new(
+        Folded::new(rows.collect(), &words),
+        None,
+        &words,
+    ))
+}
+
+fn entry(task_id: &str, artifacts: ArtifactSeries, results: &[&str]) -> TaskEntry {
+    TaskEntry {
+        data: Some(data(results)),
+        last_poll_ms: Some(1_000_000),
+        last_success_ms: Some(1_000_000),
+        ..TaskEntry::new(target(task_id, artifacts), Duration::from_secs(60))
+    }
+}
+
+fn store(series: usize, artifacts_per_task: usize, entries: Vec<TaskEntry>) -> Store {
+    let limits = Limits {
+        series,
+        artifacts_per_task,
+        stale_after: Duration::from_secs(300),
+    };
+    Store::new(limits, entries)
+}
+
+fn shown(view: &View<'_>) -> Vec<Vec<String>> {
+    let tags = |task: &TaskView<'_>| task.artifacts().map(|a| a.tag.to_owned()).collect();
+    view.tasks.iter().map(tags).collect()
+}
+
+#[test]
+fn data_is_fresh_for_the_floor_or_three_intervals_whichever_is_longer() {
+    for (interval, limit_ms) in [
+        (60, 300_000),
+        (100, 300_000),
+        (101, 303_000),
+        (3_600, 10_800_000),
+    ] {
+        let mut entry = entry("crast-1", ArtifactSeries::All, &["SUCCESS"]);
+        entry.interval = Duration::from_secs(interval);
+        let snapshot = store(100, 100, vec![entry]).snapshot();
+        let fresh = |now| snapshot.view(now, |_| 0).tasks[0].fresh.is_some();
+        assert!(fresh(1_000_000 + limit_ms), "{interval}");
+        assert!(!fresh(1_000_001 + limit_ms), "{interval}");
+    }
+}
+
+#[test]
+fn a_failed_poll_keeps_the_data_until_it_is_stale() {
+    let mut entry = entry("crast-1", ArtifactSeries::All, &["SUCCESS"]);
+    entry.last_poll_ms = Some(1_200_000);
+    entry.error = Some(Arc::new(PollError {
+        reason: "server",
+        text: String::new(),
+    }));
+    assert_eq!(entry.up(), Some(false));
+    let snapshot = store(100, 100, vec![entry]).snapshot();
+    assert!(snapshot.view(1_300_000, |_| 0).tasks[0].fresh.is_some());
+    assert!(snapshot.view(1_300_001, |_| 0).tasks[0].fresh.is_none());
+}
+
+#[test]
+fn a_task_that_was_never_polled_is_neither_up_nor_down() {
+    let entry = TaskEntry::new(
+        target("crast-1", ArtifactSeries::All),
+        Duration::from_secs(60),
+    );
+    assert_eq!(entry.up(), None);
+    let snapshot = store(100, 100, vec![entry]).snapshot();
+    assert!(snapshot.view(0, |_| 0).tasks[0].fresh.is_none());
+}
+
+#[test]
+fn a_task_shows_the_artifacts_it_was_configured_to() {
+    let results = &["SUCCESS", "FAILED", "", "ODD"];
+    let view_of = |choice| {
+        let snapshot = store(100, 100, vec![entry("crast-1", choice, results)]).snapshot();
+        let view = snapshot.view(1_000_000, |_| 10);
+        (shown(&view).remove(0), view.series, view.dropped)
+    };
+    let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
+    // Three have a duration: 4 + 3 series.
+    assert_eq!(
+        view_of(ArtifactSeries::All),
+        (tags(&["0", "1", "2", "3"]), 17, 0)
+    );
+    assert_eq!(view_of(ArtifactSeries::Failed), (tags(&["1"]), 12, 0));
+    assert_eq!(view_of(ArtifactSeries::None), (tags(&[]), 10, 0));
+}
+
+#[test]
+fn one_task_keeps_its_most_urgent_artifacts() {
+    let results = &["SUCCESS", "FAILED", "", "ODD", "SUCCESS", "FAILED"];
+    let keep = |most| {
+        let entries = vec![entry("crast-1", ArtifactSeries::All, results)];
+        let snapshot = store(100, most, entries).snapshot();
+        let view = snapshot.view(1_000_000, |_| 10);
+        (shown(&view).remove(0).concat(), view.series, view.dropped)
+    };
+    // Failed 1 and 5, running 2, unknown 3, then the newest succeeded 4.
+    assert_eq!(keep(6), ("012345".to_owned(), 10 + 11, 0));
+    assert_eq!(keep(5), ("12345".to_owned(), 10 + 9, 2));
+    assert_eq!(keep(3), ("125".to_owned(), 10 + 5, 6));
+    assert_eq!(keep(1), ("5".to_owned(), 10 + 2, 9));
+}
+
+#[test]
+fn the_page_keeps_the_most_urgent_artifacts_of_all_tasks_and_every_task() {
+    let entries = vec![
+        entry(
+            "crast-1",
+            ArtifactSeries::All,
+            &["SUCCESS", "SUCCESS", "FAILED"],
+        ),
+        entry("crast-2", ArtifactSeries::All, &["", "FAILED", "SUCCESS"]),
+    ];
+    let keep = |series| {
+        let snapshot = store(series, 100, entries.clone()).snapshot();
+        let view = snapshot.view(1_000_000, |_| 10);
+        let tags: Vec<String> = shown(&view).iter().map(|tags| tags.concat()).collect();
+        (tags.join("|"), view.series, view.dropped)
+    };
+    // 20 series of tasks; artifacts: five with two series, the running one with one.
+    assert_eq!(keep(31), ("012|012".to_owned(), 31, 0));
+    // The oldest success goes first.
+    assert_eq!(keep(30), ("12|012".to_owned(), 29, 2));
+    assert_eq!(keep(25), ("2|01".to_owned(), 25, 6));
+    assert_eq!(keep(24), ("2|1".to_owned(), 24, 7));
+    assert_eq!(keep(0), ("|".to_owned(), 20, 11));
+}
+
+#[test]
+fn tasks_stand_in_order_and_only_once() {
+    let entries = ["crast-2", "crast-1", "crast-2"].map(|id| entry(id, ArtifactSeries::All, &[]));
+    let snapshot = store(100, 100, entries.to_vec()).snapshot();
+    let ids: Vec<_> = snapshot
+        .entries()
+        .iter()
+        .map(|entry| &*entry.target.task_id)
+        .collect();
+    assert_eq!(ids, ["crast-1", "crast-2"]);
+}
+
+#[test]
+fn an_update_makes_a_new_snapshot_and_leaves_the_old_one_alone() {
+    let store = store(100, 100, vec![entry("crast-1", ArtifactSeries::All, &[])]);
+    let before = store.snapshot();
+    assert!(Arc::ptr_eq(&before, &store.snapshot()));
+    store.update(entry("crast-1", ArtifactSeries::All, &["FAILED"]));
+    store.update(entry("crast-unknown", ArtifactSeries::All, &["FAILED"]));
+    let after = store.snapshot();
+    let artifacts = |snapshot: &Snapshot| {
+        let data = snapshot.entries()[0].data.as_ref().expect("has data");
+        data.artifacts.len()
+    };
+    assert_eq!((artifacts(&before), artifacts(&after)), (0, 1));
+    assert_eq!(after.entries().len(), 1);
+}

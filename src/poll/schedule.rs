@@ -1,0 +1,178 @@
+//! When a task is polled next. Pure: time comes in as an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The window of the first retry after a failure that may pass by itself.
+const BACKOFF: Duration = Duration::from_secs(5);
+/// A retry follows no sooner, unless the interval itself is shorter.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+
+/// The interval in force after a successful poll: `base` while the task can
+/// change by itself and after each change, then twice as long each time, up
+/// to `longest`.
+pub fn interval_in_force(
+    base: Duration,
+    longest: Duration,
+    previous: Duration,
+    finished: bool,
+    changed: bool,
+) -> Duration {
+    if !finished || changed {
+        return base;
+    }
+    previous.saturating_mul(2).min(longest.max(base)).max(base)
+}
+
+/// A number in 0..1 that is always the same for one task, so that tasks
+/// spread over their interval and keep their place in it across restarts.
+/// FNV-1a with a finalizer: the standard library's hash may change between releases.
+pub fn spread(instance_id: &str, task_id: &str) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in instance_id.bytes().chain([0]).chain(task_id.bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    f64::from(u32::try_from(hash >> 32).unwrap_or(u32::MAX)) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// The due time after a poll that was due at `due` and has ended at `now`,
+/// and how many polls were skipped because they would have begun before that.
+///
+/// Tasks at their base interval keep to a fixed beat, whatever a poll takes;
+/// the first beat comes early by up to a half, which pulls apart what the
+/// start has bunched. Longer intervals count from the poll's end and are
+/// shortened by up to a tenth for the same reason.
+pub fn next_due(beat: Beat, due: Instant, now: Instant, spread: f64) -> (Instant, u64) {
+    match beat {
+        Beat::First(interval) => (now + interval.mul_f64(0.5 + spread / 2.0), 0),
+        Beat::Steady(interval) => {
+            let mut next = due + interval;
+            let mut skipped = 0;
+            if next <= now {
+                let late = (now - next).as_nanos() / interval.as_nanos().max(1);
+                skipped = u64::try_from(late).unwrap_or(u64::MAX).saturating_add(1);
+                let whole = u32::try_from(skipped).unwrap_or(u32::MAX);
+                next += interval.saturating_mul(whole);
+            }
+            (next, skipped)
+        }
+        Beat::Resting(interval) => (now + interval.mul_f64(1.0 - spread / 10.0), 0),
+        Beat::Retry(delay) => (now + delay, 0),
+    }
+}
+
+/// Which rule gives the next due time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// After the very first poll.
+    First(Duration),
+    /// At the base interval.
+    Steady(Duration),
+    /// A finished task between re-checks.
+    Resting(Duration),
+    /// After a failure that may pass by itself.
+    Retry(Duration),
+}
+
+/// The delay before the next try after `failures` (1, 2, …) in a row: full
+/// jitter (`random` in 0..1) over a window that doubles, never longer than the
+/// interval in force.
+pub fn backoff(failures: u32, interval: Duration, random: f64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let window = BACKOFF.saturating_mul(1 << doublings).min(interval);
+    window.mul_f64(random).max(BACKOFF_MIN.min(interval))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_finished_task_is_polled_after_the_interval_then_ever_more_rarely() {
+        let next = |previous, changed| {
+            interval_in_force(secs(60), secs(3600), secs(previous), true, changed).as_secs()
+        };
+        assert_eq!(next(60, true), 60);
+        assert_eq!(next(60, false), 120);
+        assert_eq!(next(120, false), 240);
+        assert_eq!(next(1920, false), 3600);
+        assert_eq!(next(3600, false), 3600);
+        assert_eq!(next(3600, true), 60);
+    }
+
+    #[test]
+    fn a_task_that_can_change_keeps_its_interval() {
+        let interval = interval_in_force(secs(60), secs(3600), secs(960), false, false);
+        assert_eq!(interval, secs(60));
+    }
+
+    #[test]
+    fn an_interval_above_the_longest_stays_as_it_is() {
+        let interval = interval_in_force(secs(7200), secs(3600), secs(7200), true, false);
+        assert_eq!(interval, secs(7200));
+    }
+
+    #[test]
+    fn the_spread_is_stable_and_covers_the_range() {
+        let spreads: Vec<f64> = (0..1000)
+            .map(|n| spread("cri-a", &format!("crast-{n}")))
+            .collect();
+        assert!(spreads.iter().all(|spread| (0.0..1.0).contains(spread)));
+        for tenth in 0..10 {
+            let low = f64::from(tenth) / 10.0;
+            let inside = spreads
+                .iter()
+                .filter(|spread| (low..low + 0.1).contains(*spread))
+                .count();
+            assert!((50..=150).contains(&inside), "{inside} of 1000 in {low}");
+        }
+        let again = spread("cri-a", "crast-7");
+        assert!((again - spreads[7]).abs() < f64::EPSILON);
+        // Where the id ends matters.
+        assert!((spread("a", "bc") - spread("ab", "c")).abs() > f64::EPSILON);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_is_kept_whatever_a_poll_takes() {
+        let start = Instant::now();
+        let after = |due, now| {
+            let (next, skipped) = next_due(
+                Beat::Steady(secs(60)),
+                start + secs(due),
+                start + secs(now),
+                0.9,
+            );
+            ((next - start).as_secs(), skipped)
+        };
+        assert_eq!(after(0, 3), (60, 0));
+        assert_eq!(after(60, 119), (120, 0));
+        assert_eq!(after(60, 120), (180, 1));
+        assert_eq!(after(60, 200), (240, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_beat_comes_early_and_rests_are_shortened_by_the_spread() {
+        let now = Instant::now();
+        let millis = |beat, spread| (next_due(beat, now, now, spread).0 - now).as_millis();
+        assert_eq!(millis(Beat::First(secs(60)), 0.0), 30_000);
+        assert_eq!(millis(Beat::First(secs(60)), 0.5), 45_000);
+        assert_eq!(millis(Beat::Resting(secs(3600)), 0.0), 3_600_000);
+        assert_eq!(millis(Beat::Resting(secs(3600)), 0.5), 3_420_000);
+    }
+
+    #[test]
+    fn backoff_doubles_its_window_and_stays_below_the_interval() {
+        let window = |failures| backoff(failures, secs(60), 1.0).as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 40].map(window), [5, 10, 20, 40, 60, 60]);
+        assert_eq!(backoff(3, secs(60), 0.5), secs(10));
+        assert_eq!(backoff(3, secs(60), 0.0), secs(1));
+        assert_eq!(backoff(9, Duration::from_millis(300), 0.0).as_millis(), 300);
+    }
+}
