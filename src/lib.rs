@@ -12,3 +12,4 @@ pub mod model;
 pub mod poll;
 pub mod signing;
 pub mod store;
+pub mod telemetry;

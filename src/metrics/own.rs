@@ -203,6 +203,16 @@ pub struct Build {
     pub target: &'static str,
 }
 
+impl Build {
+    /// This build.
+    pub const CURRENT: Self = Self {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: env!("BUILD_REVISION"),
+        rustversion: env!("BUILD_RUST_VERSION"),
+        target: env!("BUILD_TARGET"),
+    };
+}
+
 /// The exporter's own metrics.
 pub struct Own {
     registry: Registry,

@@ -1,1 +1,506 @@
+//! The scheduler in paused time against a scripted source: no socket, no
+//! real clock, whole hours in milliseconds.
 
+use std::sync::Mutex;
+
+use super::*;
+use crate::metrics::own::Build;
+use crate::model::TaskStatus;
+use crate::store::{ArtifactSeries, Limits, TaskEntry};
+
+const BUILD: Build = Build {
+    version: "0",
+    revision: "0",
+    rustversion: "0",
+    target: "0",
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Rows,
+    Task,
+}
+
+type Script =
+    Box<dyn Fn(Call, &str, Duration) -> (Duration, Result<Vec<Row>, SourceError>) + Send + Sync>;
+
+/// Answers by a script that sees the call, the task and the time since the start.
+struct Scripted {
+    start: Instant,
+    script: Script,
+    task: Mutex<Result<TaskInfo, SourceError>>,
+    calls: Mutex<Vec<(Duration, Call, String)>>,
+}
+
+impl Scripted {
+    fn note(&self, call: Call, target: &Target) -> Duration {
+        let now = self.start.elapsed();
+        let entry = (now, call, target.task_id.to_string());
+        self.calls.lock().unwrap().push(entry);
+        now
+    }
+
+    fn times(&self, call: Call, task: &str) -> Vec<f64> {
+        let calls = self.calls.lock().unwrap();
+        calls
+            .iter()
+            .filter(|(_, of, id)| *of == call && id == task)
+            .map(|(at, ..)| at.as_secs_f64())
+            .collect()
+    }
+}
+
+impl Source for Scripted {
+    type Budget = ();
+
+    fn budget(&self) {}
+
+    async fn rows(&self, target: &Target, (): &mut ()) -> Result<Vec<Row>, SourceError> {
+        let now = self.note(Call::Rows, target);
+        let (takes, answer) = (self.script)(Call::Rows, &target.task_id, now);
+        tokio::time::sleep(takes).await;
+        answer
+    }
+
+    async fn task(&self, target: &Target, (): &mut ()) -> Result<TaskInfo, SourceError> {
+        self.note(Call::Task, target);
+        self.task.lock().unwrap().clone()
+    }
+}
+
+struct Bench {
+    source: Arc<Scripted>,
+    store: Arc<Store>,
+    own: Arc<Own>,
+    clock: Clock,
+    tried: channel::Receiver<bool>,
+    stop: CancellationToken,
+    run: tokio::task::JoinHandle<()>,
+}
+
+/// Tasks given as (id, account), each polled every 60 s, at most two polls an account.
+fn bench(
+    tasks: &[(&str, usize)],
+    script: impl Fn(Call, &str, Duration) -> (Duration, Result<Vec<Row>, SourceError>)
+    + Send
+    + Sync
+    + 'static,
+) -> Bench {
+    let source = Arc::new(Scripted {
+        start: Instant::now(),
+        script: Box::new(script),
+        task: Mutex::new(Ok(TaskInfo::default())),
+        calls: Mutex::default(),
+    });
+    let interval = Duration::from_secs(60);
+    let watches: Vec<Watch> = tasks
+        .iter()
+        .map(|(id, account)| Watch {
+            target: Arc::new(Target {
+                instance_id: "cri-a".into(),
+                task_id: (*id).into(),
+                task: (*id).into(),
+                region: "".into(),
+                artifacts: ArtifactSeries::All,
+            }),
+            interval,
+            account: *account,
+        })
+        .collect();
+    let limits = Limits {
+        series: 1_000,
+        artifacts_per_task: 100,
+        stale_after: Duration::from_secs(300),
+    };
+    let entries = watches
+        .iter()
+        .map(|watch| TaskEntry::new(Arc::clone(&watch.target), interval));
+    let store = Arc::new(Store::new(limits, entries));
+    let own = Arc::new(Own::new(BUILD));
+    let clock = Clock::fixed(1_000_000);
+    let settings = Settings {
+        words: Words::default(),
+        finished_interval: Duration::from_secs(3_600),
+        concurrency: 2,
+        accounts: vec!["one".to_owned(), "two".to_owned()],
+    };
+    let (scheduler, tried) = Scheduler::new(
+        Arc::clone(&source),
+        Arc::clone(&store),
+        Arc::clone(&own),
+        clock.clone(),
+        settings,
+        watches,
+    );
+    let stop = CancellationToken::new();
+    Bench {
+        run: tokio::spawn(scheduler.run(stop.clone())),
+        source,
+        store,
+        own,
+        clock,
+        tried,
+        stop,
+    }
+}
+
+impl Bench {
+    fn entry(&self, task: &str) -> Arc<TaskEntry> {
+        let snapshot = self.store.snapshot();
+        let mut entries = snapshot.entries().iter();
+        Arc::clone(
+            entries
+                .find(|entry| &*entry.target.task_id == task)
+                .unwrap(),
+        )
+    }
+
+    /// A sample of the exporter's own metrics: the family's only one, or that of `label`.
+    fn sample(&self, family: &str, label: Option<&str>) -> f64 {
+        let families = self.own.gather();
+        let family = families.iter().find(|one| one.name() == family).unwrap();
+        let metric = family.get_metric().iter().find(|metric| {
+            label.is_none_or(|value| metric.get_label().iter().any(|pair| pair.value() == value))
+        });
+        let metric = metric.unwrap();
+        metric.get_counter().get_value() + metric.get_gauge().get_value()
+    }
+}
+
+fn row(status: &str, result: &str) -> Row {
+    Row {
+        tag: "1".into(),
+        status: status.into(),
+        result: result.into(),
+        start_ms: Some(1_000),
+        end_ms: (status == "COMPLETED").then_some(2_000),
+        ..Row::default()
+    }
+}
+
+fn running() -> (Duration, Result<Vec<Row>, SourceError>) {
+    (Duration::from_millis(100), Ok(vec![row("RUNNING", "")]))
+}
+
+fn finished(result: &str) -> (Duration, Result<Vec<Row>, SourceError>) {
+    (
+        Duration::from_millis(100),
+        Ok(vec![row("COMPLETED", result)]),
+    )
+}
+
+fn fails(reason: &'static str) -> (Duration, Result<Vec<Row>, SourceError>) {
+    let error = SourceError {
+        reason,
+        text: format!("it is {reason}"),
+    };
+    (Duration::from_millis(100), Err(error))
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn gaps(times: &[f64]) -> Vec<f64> {
+    times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_task_is_polled_at_its_interval() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| running());
+    pass(3_600).await;
+    let times = bench.source.times(Call::Rows, "crast-1");
+    let gaps = gaps(&times);
+    assert!((29.9..=60.2).contains(&gaps[0]), "{}", gaps[0]);
+    // One beat is 60 s after the other; timers tick in milliseconds.
+    assert!(
+        gaps[1..].iter().all(|gap| (gap - 60.0).abs() < 0.01),
+        "{gaps:?}"
+    );
+    assert!((60..=61).contains(&times.len()), "{}", times.len());
+    assert_eq!(bench.entry("crast-1").interval, Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_task_is_polled_ever_more_rarely_until_it_changes() {
+    let flip = Duration::from_secs(20_000);
+    let bench = bench(&[("crast-1", 0)], move |_, _, now| {
+        finished(if now < flip { "FAILED" } else { "SUCCESS" })
+    });
+    pass(19_000).await;
+    let times = bench.source.times(Call::Rows, "crast-1");
+    // Shortened by up to a tenth, and the first by up to a half.
+    let expected = [
+        60.0, 120.0, 240.0, 480.0, 960.0, 1_920.0, 3_600.0, 3_600.0, 3_600.0,
+    ];
+    let seen = gaps(&times);
+    for (index, (gap, full)) in seen.iter().zip(expected).enumerate() {
+        let shortest = if index == 0 { 0.5 } else { 0.9 };
+        assert!(
+            (full * shortest..=full + 0.2).contains(gap),
+            "gap {index} is {gap}, not {full}"
+        );
+    }
+    assert!((8..=10).contains(&seen.len()), "{seen:?}");
+    let before = bench.entry("crast-1");
+    assert_eq!(before.interval, Duration::from_secs(3_600));
+    assert_eq!(before.data.as_ref().unwrap().status, TaskStatus::Failed);
+
+    // The flip is noticed within the longest interval and brings the short one back.
+    pass(1_000 + 3_600).await;
+    let after = bench.entry("crast-1");
+    assert_eq!(after.data.as_ref().unwrap().status, TaskStatus::Succeeded);
+    assert!(after.interval < Duration::from_secs(3_600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_itself_is_asked_at_first_sight_and_when_the_last_row_finishes() {
+    let bench = bench(&[("crast-1", 0)], |_, _, now| {
+        if now < Duration::from_secs(200) {
+            running()
+        } else {
+            finished("FAILED")
+        }
+    });
+    pass(190).await;
+    assert_eq!(bench.source.times(Call::Task, "crast-1").len(), 1);
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo {
+        result: "FAILED".into(),
+        message: "pull rate limit".into(),
+        ..TaskInfo::default()
+    });
+    pass(3_600).await;
+    assert_eq!(bench.source.times(Call::Task, "crast-1").len(), 2);
+    let entry = bench.entry("crast-1");
+    assert_eq!(entry.info.as_ref().unwrap().message, "pull rate limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_itself_is_asked_while_its_vote_differs() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| finished("SUCCESS"));
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo {
+        status: "RUNNING".into(),
+        ..TaskInfo::default()
+    });
+    pass(600).await;
+    let polls = bench.source.times(Call::Rows, "crast-1").len();
+    assert!(polls >= 10, "still running, so polled at its interval");
+    assert_eq!(bench.source.times(Call::Task, "crast-1").len(), polls);
+    let status = || bench.entry("crast-1").data.as_ref().unwrap().status;
+    assert_eq!(status(), TaskStatus::Running);
+
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo::default());
+    pass(60).await;
+    assert_eq!(status(), TaskStatus::Succeeded);
+    let asked = bench.source.times(Call::Task, "crast-1").len();
+    pass(3_600).await;
+    assert_eq!(bench.source.times(Call::Task, "crast-1").len(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_task_operation_leaves_the_rows_alone() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| finished("SUCCESS"));
+    *bench.source.task.lock().unwrap() = Err(SourceError {
+        reason: "forbidden",
+        text: "no".into(),
+    });
+    pass(70).await;
+    let entry = bench.entry("crast-1");
+    assert_eq!(entry.up(), Some(true));
+    assert_eq!(entry.data.as_ref().unwrap().status, TaskStatus::Succeeded);
+    assert_eq!(entry.info, None);
+    assert_eq!(entry.task_error, Some("forbidden"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_becomes_denied_loses_its_vote_and_keeps_its_labels() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| finished("SUCCESS"));
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo {
+        result: "FAILED".into(),
+        source_provider: "QUAY".into(),
+        ..TaskInfo::default()
+    });
+    pass(10).await;
+    let status = || bench.entry("crast-1").data.as_ref().unwrap().status;
+    assert_eq!(status(), TaskStatus::Failed);
+    *bench.source.task.lock().unwrap() = Err(SourceError {
+        reason: "forbidden",
+        text: "no".into(),
+    });
+    pass(60).await;
+    assert_eq!(status(), TaskStatus::Succeeded);
+    let entry = bench.entry("crast-1");
+    assert_eq!(entry.info.as_ref().unwrap().source_provider, "QUAY");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failing_task_leaves_the_others_untouched_and_keeps_its_old_data() {
+    let bench = bench(&[("crast-1", 0), ("crast-2", 0)], |_, task, now| {
+        if task == "crast-1" && now > Duration::from_secs(30) {
+            fails("forbidden")
+        } else {
+            running()
+        }
+    });
+    pass(1).await;
+    bench.clock.set(1_500_000);
+    pass(120).await;
+    let broken = bench.entry("crast-1");
+    assert_eq!(broken.up(), Some(false));
+    let error = broken.error.as_ref().unwrap();
+    assert_eq!(
+        (error.reason, error.text.as_str()),
+        ("forbidden", "it is forbidden")
+    );
+    assert_eq!(broken.last_success_ms, Some(1_000_000));
+    assert_eq!(broken.last_poll_ms, Some(1_500_000));
+    assert_eq!(broken.data.as_ref().unwrap().status, TaskStatus::Running);
+    let fine = bench.entry("crast-2");
+    assert_eq!(
+        (fine.up(), fine.last_success_ms),
+        (Some(true), Some(1_500_000))
+    );
+    let failures = bench.sample("aliyun_acr_exporter_poll_failures_total", Some("forbidden"));
+    assert!((2.0..=3.0).contains(&failures), "{failures}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn passing_failures_are_retried_sooner_with_growing_gaps_others_at_the_interval() {
+    let bench = bench(&[("crast-1", 0), ("crast-2", 1)], |_, task, _| {
+        fails(if task == "crast-1" {
+            "server"
+        } else {
+            "forbidden"
+        })
+    });
+    pass(3_600).await;
+    let passing = gaps(&bench.source.times(Call::Rows, "crast-1"));
+    assert!(passing[0] <= 5.2, "{passing:?}");
+    assert!(
+        passing.iter().all(|gap| (1.0..=60.2).contains(gap)),
+        "{passing:?}"
+    );
+    let lasting = gaps(&bench.source.times(Call::Rows, "crast-2"));
+    assert!(
+        lasting[1..].iter().all(|gap| (gap - 60.0).abs() < 0.2),
+        "{lasting:?}"
+    );
+    assert_eq!(bench.entry("crast-1").interval, Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_outlasts_its_interval_is_never_doubled_and_the_rest_is_counted() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| {
+        (Duration::from_secs(150), Ok(vec![row("RUNNING", "")]))
+    });
+    pass(1_000).await;
+    let times = bench.source.times(Call::Rows, "crast-1");
+    // Each takes 150 s of a 60 s beat: two beats are skipped, the third begins.
+    let gaps = gaps(&times);
+    assert!(
+        gaps[1..].iter().all(|gap| (gap - 180.0).abs() < 0.01),
+        "{gaps:?}"
+    );
+    let skipped = bench.sample("aliyun_acr_exporter_polls_skipped_total", None);
+    let finished = bench.sample("aliyun_acr_exporter_polls_total", None);
+    assert!(
+        (skipped - 2.0 * (finished - 1.0)).abs() < f64::EPSILON,
+        "{skipped} {finished}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_slow_account_holds_up_nobody_but_itself_and_its_lag_is_told() {
+    let tasks = [
+        ("crast-1", 0),
+        ("crast-2", 0),
+        ("crast-3", 0),
+        ("crast-4", 1),
+    ];
+    let bench = bench(&tasks, |_, task, _| {
+        if task == "crast-4" {
+            running()
+        } else {
+            (Duration::from_secs(10_000), Ok(Vec::new()))
+        }
+    });
+    pass(600).await;
+    assert!(bench.source.times(Call::Rows, "crast-4").len() >= 10);
+    // Two polls of the slow account are under way, the third waits since the start.
+    assert_eq!(bench.source.times(Call::Rows, "crast-3").len(), 0);
+    let lag = bench.sample("aliyun_acr_exporter_poll_lag_seconds", None);
+    assert!((lag - 600.0).abs() < 0.1, "{lag}");
+    assert!(!*bench.tried.borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn running_tasks_go_before_finished_ones() {
+    // Two polls hang for over an hour; by then both tasks above them are due.
+    let tasks = [
+        ("crast-done", 0),
+        ("crast-run", 0),
+        ("crast-x", 0),
+        ("crast-y", 0),
+    ];
+    let bench = bench(&tasks, |_, task, now| match task {
+        "crast-done" => finished("SUCCESS"),
+        "crast-run" => running(),
+        _ if now > Duration::from_secs(20) => {
+            (Duration::from_secs(4_000), Ok(vec![row("RUNNING", "")]))
+        }
+        _ => running(),
+    });
+    pass(4_200).await;
+    let after = |task| {
+        let times = bench.source.times(Call::Rows, task);
+        times.into_iter().find(|time| *time > 1_000.0).unwrap()
+    };
+    assert!(after("crast-run") < after("crast-done"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_once_every_task_was_tried_even_in_vain() {
+    let mut bench = bench(&[("crast-1", 0), ("crast-2", 0)], |_, task, _| {
+        if task == "crast-1" {
+            fails("auth")
+        } else {
+            running()
+        }
+    });
+    assert!(!*bench.tried.borrow());
+    bench.tried.wait_for(|tried| *tried).await.unwrap();
+    assert_eq!(bench.entry("crast-1").up(), Some(false));
+    assert_eq!(bench.entry("crast-2").up(), Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_to_poll_is_ready_at_once() {
+    let bench = bench(&[], |_, _, _| running());
+    assert!(*bench.tried.borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_ends_the_scheduler_at_once() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| {
+        (Duration::from_secs(1_000), Ok(Vec::new()))
+    });
+    pass(1).await;
+    bench.stop.cancel();
+    let before = Instant::now();
+    bench.run.await.unwrap();
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_words_are_shown_once_each() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| {
+        (
+            Duration::ZERO,
+            Ok(vec![row("STALLED", ""), row("COMPLETED", "PARTIAL")]),
+        )
+    });
+    pass(300).await;
+    let value = |word| bench.sample("aliyun_acr_exporter_unrecognized_values", Some(word));
+    assert!((value("STALLED") - 1.0).abs() < f64::EPSILON);
+    assert!((value("PARTIAL") - 1.0).abs() < f64::EPSILON);
+}

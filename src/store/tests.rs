@@ -19,8 +19,8 @@ fn data(results: &[&str]) -> Arc<Assessment> {
         tag: format!("{}", position - 1),
         result: (*result).to_owned(),
         start_ms: Some(1_000 * position),
-        end_ms: (*result != "").then_some(1_000 * position + 500),
-        status: if *result == "" { "PENDING" } else { "" }.to_owned(),
+        end_ms: (!result.is_empty()).then_some(1_000 * position + 500),
+        status: if result.is_empty() { "PENDING" } else { "" }.to_owned(),
         ..Row::default()
     });
     let words = Words::default();

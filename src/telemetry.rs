@@ -1,0 +1,314 @@
+//! The log: one line an event on standard error, as logfmt or JSON.
+//!
+//! Only this crate's own events appear below `warn`: what libraries trace may
+//! hold request headers, and with them signatures.
+
+use std::error::Error;
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How an event is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `key=value` pairs.
+    Logfmt,
+    /// One JSON object.
+    Json,
+}
+
+/// Where the time of an event comes from, Unix milliseconds.
+type Now = fn() -> i64;
+
+/// Installs the log for the whole process; `count` is told the level of each
+/// event that is written. A second call changes nothing.
+pub fn init(level: Level, format: Format, now: Now, count: impl Fn(&str) + Send + Sync + 'static) {
+    let subscriber = subscriber(level, format, now, count, std::io::stderr);
+    // Only a test installs a second one, and then the first one serves.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+fn subscriber<W>(
+    level: Level,
+    format: Format,
+    now: Now,
+    count: impl Fn(&str) + Send + Sync + 'static,
+    writer: W,
+) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let targets = Targets::new()
+        .with_default(level.min(Level::WARN))
+        .with_target(env!("CARGO_CRATE_NAME"), level);
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Line { format, now })
+        .with_writer(writer);
+    tracing_subscriber::registry()
+        .with(targets)
+        .with(Count(count))
+        .with(lines)
+}
+
+/// An error and all its causes on one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries repeat their cause in their own text.
+        if !text.ends_with(&cause_text) {
+            let _ = write!(text, ": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+struct Count<F>(F);
+
+impl<S: Subscriber, F: Fn(&str) + Send + Sync + 'static> Layer<S> for Count<F> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        (self.0)(name(*event.metadata().level()));
+    }
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+struct Line {
+    format: Format,
+    now: Now,
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let time = jiff::Timestamp::from_millisecond((self.now)())
+            .map_or_else(|_| String::new(), |time| format!("{time:.3}"));
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let head = [
+            ("time", time),
+            ("level", name(*event.metadata().level()).to_owned()),
+            ("msg", fields.message),
+        ];
+        let pairs = head
+            .iter()
+            .map(|(key, value)| (*key, value.as_str(), true))
+            .chain(
+                fields
+                    .others
+                    .iter()
+                    .map(|(key, value, text)| (*key, value.as_str(), *text)),
+            );
+        match self.format {
+            Format::Logfmt => logfmt(&mut writer, pairs),
+            Format::Json => json(&mut writer, pairs),
+        }
+    }
+}
+
+type Pair<'a> = (&'a str, &'a str, bool);
+
+fn logfmt<'a>(writer: &mut Writer<'_>, pairs: impl Iterator<Item = Pair<'a>>) -> fmt::Result {
+    for (index, (key, value, _)) in pairs.enumerate() {
+        let space = if index == 0 { "" } else { " " };
+        let bare = !value.is_empty()
+            && value
+                .chars()
+                .all(|c| !c.is_whitespace() && !c.is_control() && !"\"=\\".contains(c));
+        if bare {
+            write!(writer, "{space}{key}={value}")?;
+        } else {
+            write!(writer, "{space}{key}={}", quoted(value))?;
+        }
+    }
+    writeln!(writer)
+}
+
+fn json<'a>(writer: &mut Writer<'_>, pairs: impl Iterator<Item = Pair<'a>>) -> fmt::Result {
+    for (index, (key, value, text)) in pairs.enumerate() {
+        let open = if index == 0 { '{' } else { ',' };
+        if text {
+            write!(writer, "{open}{}:{}", quoted(key), quoted(value))?;
+        } else {
+            write!(writer, "{open}{}:{value}", quoted(key))?;
+        }
+    }
+    writeln!(writer, "}}")
+}
+
+/// JSON's quoting serves logfmt too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    /// Name, value, and whether the value is text rather than a number or a bool.
+    others: Vec<(&'static str, String, bool)>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: String, text: bool) {
+        if field.name() == "message" {
+            self.message = value;
+        } else {
+            self.others.push((field.name(), value, text));
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"), true);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.to_owned(), true);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.put(field, chain(value), true);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.to_string(), false);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.to_string(), false);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.to_string(), false);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON has no infinities.
+        self.put(field, value.to_string(), !value.is_finite());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: Level, format: Format, emit: impl FnOnce()) -> (String, Vec<String>) {
+        let memory = Memory::default();
+        let counted = Arc::new(Mutex::new(Vec::new()));
+        let writer = memory.clone();
+        let sink = Arc::clone(&counted);
+        let subscriber = subscriber(
+            level,
+            format,
+            || 1_767_323_045_006,
+            move |level| sink.lock().unwrap().push(level.to_owned()),
+            move || writer.clone(),
+        );
+        tracing::subscriber::with_default(subscriber, emit);
+        let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        let counted = counted.lock().unwrap().clone();
+        (text, counted)
+    }
+
+    #[test]
+    fn logfmt_quotes_what_needs_it() {
+        let (text, counted) = logged(Level::INFO, Format::Logfmt, || {
+            tracing::info!(
+                bare = "cri-a",
+                empty = "",
+                odd = "a \"b\"\nc=d",
+                n = 7,
+                "it works"
+            );
+        });
+        assert_eq!(
+            text,
+            "time=2026-01-02T03:04:05.006Z level=info msg=\"it works\" bare=cri-a empty=\"\" \
+             odd=\"a \\\"b\\\"\\nc=d\" n=7\n"
+        );
+        assert_eq!(counted, ["info"]);
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let (text, _) = logged(Level::INFO, Format::Json, || {
+            tracing::warn!(n = 7, ok = true, ratio = 0.5, odd = "a\n\u{1}", "x");
+        });
+        assert_eq!(
+            text,
+            "{\"time\":\"2026-01-02T03:04:05.006Z\",\"level\":\"warn\",\"msg\":\"x\",\"n\":7,\
+             \"ok\":true,\"ratio\":0.5,\"odd\":\"a\\n\\u0001\"}\n"
+        );
+    }
+
+    #[test]
+    fn levels_below_the_chosen_one_and_libraries_stay_silent() {
+        let (text, counted) = logged(Level::TRACE, Format::Logfmt, || {
+            tracing::trace!("ours");
+            tracing::trace!(target: "hyper", "authorization: secret");
+            tracing::warn!(target: "hyper", "theirs");
+        });
+        assert!(text.contains("ours") && text.contains("theirs") && !text.contains("secret"));
+        assert_eq!(counted, ["trace", "warn"]);
+        let (text, counted) = logged(Level::WARN, Format::Logfmt, || tracing::info!("quiet"));
+        assert_eq!((text.as_str(), counted.len()), ("", 0));
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_once_each() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("request failed")]
+        struct Outer(#[source] Middle);
+        #[derive(Debug, thiserror::Error)]
+        #[error("connection refused: {0}")]
+        struct Middle(#[source] std::io::Error);
+        let error = Outer(Middle(std::io::Error::other("os error 111")));
+        let expected = "request failed: connection refused: os error 111";
+        assert_eq!(chain(&error), expected);
+        let (text, _) = logged(Level::INFO, Format::Logfmt, || {
+            tracing::info!(error = &error as &dyn Error, "x");
+        });
+        assert!(text.contains(&format!("error=\"{expected}\"")), "{text}");
+    }
+}
