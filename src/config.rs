@@ -1,15 +1,29 @@
 //! The configuration: what a [`Config`] holds is valid by its type, so that no
 //! other room checks anything again.
 //!
-//! `file` mirrors the YAML and reads it, `values` parses single values,
-//! `validate` turns the mirror into a [`Config`] and collects every mistake.
+//! `yaml` reads the text as a tree, `file` is the mirror of the keys, `values`
+//! parses single values, `validate` turns the mirror into a [`Config`] and
+//! collects every [`Mistake`].
 //! Credentials are described here and resolved elsewhere.
 
+mod file;
+mod mistake;
+mod validate;
+mod values;
+mod yaml;
+
+use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
+
+pub use mistake::Mistake;
+use mistake::Place;
+
+/// Larger files are no configuration; a hundred thousand tasks take a tenth.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Everything the file says, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -35,7 +49,8 @@ pub struct Config {
 pub struct Poll {
     /// Between two polls of a task that is empty or runs.
     pub interval: Duration,
-    /// The longest time between two polls of a finished task; at least `interval`.
+    /// The longest time between two polls of a finished task; at least `interval`,
+    /// though a task's own interval may be longer.
     pub finished_interval: Duration,
     /// One poll of one task, waiting for the rate limit not counted.
     pub deadline: Duration,
@@ -177,6 +192,107 @@ pub struct Limits {
     pub series: usize,
     /// Artifacts of one task.
     pub artifacts_per_task: usize,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file was read and holds these mistakes, in its order; one a line.
+    #[error("{}", lines(.0))]
+    Mistakes(Vec<Mistake>),
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Reads and judges the file at `path`.
+///
+/// # Errors
+///
+/// [`Error::Io`] where it cannot be read, else as [`parse`].
+pub fn load(path: &Path) -> Result<Config, Error> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    let file_name = path.display().to_string();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if bytes.len() as u64 > MAX_BYTES {
+        let start = Place {
+            line: 1,
+            column: 1,
+            path: String::new(),
+        };
+        let message = format!("larger than {} MiB", MAX_BYTES / 1024 / 1024);
+        return Err(mistakes(vec![Mistake::new(&start, message)], &file_name));
+    }
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|error| mistakes(vec![not_utf8(&bytes, error.valid_up_to())], &file_name))?;
+    parse_in(text, &file_name, folder)
+}
+
+/// Judges `text`, which came from the file `file_name`; relative paths in it
+/// are relative to that file's folder.
+///
+/// # Errors
+///
+/// [`Error::Mistakes`]: the first mistake of syntax or shape alone, or else
+/// every other one.
+pub fn parse(text: &str, file_name: &str) -> Result<Config, Error> {
+    parse_in(
+        text,
+        file_name,
+        Path::new(file_name).parent().unwrap_or(Path::new("")),
+    )
+}
+
+fn parse_in(text: &str, file_name: &str, folder: &Path) -> Result<Config, Error> {
+    file::parse(text)
+        .map_err(|mistake| vec![mistake])
+        .and_then(|file| validate::validate(file, folder))
+        .map_err(|found| mistakes(found, file_name))
+}
+
+fn mistakes(mut mistakes: Vec<Mistake>, file_name: &str) -> Error {
+    for mistake in &mut mistakes {
+        file_name.clone_into(&mut mistake.file);
+    }
+    Error::Mistakes(mistakes)
+}
+
+fn not_utf8(bytes: &[u8], good: usize) -> Mistake {
+    let good = String::from_utf8_lossy(&bytes[..good]);
+    let line = good.matches('\n').count() as u64 + 1;
+    let column = good.rsplit('\n').next().unwrap_or_default().chars().count() as u64 + 1;
+    let message = if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        "this is UTF-16; save the file as UTF-8"
+    } else {
+        "a byte that is not UTF-8; save the file as UTF-8"
+    };
+    Mistake::new(
+        &Place {
+            line,
+            column,
+            path: String::new(),
+        },
+        message,
+    )
 }
 
 impl Endpoint {

@@ -1,0 +1,668 @@
+//! From the mirror to a [`Config`]: every value judged, every mistake collected.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::file::{self, Amount, Mapping as _, Named, Number, Placed};
+use super::mistake::Place;
+use super::values::{self, in_words, nearest, quotable};
+use super::{
+    Api, Artifacts, Config, Credentials, CredentialsSource, Endpoint, Instance, Limits, Mistake,
+    Poll, Secret, Signature, StatusWords, Task,
+};
+
+/// The name that stands for the official chain unless the file defines it.
+const DEFAULT_CREDENTIALS: &str = "default";
+/// What `type:` may be in this version.
+const AVAILABLE_TYPES: [&str; 3] = ["default", "access_key", "environment"];
+/// Shorter than this, polls would be nothing but load.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+const MIN_DURATION: Duration = Duration::from_millis(1);
+
+const INTERVAL: Duration = Duration::from_secs(60);
+const FINISHED_INTERVAL: Duration = Duration::from_secs(3600);
+const DEADLINE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(10);
+const STALE_AFTER: Duration = Duration::from_secs(300);
+
+/// Judges the whole file; relative paths in it are relative to `folder`.
+pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config, Vec<Mistake>> {
+    let Placed {
+        value: file,
+        at: root,
+    } = file;
+    let mut check = Check {
+        folder,
+        mistakes: Vec::new(),
+    };
+
+    let poll = check.poll(&inner(file.poll));
+    let (api, vpc) = check.api(inner(file.api));
+    let entries = check.credentials(file.credentials);
+    let instances = check.instances(file.instances, &root, &entries, &poll, vpc);
+    let artifacts = check.artifacts(file.artifacts);
+    let status = check.status(inner(file.status));
+    let limits = check.limits(&inner(file.limits));
+    if let Some(path) = inner(file.state).path {
+        check.refuse(
+            &path.at,
+            "is not available in this version; remove it or write null",
+        );
+    }
+
+    if check.mistakes.is_empty() {
+        let (credentials, instances) = only_used(entries, instances);
+        Ok(Config {
+            poll,
+            api,
+            credentials,
+            instances,
+            artifacts,
+            status,
+            limits,
+        })
+    } else {
+        check
+            .mistakes
+            .sort_by_key(|mistake| (mistake.line, mistake.column));
+        Err(check.mistakes)
+    }
+}
+
+/// Leaves out the credentials that no instance uses.
+fn only_used(
+    entries: Vec<Entry>,
+    mut instances: Vec<Instance>,
+) -> (Vec<Credentials>, Vec<Instance>) {
+    let used: HashSet<usize> = instances
+        .iter()
+        .map(|instance| instance.credentials)
+        .collect();
+    let mut kept = Vec::new();
+    let mut new_index = HashMap::new();
+    for (index, entry) in entries.into_iter().enumerate() {
+        if let (true, Some(credentials)) = (used.contains(&index), entry.credentials) {
+            new_index.insert(index, kept.len());
+            kept.push(credentials);
+        }
+    }
+    for instance in &mut instances {
+        instance.credentials = new_index[&instance.credentials];
+    }
+    (kept, instances)
+}
+
+fn inner<T: Default>(placed: Option<Placed<T>>) -> T {
+    placed.map(|placed| placed.value).unwrap_or_default()
+}
+
+/// A name under `credentials:`, known even if what stands there is a mistake.
+struct Entry {
+    name: String,
+    credentials: Option<Credentials>,
+}
+
+struct Check<'a> {
+    folder: &'a Path,
+    mistakes: Vec<Mistake>,
+}
+
+impl Check<'_> {
+    fn refuse(&mut self, at: &Place, message: impl Into<String>) {
+        self.mistakes.push(Mistake::new(at, message));
+    }
+
+    /// The good value, or `None` after noting why it is not.
+    fn noted<T>(&mut self, at: &Place, result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.refuse(at, message)).ok()
+    }
+
+    fn duration(&mut self, amount: Option<&Placed<Amount>>, min: Duration) -> Option<Duration> {
+        let Placed { value, at } = amount?;
+        self.noted(at, values::duration(&value.0, min))
+    }
+
+    fn whole<T: TryFrom<i128>>(
+        &mut self,
+        number: Option<&Placed<Number>>,
+        range: RangeInclusive<u32>,
+        default: T,
+    ) -> T {
+        let Some(Placed { value, at }) = number else {
+            return default;
+        };
+        if let Number::Integer(value) = *value
+            && u32::try_from(value).is_ok_and(|value| range.contains(&value))
+            && let Ok(value) = T::try_from(value)
+        {
+            return value;
+        }
+        let (min, max) = (range.start(), range.end());
+        self.refuse(
+            at,
+            format!(
+                "must be a whole number from {min} to {max}, not {}",
+                shown(*value)
+            ),
+        );
+        default
+    }
+
+    fn choice<T: Copy>(
+        &mut self,
+        text: Option<Placed<String>>,
+        choices: &[(&str, T)],
+        default: T,
+    ) -> T {
+        let Some(Placed { value, at }) = text else {
+            return default;
+        };
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == value) {
+            return *choice;
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        self.refuse(&at, one_of(&value, &names));
+        default
+    }
+
+    fn poll(&mut self, file: &file::Poll) -> Poll {
+        let interval = self
+            .duration(file.interval.as_ref(), MIN_INTERVAL)
+            .unwrap_or(INTERVAL);
+        let finished_interval = self.duration(file.finished_interval.as_ref(), MIN_INTERVAL);
+        let deadline = self
+            .duration(file.deadline.as_ref(), MIN_DURATION)
+            .unwrap_or(DEADLINE);
+        let timeout = self.duration(file.timeout.as_ref(), MIN_DURATION);
+        if let (Some(written), Some(value)) = (&file.finished_interval, finished_interval)
+            && value < interval
+        {
+            let interval = in_words(interval);
+            self.refuse(
+                &written.at,
+                format!("must not be shorter than poll.interval ({interval})"),
+            );
+        }
+        if let (Some(written), Some(value)) = (&file.timeout, timeout)
+            && value > deadline
+        {
+            let deadline = in_words(deadline);
+            self.refuse(
+                &written.at,
+                format!("must not be longer than poll.deadline ({deadline})"),
+            );
+        }
+        Poll {
+            interval,
+            // A default gives way to what was written.
+            finished_interval: finished_interval.unwrap_or(FINISHED_INTERVAL.max(interval)),
+            deadline,
+            timeout: timeout.unwrap_or(TIMEOUT.min(deadline)),
+            concurrency: self.whole(file.concurrency.as_ref(), 1..=1000, 8),
+            stale_after: self
+                .duration(file.stale_after.as_ref(), MIN_INTERVAL)
+                .unwrap_or(STALE_AFTER),
+        }
+    }
+
+    fn api(&mut self, file: file::Api) -> (Api, bool) {
+        let signatures = [
+            ("acs3-hmac-sha256", Signature::Acs3HmacSha256),
+            ("hmac-sha1", Signature::HmacSha1),
+        ];
+        let api = Api {
+            signature: self.choice(file.signature, &signatures, Signature::Acs3HmacSha256),
+            requests_per_second: self.rate(file.requests_per_second),
+            burst: self.whole(file.burst.as_ref(), 1..=10_000, 5),
+            retries: self.whole(file.retries.as_ref(), 0..=10, 3),
+            page_size: self.whole(file.page_size.as_ref(), 1..=100, 100),
+            max_pages: self.whole(file.max_pages.as_ref(), 1..=1_000_000, 100),
+        };
+        (
+            api,
+            self.choice(file.network, &[("public", false), ("vpc", true)], false),
+        )
+    }
+
+    fn rate(&mut self, number: Option<Placed<Number>>) -> f64 {
+        let default = 5.0;
+        let Some(Placed { value, at }) = number else {
+            return default;
+        };
+        let rate = match value {
+            // Beyond i32 it is out of range anyway.
+            Number::Integer(value) => i32::try_from(value).map_or(f64::NAN, f64::from),
+            Number::Float(value) => value,
+        };
+        if (0.001..=1000.0).contains(&rate) {
+            rate
+        } else {
+            self.refuse(
+                &at,
+                format!("must be a number from 0.001 to 1000, not {}", shown(value)),
+            );
+            default
+        }
+    }
+
+    fn artifacts(&mut self, text: Option<Placed<String>>) -> Artifacts {
+        let choices = [
+            ("all", Artifacts::All),
+            ("failed", Artifacts::Failed),
+            ("none", Artifacts::None),
+        ];
+        self.choice(text, &choices, Artifacts::All)
+    }
+
+    fn limits(&mut self, file: &file::Limits) -> Limits {
+        Limits {
+            series: self.whole(file.series.as_ref(), 1..=u32::MAX, 200_000),
+            artifacts_per_task: self.whole(file.artifacts_per_task.as_ref(), 1..=u32::MAX, 500),
+        }
+    }
+
+    fn status(&mut self, file: file::Status) -> StatusWords {
+        let mut lines = HashMap::new();
+        let mut words = |list: Option<Placed<Vec<Placed<String>>>>| {
+            let mut words = Vec::new();
+            for Placed { value, at } in inner(list) {
+                if value.is_empty() || value.trim() != value || value.len() > 128 {
+                    self.refuse(
+                        &at,
+                        "must be a word without surrounding white space, at most 128 bytes long",
+                    );
+                } else if let Some(first) = lines.insert(value.to_uppercase(), at.line) {
+                    self.refuse(
+                        &at,
+                        format!("this word stands at line {first} already; case does not matter"),
+                    );
+                } else {
+                    words.push(value);
+                }
+            }
+            words
+        };
+        StatusWords {
+            running: words(file.running),
+            finished: words(file.finished),
+            succeeded: words(file.succeeded),
+            failed: words(file.failed),
+        }
+    }
+
+    /// All entries, the built-in one last where it is needed.
+    fn credentials(&mut self, named: Option<Placed<Named<file::Credentials>>>) -> Vec<Entry> {
+        let named = named.map_or(Vec::new(), |named| named.value.0);
+        let mut entries = Vec::with_capacity(named.len() + 1);
+        for (name, entry) in named {
+            let is_name = (1..=64).contains(&name.value.len())
+                && name
+                    .value
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+            if !is_name {
+                self.refuse(
+                    &name.at,
+                    "a name is of letters, digits, _, . and -, at most 64 of them",
+                );
+            }
+            let credentials = self.entry(&name.value, entry);
+            entries.push(Entry {
+                name: name.value,
+                credentials,
+            });
+        }
+        if entries
+            .iter()
+            .all(|entry| entry.name != DEFAULT_CREDENTIALS)
+        {
+            let name = DEFAULT_CREDENTIALS.to_owned();
+            let credentials = Some(Credentials {
+                name: name.clone(),
+                source: CredentialsSource::Default,
+                quota_group: None,
+            });
+            entries.push(Entry { name, credentials });
+        }
+        entries
+    }
+
+    fn entry(&mut self, name: &str, entry: Placed<file::Credentials>) -> Option<Credentials> {
+        let Placed {
+            value: mut entry,
+            at,
+        } = entry;
+        let quota_group = entry.quota_group.take().and_then(|group| {
+            let usable = !group.value.is_empty() && group.value.trim() == group.value;
+            if !usable {
+                self.refuse(&group.at, "must be a name without surrounding white space");
+            }
+            usable.then_some(group.value)
+        });
+        let Some(kind) = entry.kind.take() else {
+            self.refuse(
+                &at.missing("type"),
+                format!("is missing; use one of {}", AVAILABLE_TYPES.join(", ")),
+            );
+            return None;
+        };
+        let source = match kind.value.as_str() {
+            "default" => self
+                .only_keys(&entry, "default", &[])
+                .then_some(CredentialsSource::Default),
+            "environment" => self
+                .only_keys(&entry, "environment", &[])
+                .then_some(CredentialsSource::Environment),
+            "access_key" => self.access_key(entry, &at),
+            "profile" | "credentials_file" | "oidc" | "ecs_ram_role" | "uri" | "assume_role" => {
+                let message = format!(
+                    "{} is not available in this version; use one of {}",
+                    kind.value,
+                    AVAILABLE_TYPES.join(", ")
+                );
+                self.refuse(&kind.at, message);
+                None
+            }
+            other => {
+                self.refuse(&kind.at, one_of(other, &AVAILABLE_TYPES));
+                None
+            }
+        };
+        Some(Credentials {
+            name: name.to_owned(),
+            source: source?,
+            quota_group,
+        })
+    }
+
+    /// Refuses the keys of other types.
+    fn only_keys(&mut self, entry: &file::Credentials, kind: &str, allowed: &[&str]) -> bool {
+        let count = self.mistakes.len();
+        for (key, at) in entry.written() {
+            if !allowed.contains(&key) {
+                let takes = match allowed {
+                    [] => "none but quota_group".to_owned(),
+                    _ => allowed.join(", "),
+                };
+                self.refuse(at, format!("not a key of type {kind}, which takes {takes}"));
+            }
+        }
+        self.mistakes.len() == count
+    }
+
+    fn access_key(&mut self, entry: file::Credentials, at: &Place) -> Option<CredentialsSource> {
+        let allowed = [
+            "access_key_id",
+            "access_key_id_file",
+            "access_key_secret",
+            "access_key_secret_file",
+            "security_token",
+            "security_token_file",
+        ];
+        self.only_keys(&entry, "access_key", &allowed);
+        let id = self.secret(
+            "access_key_id",
+            entry.access_key_id,
+            entry.access_key_id_file,
+        );
+        let secret = self.secret(
+            "access_key_secret",
+            entry.access_key_secret,
+            entry.access_key_secret_file,
+        );
+        let token = self.secret(
+            "security_token",
+            entry.security_token,
+            entry.security_token_file,
+        );
+        for (key, found) in [("access_key_id", &id), ("access_key_secret", &secret)] {
+            if let Found::Nothing = found {
+                self.refuse(
+                    &at.missing(key),
+                    format!("is missing; write {key} or {key}_file"),
+                );
+            }
+        }
+        Some(CredentialsSource::AccessKey {
+            access_key_id: id.usable()?,
+            access_key_secret: secret.usable()?,
+            security_token: token.usable(),
+        })
+    }
+
+    /// `KEY` or `KEY_file`, not both.
+    fn secret(
+        &mut self,
+        key: &str,
+        inline: Option<Placed<SecretString>>,
+        path: Option<Placed<String>>,
+    ) -> Found {
+        match (inline, path) {
+            (None, None) => Found::Nothing,
+            (Some(_), Some(path)) => {
+                self.refuse(
+                    &path.at,
+                    format!("stands beside {key}; only one of them can count"),
+                );
+                Found::Mistake
+            }
+            (Some(Placed { value, at }), None) => {
+                let text = value.expose_secret().trim();
+                if text.is_empty() {
+                    self.refuse(&at, format!("is empty; write the value, or use {key}_file"));
+                    Found::Mistake
+                } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                    self.refuse(&at, "must not hold white space or control characters");
+                    Found::Mistake
+                } else {
+                    Found::Secret(Secret::Inline(SecretString::from(text)))
+                }
+            }
+            (None, Some(Placed { value, at })) => {
+                if value.is_empty() {
+                    self.refuse(&at, "is empty; write the path of a file");
+                    Found::Mistake
+                } else {
+                    Found::Secret(Secret::File(self.folder.join(value)))
+                }
+            }
+        }
+    }
+
+    fn instances(
+        &mut self,
+        list: Option<Placed<Vec<Placed<file::Instance>>>>,
+        root: &Place,
+        entries: &[Entry],
+        poll: &Poll,
+        vpc: bool,
+    ) -> Vec<Instance> {
+        let (list, at) = match list {
+            Some(Placed { value, at }) => (value, at),
+            None => (Vec::new(), root.missing("instances")),
+        };
+        if list.is_empty() {
+            self.refuse(&at, "must list at least one instance, such as {id: cri-…, region: cn-hangzhou, tasks: [crast-…]}");
+        }
+        let mut lines = HashMap::new();
+        list.into_iter()
+            .filter_map(|placed| self.instance(placed, &mut lines, entries, poll, vpc))
+            .collect()
+    }
+
+    fn instance(
+        &mut self,
+        placed: Placed<file::Instance>,
+        lines: &mut HashMap<String, u64>,
+        entries: &[Entry],
+        poll: &Poll,
+        vpc: bool,
+    ) -> Option<Instance> {
+        let Placed { value: file, at } = placed;
+        let id = self.id(file.id, &at, "cri-", lines, "instance");
+        let endpoint = self.endpoint(file.endpoint, file.region.as_ref(), &at, vpc);
+        let credentials = self.reference(file.credentials, entries);
+        if let Some(follow) = &file.follow {
+            let message = "is not available in this version; name the tasks under tasks:";
+            self.refuse(&follow.at, message);
+        }
+        let tasks = inner(file.tasks);
+        if tasks.is_empty() && file.follow.is_none() {
+            self.refuse(
+                &at.missing("tasks"),
+                "must name at least one task, such as [crast-…]",
+            );
+        }
+        let mut lines = HashMap::with_capacity(tasks.len());
+        let tasks: Vec<Task> = tasks
+            .into_iter()
+            .filter_map(|task| self.task(task, &mut lines, poll.interval))
+            .collect();
+        Some(Instance {
+            id: id?,
+            region: file.region.map(|region| region.value).unwrap_or_default(),
+            credentials: credentials?,
+            endpoint: endpoint?,
+            tasks,
+        })
+    }
+
+    fn task(
+        &mut self,
+        placed: Placed<file::Task>,
+        lines: &mut HashMap<String, u64>,
+        interval: Duration,
+    ) -> Option<Task> {
+        let Placed {
+            value: file::Task(file),
+            at,
+        } = placed;
+        let id = self.id(file.id, &at, "crast-", lines, "task");
+        let interval = self
+            .duration(file.interval.as_ref(), MIN_INTERVAL)
+            .unwrap_or(interval);
+        if let Some(Placed { value, at }) = &file.name
+            && (value.trim().is_empty() || value.chars().count() > 256)
+        {
+            self.refuse(
+                at,
+                "must be a name of 1 to 256 characters; leave it out to use the id",
+            );
+        }
+        let id = id?;
+        let name = file.name.map_or_else(|| id.clone(), |name| name.value);
+        Some(Task { id, name, interval })
+    }
+
+    /// The id of an instance or task, which may stand there only once.
+    fn id(
+        &mut self,
+        id: Option<Placed<String>>,
+        owner: &Place,
+        prefix: &str,
+        lines: &mut HashMap<String, u64>,
+        what: &str,
+    ) -> Option<String> {
+        let Some(Placed { value, at }) = id else {
+            self.refuse(
+                &owner.missing("id"),
+                format!("is missing; write the {what}'s id, {prefix}…"),
+            );
+            return None;
+        };
+        self.noted(&at, values::id(&value, prefix))?;
+        if let Some(first) = lines.insert(value.clone(), at.line) {
+            self.refuse(
+                &at,
+                format!("duplicate {what}; it stands at line {first} already"),
+            );
+        }
+        Some(value)
+    }
+
+    fn endpoint(
+        &mut self,
+        endpoint: Option<Placed<String>>,
+        region: Option<&Placed<String>>,
+        instance: &Place,
+        vpc: bool,
+    ) -> Option<Endpoint> {
+        match (endpoint, region) {
+            (Some(Placed { value, at }), region) => {
+                if let Some(Placed { value, at }) = region {
+                    self.noted(at, values::plausible_region(value));
+                }
+                self.noted(&at, values::endpoint(&value))
+            }
+            (None, Some(Placed { value, at })) => {
+                self.noted(at, values::region_endpoint(value, vpc))
+            }
+            (None, None) => {
+                let message = "is missing; write the instance's region, such as cn-hangzhou";
+                self.refuse(&instance.missing("region"), message);
+                None
+            }
+        }
+    }
+
+    /// The index of the entry that an instance names.
+    fn reference(&mut self, name: Option<Placed<String>>, entries: &[Entry]) -> Option<usize> {
+        let find = |name: &str| entries.iter().position(|entry| entry.name == name);
+        let Some(Placed { value, at }) = name else {
+            return find(DEFAULT_CREDENTIALS);
+        };
+        let found = find(&value);
+        if found.is_none() {
+            let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+            let meant = did_you_mean(&value, &names);
+            let names = names.join(", ");
+            self.refuse(
+                &at,
+                format!("no such entry under credentials:;{meant} defined: {names}"),
+            );
+        }
+        found
+    }
+}
+
+/// What stands at `KEY` or `KEY_file`.
+enum Found {
+    Nothing,
+    Mistake,
+    Secret(Secret),
+}
+
+impl Found {
+    fn usable(self) -> Option<Secret> {
+        match self {
+            Found::Secret(secret) => Some(secret),
+            Found::Nothing | Found::Mistake => None,
+        }
+    }
+}
+
+fn one_of(value: &str, names: &[&str]) -> String {
+    format!(
+        "must be one of {};{}",
+        names.join(", "),
+        did_you_mean(value, names)
+    )
+    .trim_end_matches(';')
+    .to_owned()
+}
+
+fn did_you_mean(value: &str, names: &[&str]) -> String {
+    nearest(value, names.iter().copied())
+        .map_or_else(String::new, |near| format!(" did you mean {near}?"))
+}
+
+fn shown(number: Number) -> String {
+    match number {
+        Number::Integer(value) => quotable(&value.to_string()),
+        Number::Float(value) => quotable(&format!("{value:?}")),
+    }
+}

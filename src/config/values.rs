@@ -1,0 +1,321 @@
+//! Single values: how each is written and which are usable.
+//!
+//! The errors say what would be right, and quote the value only where it starts
+//! with a digit and is short: no key and no token looks like that.
+
+use std::time::Duration;
+
+use super::{Endpoint, is_loopback};
+
+/// Regions of the service and whether each has an endpoint within VPCs.
+/// Source: the vendor's endpoint metadata of April 2026
+/// (`tests/testdata/endpoints.json`).
+const REGIONS: [(&str, bool); 38] = [
+    ("ap-northeast-1", true),
+    ("ap-northeast-2", true),
+    ("ap-south-1", true),
+    ("ap-southeast-1", true),
+    ("ap-southeast-2", true),
+    ("ap-southeast-3", true),
+    ("ap-southeast-5", true),
+    ("ap-southeast-6", true),
+    ("ap-southeast-7", true),
+    ("cn-beijing", true),
+    ("cn-beijing-finance-1", true),
+    ("cn-chengdu", true),
+    ("cn-fuzhou", true),
+    ("cn-guangzhou", true),
+    ("cn-hangzhou", true),
+    ("cn-hangzhou-finance", true),
+    ("cn-heyuan", false),
+    ("cn-heyuan-acdr-1", true),
+    ("cn-hongkong", true),
+    ("cn-huhehaote", false),
+    ("cn-nanjing", true),
+    ("cn-qingdao", true),
+    ("cn-shanghai", true),
+    ("cn-shanghai-finance-1", true),
+    ("cn-shenzhen", true),
+    ("cn-shenzhen-finance-1", true),
+    ("cn-wuhan-lr", true),
+    ("cn-wulanchabu", false),
+    ("cn-zhangjiakou", true),
+    ("cn-zhengzhou-jva", true),
+    ("eu-central-1", true),
+    ("eu-west-1", true),
+    ("me-central-1", true),
+    ("me-east-1", true),
+    ("na-south-1", true),
+    ("us-east-1", true),
+    ("us-southeast-1", true),
+    ("us-west-1", true),
+];
+
+/// The units of a duration, in milliseconds, in the order they are written.
+const UNITS: [(&str, u64); 7] = [
+    ("y", 365 * 86_400_000),
+    ("w", 7 * 86_400_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+/// Longer ones overflow some clock sooner or later, and mean "never" anyway.
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 86_400);
+
+const DURATION_HELP: &str = "write a duration such as 60s or 1h30m";
+
+/// Reads a duration in Prometheus' grammar, at least `min` long.
+pub(super) fn duration(text: &str, min: Duration) -> Result<Duration, String> {
+    if text.is_empty() {
+        return Err(format!("is empty; {DURATION_HELP}"));
+    }
+    let value = quotable(text);
+    if text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b".-+".contains(&byte))
+    {
+        return Err(format!("{value} has no unit; {DURATION_HELP}"));
+    }
+    let length = units(text).ok_or_else(|| {
+        format!(
+            "{value} is not a duration; write whole numbers with the units y, w, d, h, m, s, ms, \
+             each at most once and in this order, such as 60s or 1h30m"
+        )
+    })?;
+    if length < min {
+        return Err(format!(
+            "{value} is too short; it must be at least {}",
+            in_words(min)
+        ));
+    }
+    if length > MAX_DURATION {
+        return Err(format!(
+            "{value} is too long; it must be at most {}",
+            in_words(MAX_DURATION)
+        ));
+    }
+    Ok(length)
+}
+
+/// The sum of `1h30m`; `None` where the grammar is broken or the sum overflows.
+fn units(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut units = UNITS.iter();
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.bytes().take_while(u8::is_ascii_lowercase).count();
+        let (unit, tail) = tail.split_at(letters);
+        // Searching on from the last unit is what holds them to the order.
+        let (_, milliseconds) = units.find(|(name, _)| *name == unit)?;
+        let number: u64 = number.parse().ok()?;
+        total = total.checked_add(number.checked_mul(*milliseconds)?)?;
+        rest = tail;
+    }
+    Some(Duration::from_millis(total))
+}
+
+/// `duration` as it is written in the file: `1h30m`.
+pub(super) fn in_words(duration: Duration) -> String {
+    let mut rest = duration.as_millis();
+    let mut text = String::new();
+    for (unit, milliseconds) in UNITS {
+        let count = rest / u128::from(milliseconds);
+        // Days and hours read better than weeks.
+        if count > 0 && unit != "w" {
+            text.extend([count.to_string().as_str(), unit]);
+            rest %= u128::from(milliseconds);
+        }
+    }
+    if text.is_empty() {
+        "0s".to_owned()
+    } else {
+        text
+    }
+}
+
+/// `"60"` where the value is harmless for certain, else `the value`.
+pub(super) fn quotable(text: &str) -> String {
+    let harmless = text.len() <= 16
+        && text.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+        && text.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte)
+        });
+    if harmless {
+        format!("\"{text}\"")
+    } else {
+        "the value".to_owned()
+    }
+}
+
+/// Refuses what cannot be a region's id.
+pub(super) fn plausible_region(region: &str) -> Result<(), String> {
+    let plausible = (1..=64).contains(&region.len())
+        && region
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if plausible {
+        Ok(())
+    } else {
+        Err("not a region's id, which is of lower-case letters, digits and dashes, such as cn-hangzhou".to_owned())
+    }
+}
+
+/// The service's endpoint in a known region.
+pub(super) fn region_endpoint(region: &str, vpc: bool) -> Result<Endpoint, String> {
+    let Some((_, has_vpc)) = REGIONS.iter().find(|(name, _)| *name == region) else {
+        let meant = nearest(region, REGIONS.iter().map(|(name, _)| *name))
+            .map_or_else(String::new, |near| format!(" did you mean {near}?"));
+        return Err(format!(
+            "unknown region;{meant} set endpoint: for a region this version does not know"
+        ));
+    };
+    if vpc && !has_vpc {
+        return Err(
+            "this region has no endpoint within VPCs; set endpoint:, or network: public under api:"
+                .to_owned(),
+        );
+    }
+    let product = if vpc { "cr-vpc" } else { "cr" };
+    Ok(Endpoint {
+        tls: true,
+        authority: format!("{product}.{region}.aliyuncs.com"),
+    })
+}
+
+/// Reads `https://host[:port]`, `http://loopback[:port]` or a bare `host[:port]`.
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let (tls, authority) = match text.split_once("://") {
+        None => (true, text),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+        Some(_) => {
+            return Err("only https:// and, to a loopback address, http:// are spoken".to_owned());
+        }
+    };
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    if authority.contains('@') {
+        return Err(
+            "a user or password has no place here; keys stand under credentials:".to_owned(),
+        );
+    }
+    if authority.contains(['/', '?', '#']) {
+        return Err(
+            "a path or query has no place here; write https://HOST or https://HOST:PORT".to_owned(),
+        );
+    }
+    let wrong = || "not an endpoint; write https://HOST or https://HOST:PORT".to_owned();
+    let (host, port) = split_port(authority).ok_or_else(wrong)?;
+    if !is_host(host) {
+        return Err(wrong());
+    }
+    if !tls && !is_loopback(host) {
+        return Err("plain http is for loopback addresses alone; write https://".to_owned());
+    }
+    let host = host.to_ascii_lowercase();
+    let own_port = if tls { 443 } else { 80 };
+    let authority = match port {
+        Some(port) if port != own_port => format!("{host}:{port}"),
+        _ => host,
+    };
+    Ok(Endpoint { tls, authority })
+}
+
+/// Splits `host:port` and `[::1]:port`.
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let host_end = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    match authority[host_end..].find(':') {
+        None => Some((authority, None)),
+        Some(colon) => {
+            let (host, port) = authority.split_at(host_end + colon);
+            let port = &port[1..];
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+            let port = port.parse().ok().filter(|port| *port > 0 && digits)?;
+            Some((host, Some(port)))
+        }
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // A last label of digits makes it an IPv4 address, or a mistyped one.
+    let is_numeric = host
+        .rsplit('.')
+        .next()
+        .is_some_and(|label| label.parse::<u64>().is_ok());
+    host.len() <= 253
+        && host.split('.').all(is_label)
+        && (!is_numeric || host.parse::<std::net::Ipv4Addr>().is_ok())
+}
+
+/// Refuses what cannot be an id that starts with `prefix`.
+pub(super) fn id(text: &str, prefix: &str) -> Result<(), String> {
+    let body = text.strip_prefix(prefix).unwrap_or_default();
+    let is_id = !body.is_empty()
+        && text.len() <= 128
+        && body
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_id {
+        Ok(())
+    } else {
+        Err(format!(
+            "not an id; it starts with {prefix}, then come letters, digits, - and _, at most 128 characters in all"
+        ))
+    }
+}
+
+/// The candidate that `word` was probably meant to be.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    // Nothing we know is longer; this bounds the work on a pasted megabyte.
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1.max(candidate.len() / 3).min(4))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits between two words: insert, remove, replace, or swap two neighbours.
+fn distance(from: &str, to: &str) -> usize {
+    let from: Vec<char> = from.chars().collect();
+    let to: Vec<char> = to.chars().collect();
+    let mut rows = vec![(0..=to.len()).collect::<Vec<usize>>()];
+    for i in 1..=from.len() {
+        let mut row = vec![i];
+        for j in 1..=to.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
+            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[from.len()][to.len()]
+}
