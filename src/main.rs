@@ -1,3 +1,5 @@
-//! Arguments, logging, run, exit code.
+//! Starts the command line; everything else is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    aliyun_acr_exporter::cli::main()
+}

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Every test of the project, on a machine that has Rust. What the tests need
+# beyond Rust (Prometheus with promtool, the official Python SDK, linters) is
+# installed here; a part that cannot be installed fails loudly.
+#
+# Usage: scripts/test.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+step 'parts beyond Rust'
+packages=()
+command -v promtool >/dev/null && command -v prometheus >/dev/null || packages+=(prometheus)
+command -v systemd-analyze >/dev/null || packages+=(systemd)
+command -v python3 >/dev/null || packages+=(python3)
+if [ "${#packages[@]}" -gt 0 ]; then
+    # The service of the package must not start: the tests start their own.
+    policy=/usr/sbin/policy-rc.d
+    [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod +x "$policy" && made_policy=1; }
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${packages[@]}"
+    [ -z "${made_policy:-}" ] || as_root rm -f "$policy"
+fi
+if [ ! -x .venv/bin/python ]; then
+    python3 -m venv .venv || {
+        as_root apt-get install -qy --no-install-recommends python3-venv
+        python3 -m venv --clear .venv
+    }
+fi
+.venv/bin/python -m pip install -q --disable-pip-version-check -r tests/python_sdk/requirements.txt -r tests/requirements-lint.txt
+export REQUIRE_REAL_PARTS=1
+
+step 'format'
+cargo fmt --check
+
+step 'lints'
+cargo clippy --locked --all-targets -- -D warnings
+.venv/bin/shellcheck scripts/*.sh .ci/run
+.venv/bin/yamllint -s -c .yamllint.yaml .
+.venv/bin/typos --config .typos.toml
+
+step 'unit, whole-daemon and real-part tests'
+cargo test --locked --all-targets
+
+step 'documentation and its examples'
+cargo test --locked --doc
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib
+
+step 'Prometheus rules'
+promtool check rules deploy/prometheus/rules.yaml
+promtool test rules deploy/prometheus/rules_test.yaml
+
+step 'systemd unit'
+scripts/check-unit.sh
+
+printf '\nall tests passed\n'

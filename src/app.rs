@@ -1,0 +1,277 @@
+//! The composition root: wires the rooms together, starts them in order and
+//! stops them together. The only room that knows all others.
+
+pub mod accounts;
+pub mod plan;
+mod signals;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::{Artifacts, Config};
+use crate::metrics::own::{Build, Own};
+use crate::model::{Meaning, Words};
+use crate::poll::{Scheduler, Settings, Watch};
+use crate::server::{self, Server};
+use crate::source::{CloudSource, Place};
+use crate::store::{ArtifactSeries, Limits, Store, Target, TaskEntry};
+
+/// A daemon that has not tried every task by then is ready all the same.
+const READY_AFTER: Duration = Duration::from_secs(60);
+
+/// What the command line decides.
+#[derive(Clone, Debug)]
+pub struct Web {
+    /// Addresses to listen on, `:PORT` or `HOST:PORT`.
+    pub listen: Vec<String>,
+    /// Path of the metrics.
+    pub telemetry_path: String,
+    /// Scrapes answered at once.
+    pub max_requests: usize,
+}
+
+/// Why the daemon could not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is in use, not ours, or no address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// As it was given.
+        address: String,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The HTTP client could not be made.
+    #[error("cannot make the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// The system gives no signals.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    /// A part of the daemon has ended though nobody stopped it.
+    #[error("the {0} ended early")]
+    EndedEarly(&'static str),
+}
+
+/// A daemon whose addresses are bound; [`Daemon::run`] does the rest.
+pub struct Daemon {
+    listeners: Vec<TcpListener>,
+    web: Web,
+    own: Arc<Own>,
+    clock: Clock,
+}
+
+impl Daemon {
+    /// Binds the addresses, so that a wrong one is told before anything runs.
+    pub async fn bind(web: Web, own: Arc<Own>, clock: Clock) -> Result<Self, Error> {
+        let mut listeners = Vec::new();
+        for address in &web.listen {
+            let listener = listen(address).await.map_err(|source| Error::Listen {
+                address: address.clone(),
+                source,
+            })?;
+            listeners.push(listener);
+        }
+        Ok(Self {
+            listeners,
+            web,
+            own,
+            clock,
+        })
+    }
+
+    /// The addresses in use, the chosen port in place of port 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.listeners.iter().map(TcpListener::local_addr);
+        addresses.filter_map(Result::ok).collect()
+    }
+
+    /// Polls and serves until a signal or `stop`.
+    pub async fn run(self, config: &Config, stop: CancellationToken) -> Result<(), Error> {
+        let addresses = self.addresses();
+        let Self {
+            listeners,
+            web,
+            own,
+            clock,
+        } = self;
+        let clients = accounts::clients(config, &own, &clock).map_err(Error::Client)?;
+        let watches = watches(config);
+        let store = Arc::new(store(config, &watches));
+        let source = CloudSource::new(
+            config.instances.iter().map(|instance| {
+                let place = Place {
+                    client: Arc::clone(&clients[instance.credentials]),
+                    endpoint: instance.endpoint.url(),
+                };
+                (instance.id.as_str().into(), place)
+            }),
+            config.poll.deadline,
+        );
+        tracing::info!(
+            version = Build::CURRENT.version,
+            revision = Build::CURRENT.revision,
+            instances = config.instances.len(),
+            tasks = watches.len(),
+            "starting"
+        );
+        let (scheduler, tried_once) = Scheduler::new(
+            Arc::new(source),
+            Arc::clone(&store),
+            Arc::clone(&own),
+            clock.clone(),
+            settings(config),
+            watches,
+        );
+        let ready = Arc::new(AtomicBool::new(false));
+        let server = Server {
+            store,
+            own: Arc::clone(&own),
+            clock,
+            ready: Arc::clone(&ready),
+            telemetry_path: web.telemetry_path,
+            max_requests: web.max_requests,
+        };
+        for address in addresses {
+            tracing::info!(%address, "listening");
+        }
+
+        let signals = signals::stop_on_signal(stop.clone()).map_err(Error::Signals)?;
+        let readiness = become_ready(Arc::clone(&ready), Arc::clone(&own), tried_once, stop.clone());
+        let parts = async {
+            tokio::join!(
+                part("scheduler", scheduler.run(stop.clone()), &stop),
+                part("server", server::serve(server, listeners, stop.clone()), &stop),
+                part("readiness", readiness, &stop),
+                part("signal handler", signals, &stop),
+            )
+        };
+        let (scheduler, server, readiness, signals) = parts.await;
+        scheduler.and(server).and(readiness).and(signals)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Runs one part; the first to end while nobody asked for it ends all.
+async fn part(
+    name: &'static str,
+    work: impl Future<Output = ()>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    work.await;
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    stop.cancel();
+    Err(Error::EndedEarly(name))
+}
+
+/// Ready once every task was tried, or a minute has passed; not while stopping.
+async fn become_ready(
+    ready: Arc<AtomicBool>,
+    own: Arc<Own>,
+    mut tried_once: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        _ = tried_once.wait_for(|tried| *tried) => {}
+        () = tokio::time::sleep(READY_AFTER) => {
+            tracing::warn!("not every task could be tried within a minute; ready all the same");
+        }
+        () = stop.cancelled() => return,
+    }
+    ready.store(true, Ordering::Relaxed);
+    own.ready.set(1);
+    stop.cancelled().await;
+    ready.store(false, Ordering::Relaxed);
+    own.ready.set(0);
+}
+
+/// `:PORT` is every address of the machine, by IPv6 where it has it.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let Some(port) = address.strip_prefix(':') else {
+        return TcpListener::bind(address).await;
+    };
+    match TcpListener::bind(format!("[::]:{port}")).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind(format!("0.0.0.0:{port}")).await
+        }
+        bound => bound,
+    }
+}
+
+fn watches(config: &Config) -> Vec<Watch> {
+    let mut watches = Vec::new();
+    for instance in &config.instances {
+        let instance_id: Arc<str> = instance.id.as_str().into();
+        let region: Arc<str> = instance.region.as_str().into();
+        for task in &instance.tasks {
+            let target = Target {
+                instance_id: Arc::clone(&instance_id),
+                task_id: task.id.as_str().into(),
+                task: task.name.as_str().into(),
+                region: Arc::clone(&region),
+                artifacts: match config.artifacts {
+                    Artifacts::All => ArtifactSeries::All,
+                    Artifacts::Failed => ArtifactSeries::Failed,
+                    Artifacts::None => ArtifactSeries::None,
+                },
+            };
+            watches.push(Watch {
+                target: Arc::new(target),
+                interval: task.interval,
+                account: instance.credentials,
+            });
+        }
+    }
+    watches
+}
+
+fn store(config: &Config, watches: &[Watch]) -> Store {
+    let limits = Limits {
+        series: config.limits.series,
+        artifacts_per_task: config.limits.artifacts_per_task,
+        stale_after: config.poll.stale_after,
+    };
+    let entries = watches
+        .iter()
+        .map(|watch| TaskEntry::new(Arc::clone(&watch.target), watch.interval));
+    Store::new(limits, entries)
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        words: words(config),
+        finished_interval: config.poll.finished_interval,
+        concurrency: config.poll.concurrency,
+        accounts: config
+            .credentials
+            .iter()
+            .map(|credentials| credentials.name.clone())
+            .collect(),
+    }
+}
+
+/// The built-in words and those of the configuration.
+pub fn words(config: &Config) -> Words {
+    let status = &config.status;
+    let lists = [
+        (Meaning::Running, &status.running),
+        (Meaning::Finished, &status.finished),
+        (Meaning::Succeeded, &status.succeeded),
+        (Meaning::Failed, &status.failed),
+    ];
+    Words::with(lists.into_iter().flat_map(|(meaning, words)| {
+        words.iter().map(move |word| (meaning, word.clone()))
+    }))
+}

@@ -1,0 +1,283 @@
+//! The command line: what was typed, turned into calls of `app`. Each command
+//! is a file; results go to standard output, everything for people to
+//! standard error.
+
+mod check_config;
+mod healthcheck;
+mod query;
+mod serve;
+mod simulate;
+mod table;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use crate::metrics::own::{Build, Own};
+use crate::telemetry;
+
+/// Wrong usage or configuration.
+const USAGE: u8 = 2;
+/// Anything else that failed.
+const FAILED: u8 = 1;
+
+/// A Prometheus exporter for artifact subscriptions of Alibaba Cloud
+/// Container Registry Enterprise Edition.
+#[derive(Debug, Parser)]
+#[command(version, long_version = long_version(), about, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Flags in Prometheus' spelling, each with an environment variable.
+#[derive(Args, Clone, Debug)]
+struct Flags {
+    /// The configuration file
+    #[arg(long = "config.file", env = "ALIYUN_ACR_EXPORTER_CONFIG_FILE", global = true, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+
+    /// Address to listen on; repeatable; port 0 picks a free one and the log tells it
+    #[arg(long = "web.listen-address", env = "ALIYUN_ACR_EXPORTER_WEB_LISTEN_ADDRESS", global = true, value_name = "ADDRESS", value_delimiter = ',', default_value = ":10980")]
+    web_listen_address: Vec<String>,
+
+    /// Path of the metrics
+    #[arg(long = "web.telemetry-path", env = "ALIYUN_ACR_EXPORTER_WEB_TELEMETRY_PATH", global = true, value_name = "PATH", default_value = "/metrics")]
+    web_telemetry_path: String,
+
+    /// Scrapes answered at once; further ones get 503
+    #[arg(long = "web.max-requests", env = "ALIYUN_ACR_EXPORTER_WEB_MAX_REQUESTS", global = true, value_name = "N", default_value = "40", value_parser = clap::value_parser!(u32).range(1..))]
+    web_max_requests: u32,
+
+    /// Not available in this version
+    #[arg(long = "web.config.file", env = "ALIYUN_ACR_EXPORTER_WEB_CONFIG_FILE", global = true, value_name = "FILE", hide = true)]
+    web_config_file: Option<PathBuf>,
+
+    /// Not available in this version
+    #[arg(long = "web.enable-lifecycle", env = "ALIYUN_ACR_EXPORTER_WEB_ENABLE_LIFECYCLE", global = true, hide = true, value_parser = clap::builder::BoolishValueParser::new())]
+    web_enable_lifecycle: bool,
+
+    /// Not available in this version
+    #[arg(long = "shard.index", env = "ALIYUN_ACR_EXPORTER_SHARD_INDEX", global = true, value_name = "N", hide = true)]
+    shard_index: Option<String>,
+
+    /// Not available in this version
+    #[arg(long = "shard.total", env = "ALIYUN_ACR_EXPORTER_SHARD_TOTAL", global = true, value_name = "N", hide = true)]
+    shard_total: Option<String>,
+
+    /// Least severe messages to log
+    #[arg(long = "log.level", env = "ALIYUN_ACR_EXPORTER_LOG_LEVEL", global = true, value_name = "LEVEL", default_value = "info", ignore_case = true)]
+    log_level: LogLevel,
+
+    /// How log messages are written
+    #[arg(long = "log.format", env = "ALIYUN_ACR_EXPORTER_LOG_FORMAT", global = true, value_name = "FORMAT", default_value = "logfmt", ignore_case = true)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Logfmt,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon (the default)
+    Serve,
+    /// Run a simulated cloud and the daemon in one process: no account, no files, no network
+    Demo,
+    /// Run the simulated cloud alone, for load and fault tests
+    Simulate(simulate::Arguments),
+    /// Validate the configuration and tell what will be polled and what it costs
+    CheckConfig(check_config::Arguments),
+    /// Show the results of one task, over all pages
+    Query(query::Arguments),
+    /// Ask a running daemon whether it is healthy
+    Healthcheck,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// What was typed or configured is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Everything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Failed(telemetry::chain(error))
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed(&error)
+    }
+}
+
+/// Runs the command that was typed; the exit code is 0, 1 (failed) or 2
+/// (wrong usage or configuration).
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let own = Arc::new(Own::new(Build::CURRENT));
+    let counters = Arc::clone(&own);
+    telemetry::init(
+        cli.flags.log_level.into(),
+        cli.flags.log_format.into(),
+        || crate::clock::Clock::system().now_millis(),
+        move |level| counters.log_message(level),
+    );
+    match cli.run(own) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = match error {
+                Error::Usage(_) => USAGE,
+                Error::Failed(_) => FAILED,
+            };
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+impl Cli {
+    fn run(self, own: Arc<Own>) -> Result<(), Error> {
+        let flags = self.flags;
+        flags.refuse_unavailable()?;
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::serve(&flags, own),
+            Command::Demo => serve::demo(&flags, own),
+            Command::Simulate(arguments) => simulate::run(&arguments),
+            Command::CheckConfig(arguments) => check_config::run(&flags, &arguments, own),
+            Command::Query(arguments) => query::run(&flags, &arguments, own),
+            Command::Healthcheck => healthcheck::run(&flags),
+            Command::Completions { shell } => {
+                let mut command = Self::command();
+                let name = command.get_name().to_owned();
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut command, name, &mut script);
+                print(&script)
+            }
+            Command::Man => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(Self::command()).render(&mut page)?;
+                print(&page)
+            }
+        }
+    }
+}
+
+impl Flags {
+    /// A switch that does nothing would be worse than one that is refused.
+    fn refuse_unavailable(&self) -> Result<(), Error> {
+        let unavailable = [
+            ("--web.config.file", self.web_config_file.is_some()),
+            ("--web.enable-lifecycle", self.web_enable_lifecycle),
+            ("--shard.index", self.shard_index.is_some()),
+            ("--shard.total", self.shard_total.is_some()),
+        ];
+        match unavailable.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Error::Usage(format!(
+                "{flag} is not available in this version; leave it (and its environment variable) out"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.config_file
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("config.yaml"))
+    }
+
+    fn load_config(&self) -> Result<crate::config::Config, Error> {
+        crate::config::load(&self.config_path())
+            .map_err(|error| Error::Usage(telemetry::chain(&error)))
+    }
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+impl From<LogFormat> for telemetry::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Logfmt => Self::Logfmt,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+fn long_version() -> &'static str {
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (revision ",
+        env!("BUILD_REVISION"),
+        ", rustc ",
+        env!("BUILD_RUST_VERSION"),
+        ", ",
+        env!("BUILD_TARGET"),
+        ")"
+    )
+}
+
+/// Results go to standard output; a reader that has seen enough (`| head`) is no failure.
+fn print(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A failure of the API with everything that helps to mend it.
+fn explain(error: &crate::api::Error) -> String {
+    let mut text = error.chain();
+    if let Some(action) = error.ram_action() {
+        let resource = error.resource().map_or_else(String::new, |resource| format!(" on {resource}"));
+        text.push_str(&format!("\nthe RAM policy of this key lacks {action}{resource}"));
+    }
+    text
+}
+
+/// One thread is enough: a scrape reads memory, a poll waits for the network.
+fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(future))
+}

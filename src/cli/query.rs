@@ -1,0 +1,271 @@
+//! `query`: the results of one task over all pages, as the vendor's API
+//! explorer would show them, together with what the exporter makes of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::api::{Budget, Client};
+use crate::app::{accounts, words};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::metrics::own::Own;
+use crate::model::{Assessment, Folded, Outcome, Row, TaskInfo, Words};
+use crate::source;
+
+use super::{Error, Flags, block_on, explain, print, table};
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// The instance, cri-…
+    instance_id: String,
+    /// The task, crast-…
+    task_id: String,
+    /// Region of an instance that is not in the configuration
+    #[arg(long)]
+    region: Option<String>,
+    /// Endpoint of an instance that is not in the configuration
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// How the result is written
+    #[arg(long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Yaml,
+}
+
+pub(super) fn run(flags: &Flags, arguments: &Arguments, own: Arc<Own>) -> Result<(), Error> {
+    let config = configuration(flags, arguments)?;
+    let answer = block_on(ask(&config, arguments, &own))??;
+    let text = match arguments.output {
+        Output::Table => answer.table(),
+        Output::Json => format!("{:#}\n", serde_json::json!(answer)),
+        Output::Yaml => serde_saphyr::to_string(&answer).map_err(|error| Error::failed(&error))?,
+    };
+    print(text.as_bytes())
+}
+
+/// The configuration file where it knows the instance, else one made of the flags.
+fn configuration(flags: &Flags, arguments: &Arguments) -> Result<Config, Error> {
+    let typed = arguments.region.is_some() || arguments.endpoint.is_some();
+    let path = flags.config_path();
+    if !typed && (flags.config_file.is_some() || Path::new(&path).exists()) {
+        let mut config = flags.load_config()?;
+        config.instances.retain(|one| one.id == arguments.instance_id);
+        if config.instances.is_empty() {
+            return Err(Error::Usage(format!(
+                "{}: instance {:?} is not in it; name it there, or give --region or --endpoint",
+                path.display(),
+                arguments.instance_id,
+            )));
+        }
+        return Ok(config);
+    }
+    if !typed {
+        return Err(Error::Usage(format!(
+            "{} does not exist; give --region (or --endpoint), or --config.file with the instance in it",
+            path.display(),
+        )));
+    }
+    let mut instance = serde_json::json!({
+        "id": arguments.instance_id,
+        "tasks": [arguments.task_id],
+    });
+    for (key, value) in [("region", &arguments.region), ("endpoint", &arguments.endpoint)] {
+        if let Some(value) = value {
+            instance[key] = value.as_str().into();
+        }
+    }
+    // JSON is YAML: what was typed passes the same checks as a file.
+    let text = serde_json::json!({ "instances": [instance] }).to_string();
+    config::parse(&text, "command line").map_err(|error| Error::Usage(error.to_string()))
+}
+
+async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<Answer, Error> {
+    let clients = accounts::clients(config, own, &Clock::system())
+        .map_err(|error| Error::failed(&error))?;
+    let instance = &config.instances[0];
+    let client: &Client = &clients[instance.credentials];
+    let endpoint = instance.endpoint.url();
+    let mut budget = Budget::new(config.poll.deadline);
+    let (instance_id, task_id) = (&*arguments.instance_id, &*arguments.task_id);
+    let rows = client
+        .task_results(&endpoint, instance_id, task_id, &mut budget)
+        .await
+        .map_err(|error| Error::Failed(explain(&error)))?;
+    // The rows are worth showing where the task itself may not be read.
+    let info = match client.task(&endpoint, instance_id, task_id, &mut budget).await {
+        Ok(task) => Some(source::task_info(task)),
+        Err(error) => {
+            tracing::warn!(error = %explain(&error), "the task itself could not be read");
+            None
+        }
+    };
+    let rows = rows.into_iter().map(source::row).collect();
+    Ok(Answer::new(arguments, rows, info, &words(config)))
+}
+
+#[derive(Serialize)]
+struct Answer {
+    instance_id: String,
+    task_id: String,
+    /// What the exporter shows as the task's status.
+    status: &'static str,
+    rows_folded: u32,
+    duration_seconds: Option<f64>,
+    /// The task itself, in the cloud's words; null where it could not be read.
+    task: Option<Task>,
+    /// Every row, in the cloud's words and order.
+    rows: Vec<ResultRow>,
+}
+
+#[derive(Serialize)]
+struct Task {
+    status: String,
+    result: String,
+    r#type: String,
+    source_provider: String,
+    source_repository: String,
+    repo_namespace: String,
+    repo_name: String,
+    message: String,
+    start_time: Option<String>,
+    end_time: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ResultRow {
+    repo_namespace: String,
+    repo_name: String,
+    tag: String,
+    status: String,
+    result: String,
+    /// What the exporter makes of the row.
+    outcome: &'static str,
+    start_time: Option<String>,
+    end_time: Option<String>,
+    duration_seconds: Option<f64>,
+}
+
+impl Answer {
+    fn new(arguments: &Arguments, rows: Vec<Row>, info: Option<TaskInfo>, words: &Words) -> Self {
+        let shown = rows.iter().map(|row| result_row(row, words)).collect();
+        let assessment = Assessment::new(Folded::new(rows, words), info.as_ref(), words);
+        Self {
+            instance_id: arguments.instance_id.clone(),
+            task_id: arguments.task_id.clone(),
+            status: assessment.status.as_str(),
+            rows_folded: assessment.rows_folded,
+            duration_seconds: assessment.duration_ms().map(seconds),
+            task: info.map(|info| Task {
+                status: info.status,
+                result: info.result,
+                r#type: info.task_type,
+                source_provider: info.source_provider,
+                source_repository: info.source_repository,
+                repo_namespace: info.repo_namespace,
+                repo_name: info.repo_name,
+                message: info.message,
+                start_time: info.start_ms.and_then(time),
+                end_time: info.end_ms.and_then(time),
+            }),
+            rows: shown,
+        }
+    }
+
+    fn table(&self) -> String {
+        let count = |outcome: Outcome| {
+            let rows = self.rows.iter();
+            rows.filter(|row| row.outcome == outcome.as_str()).count()
+        };
+        let mut text = format!(
+            "task {} of {}: {}\n",
+            self.task_id, self.instance_id, self.status
+        );
+        if let Some(task) = &self.task {
+            for (name, value) in [
+                ("source", join(" ", &task.source_provider, &task.source_repository)),
+                ("target", join("/", &task.repo_namespace, &task.repo_name)),
+                ("TaskStatus, TaskResult", join(", ", &task.status, &task.result)),
+                ("message", table::shown(&task.message)),
+            ] {
+                if !value.is_empty() {
+                    text.push_str(&format!("{name}: {}\n", table::shown(&value)));
+                }
+            }
+        }
+        text.push_str(&format!(
+            "{} rows: {} succeeded, {} failed, {} running, {} unknown\n",
+            self.rows.len(),
+            count(Outcome::Succeeded),
+            count(Outcome::Failed),
+            count(Outcome::Running),
+            count(Outcome::Unknown),
+        ));
+        if self.rows.is_empty() {
+            return text;
+        }
+        let header = [
+            "NAMESPACE", "REPOSITORY", "TAG", "STATUS", "RESULT", "OUTCOME", "START", "END",
+            "SECONDS",
+        ];
+        let cells = self.rows.iter().map(|row| {
+            vec![
+                row.repo_namespace.clone(),
+                row.repo_name.clone(),
+                row.tag.clone(),
+                row.status.clone(),
+                row.result.clone(),
+                row.outcome.to_owned(),
+                row.start_time.clone().unwrap_or_default(),
+                row.end_time.clone().unwrap_or_default(),
+                row.duration_seconds
+                    .map(|seconds| seconds.to_string())
+                    .unwrap_or_default(),
+            ]
+        });
+        let cells: Vec<Vec<String>> = cells.collect();
+        text.push('\n');
+        text.push_str(&table::align(&header, &cells));
+        text
+    }
+}
+
+fn result_row(row: &Row, words: &Words) -> ResultRow {
+    // One row by itself is never folded.
+    let alone = Assessment::new(Folded::new(vec![row.clone()], words), None, words);
+    let artifact = alone.artifacts.get(0);
+    ResultRow {
+        outcome: artifact.outcome.as_str(),
+        duration_seconds: artifact.duration_ms().map(seconds),
+        start_time: artifact.start_ms.and_then(time),
+        end_time: artifact.end_ms.and_then(time),
+        repo_namespace: row.repo_namespace.clone(),
+        repo_name: row.repo_name.clone(),
+        tag: row.tag.clone(),
+        status: row.status.clone(),
+        result: row.result.clone(),
+    }
+}
+
+fn join(by: &str, a: &str, b: &str) -> String {
+    let parts: Vec<&str> = [a, b].into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(by)
+}
+
+fn time(millis: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(millis).ok()?;
+    Some(time.to_string())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "durations are far below 2^53 ms")]
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1_000.0
+}

@@ -1,0 +1,95 @@
+//! `serve`, the daemon, and `demo`, the daemon beside a simulated cloud.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{Daemon, Web};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::metrics::own::Own;
+use crate::simulator::{self, Simulator};
+
+use super::{Error, Flags, block_on, print};
+
+pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
+    let config = flags.load_config()?;
+    let web = web(flags)?;
+    block_on(async {
+        let daemon = bind(web, own).await?;
+        run(daemon, &config).await
+    })?
+}
+
+pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
+    let web = web(flags)?;
+    let metrics = web.telemetry_path.clone();
+    block_on(async {
+        let daemon = bind(web, own).await?;
+        let simulator = Simulator::start(simulator::Config::demo())
+            .await
+            .map_err(|error| Error::failed(&error))?;
+        let config = demo_config(&simulator.url())?;
+        let mut text = String::from("A simulated cloud and the exporter run in this process. Open\n");
+        for address in daemon.addresses() {
+            let host = if address.ip().is_unspecified() {
+                "localhost".to_owned()
+            } else {
+                address.ip().to_string()
+            };
+            let port = address.port();
+            text.push_str(&format!(
+                "  http://{host}:{port}/          the status page\n  http://{host}:{port}{metrics}   the metrics\n"
+            ));
+        }
+        text.push_str(&format!(
+            "The simulated cloud itself answers at {}. Stop with Ctrl-C.\n",
+            simulator.url()
+        ));
+        print(text.as_bytes())?;
+        run(daemon, &config).await
+    })?
+}
+
+/// The configuration that fits the simulated cloud's content.
+fn demo_config(url: &str) -> Result<Config, Error> {
+    let text = simulator::demo_config(url);
+    config::parse(&text, "demo").map_err(|error| Error::failed(&error))
+}
+
+async fn bind(web: Web, own: Arc<Own>) -> Result<Daemon, Error> {
+    Daemon::bind(web, own, Clock::system())
+        .await
+        .map_err(|error| Error::failed(&error))
+}
+
+async fn run(daemon: Daemon, config: &Config) -> Result<(), Error> {
+    daemon
+        .run(config, CancellationToken::new())
+        .await
+        .map_err(|error| Error::failed(&error))
+}
+
+fn web(flags: &Flags) -> Result<Web, Error> {
+    let path = &flags.web_telemetry_path;
+    let plain = path.len() > 1
+        && path.starts_with('/')
+        && path
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"?#%".contains(&byte));
+    if !plain {
+        return Err(Error::Usage(format!(
+            "--web.telemetry-path {path:?} is no path; write one such as /metrics"
+        )));
+    }
+    if crate::server::reserved_paths().contains(&path.as_str()) {
+        return Err(Error::Usage(format!(
+            "--web.telemetry-path {path:?} is the path of something else; choose another, such as /metrics"
+        )));
+    }
+    Ok(Web {
+        listen: flags.web_listen_address.clone(),
+        telemetry_path: path.clone(),
+        max_requests: usize::try_from(flags.web_max_requests).unwrap_or(usize::MAX),
+    })
+}

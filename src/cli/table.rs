@@ -1,0 +1,59 @@
+//! Columns for people, aligned by the number of characters.
+
+use std::fmt::Write as _;
+
+/// Rows under a header, two spaces apart, the last column as long as it likes.
+pub(super) fn align(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(shown(cell).chars().count());
+        }
+    }
+    let mut text = String::new();
+    let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
+    for row in std::iter::once(&header).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{:width$}  ", shown(cell));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A terminal obeys control characters, and a value of the cloud must not command it.
+pub(super) fn shown(cell: &str) -> String {
+    let mut text = String::with_capacity(cell.len());
+    for c in cell.chars() {
+        if c.is_control() {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_harmless() {
+        let rows = vec![
+            vec!["1.27".to_owned(), "é\u{1b}[31m".to_owned(), "x".to_owned()],
+            vec!["1".to_owned(), String::new(), "yy".to_owned()],
+        ];
+        assert_eq!(
+            align(&["TAG", "S", "RESULT"], &rows),
+            [
+                "TAG   S            RESULT\n",
+                "1.27  é\\u{1b}[31m  x\n",
+                "1                  yy\n",
+            ]
+            .concat()
+        );
+    }
+}
