@@ -5,7 +5,7 @@
 
 use secrecy::SecretString;
 
-use super::values::nearest;
+use super::values::did_you_mean;
 use super::yaml::{self, Kind, Node};
 use super::{Mistake, Place};
 
@@ -78,7 +78,7 @@ mappings! {
     File {
         poll: Poll,
         api: Api,
-        credentials: Named<Credentials>,
+        credentials: Accounts,
         instances: Vec<Placed<Instance>>,
         artifacts: String,
         status: Status,
@@ -188,8 +188,8 @@ mappings! {
     }
 }
 
-/// A mapping whose keys the user chooses, in the file's order.
-pub(super) struct Named<T>(pub(super) Vec<(Placed<String>, Placed<T>)>);
+/// `credentials:`, whose keys the user chooses; in the file's order.
+pub(super) struct Accounts(pub(super) Vec<(Placed<String>, Placed<Credentials>)>);
 
 /// A number with a unit, or without one, which `validate` refuses.
 pub(super) struct Amount(pub(super) String);
@@ -291,23 +291,26 @@ impl<T: Shape> Shape for Vec<Placed<T>> {
     }
 }
 
-impl<T: Shape> Shape for Named<T> {
+impl Shape for Accounts {
     fn read(node: &Node, at: &Place) -> Result<Self, Mistake> {
-        let mut named = Vec::new();
-        for (key, node, name_at, at) in pairs(node, at)? {
+        let mut accounts = Vec::new();
+        for (name, node, name_at, at) in pairs(node, at)? {
+            let Kind::Mapping(_) = node.kind else {
+                let found = node.kind.name();
+                let message = format!(
+                    "must be a mapping, not {found}; each entry stands under a name of its own, \
+                     such as prod: {{type: environment}}"
+                );
+                return Err(Mistake::new(&at, message));
+            };
             let name = Placed {
-                value: key.to_owned(),
+                value: name.to_owned(),
                 at: name_at,
             };
-            named.push((
-                name,
-                Placed {
-                    value: T::read(node, &at)?,
-                    at,
-                },
-            ));
+            let value = Credentials::read(node, &at)?;
+            accounts.push((name, Placed { value, at }));
         }
-        Ok(Self(named))
+        Ok(Self(accounts))
     }
 }
 
@@ -327,9 +330,8 @@ fn entries<'a>(
     let pairs = pairs(node, at)?;
     for (key, _, key_at, _) in &pairs {
         if !known.contains(key) {
-            let meant = nearest(key, known.iter().copied())
-                .map_or_else(String::new, |near| format!(" did you mean {near}?"));
-            let message = format!("unknown key;{meant} allowed here: {}", known.join(", "));
+            let meant = did_you_mean(key, known.iter().copied());
+            let message = format!("unknown key{meant}; allowed here: {}", known.join(", "));
             return Err(Mistake::new(key_at, message));
         }
     }
@@ -356,7 +358,11 @@ fn pairs<'a>(
                 column: key.column,
                 ..at.clone()
             };
-            return Err(mismatch(&at, "a text as key", &key.kind));
+            let message = format!(
+                "a key must be a text, not {}; put it in quotes",
+                key.kind.name()
+            );
+            return Err(Mistake::new(&at, message));
         };
         let key_at = at.key(key, name);
         if let Some(first) = lines.insert(name.as_str(), key.line) {
@@ -378,6 +384,7 @@ fn mismatch(at: &Place, expected: &str, found: &Kind) -> Mistake {
         Kind::Boolean | Kind::Integer(_) | Kind::Float(_) if expected.starts_with("a text") => {
             "; put it in quotes"
         }
+        _ if expected == "a list" => "; start each item with `- `",
         Kind::Text(_) if expected == "a number" => "; write it without quotes and units",
         _ => "",
     };

@@ -62,17 +62,11 @@ pub(super) struct Place {
 impl Place {
     /// The place of `node`, which is the key `name` of the mapping here.
     pub(super) fn key(&self, node: &Node, name: &str) -> Self {
-        let mut path = self.path.clone();
-        if is_presentable(name) {
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(name);
-        }
+        let name = if is_presentable(name) { name } else { "?" };
         Self {
             line: node.line,
             column: node.column,
-            path,
+            ..self.missing(name)
         }
     }
 
@@ -85,7 +79,7 @@ impl Place {
         }
     }
 
-    /// The place of the key `name` that is missing from the mapping here.
+    /// The place of the key `name`, which is missing from the mapping here.
     pub(super) fn missing(&self, name: &str) -> Self {
         let dot = if self.path.is_empty() { "" } else { "." };
         Self {
@@ -95,11 +89,13 @@ impl Place {
     }
 }
 
-/// Whether a key may be named. Upper case makes it a pasted secret rather than
-/// a misspelt key.
+/// Whether a key may be named. Upper case beside digits makes it a pasted secret
+/// rather than a misspelt key.
 fn is_presentable(key: &str) -> bool {
-    key.len() <= MAX_SHOWN_KEY
-        && key.bytes().all(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte)
-        })
+    let has = |class: fn(&u8) -> bool| key.bytes().any(|byte| class(&byte));
+    (1..=MAX_SHOWN_KEY).contains(&key.len())
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+        && !(has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit))
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::file::{self, Amount, Mapping as _, Named, Number, Placed};
+use super::file::{self, Accounts, Amount, Mapping as _, Number, Placed};
 use super::mistake::Place;
-use super::values::{self, in_words, nearest, quotable};
+use super::values::{self, did_you_mean, in_words};
 use super::{
     Api, Artifacts, Config, Credentials, CredentialsSource, Endpoint, Instance, Limits, Mistake,
     Poll, Secret, Signature, StatusWords, Task,
@@ -126,6 +126,19 @@ impl Check<'_> {
         self.noted(at, values::duration(&value.0, min))
     }
 
+    /// The default where nothing is written, `None` where what is written is a mistake.
+    fn duration_or(
+        &mut self,
+        amount: Option<&Placed<Amount>>,
+        min: Duration,
+        default: Duration,
+    ) -> Option<Duration> {
+        match amount {
+            None => Some(default),
+            Some(_) => self.duration(amount, min),
+        }
+    }
+
     fn whole<T: TryFrom<i128>>(
         &mut self,
         number: Option<&Placed<Number>>,
@@ -144,10 +157,7 @@ impl Check<'_> {
         let (min, max) = (range.start(), range.end());
         self.refuse(
             at,
-            format!(
-                "must be a whole number from {min} to {max}, not {}",
-                shown(*value)
-            ),
+            format!("must be a whole number from {min} to {max}{}", not(*value)),
         );
         default
     }
@@ -170,16 +180,12 @@ impl Check<'_> {
     }
 
     fn poll(&mut self, file: &file::Poll) -> Poll {
-        let interval = self
-            .duration(file.interval.as_ref(), MIN_INTERVAL)
-            .unwrap_or(INTERVAL);
+        let interval = self.duration_or(file.interval.as_ref(), MIN_INTERVAL, INTERVAL);
         let finished_interval = self.duration(file.finished_interval.as_ref(), MIN_INTERVAL);
-        let deadline = self
-            .duration(file.deadline.as_ref(), MIN_DURATION)
-            .unwrap_or(DEADLINE);
+        let deadline = self.duration_or(file.deadline.as_ref(), MIN_DURATION, DEADLINE);
         let timeout = self.duration(file.timeout.as_ref(), MIN_DURATION);
         if let (Some(written), Some(value)) = (&file.finished_interval, finished_interval)
-            && value < interval
+            && let Some(interval) = interval.filter(|interval| value < *interval)
         {
             let interval = in_words(interval);
             self.refuse(
@@ -188,7 +194,7 @@ impl Check<'_> {
             );
         }
         if let (Some(written), Some(value)) = (&file.timeout, timeout)
-            && value > deadline
+            && let Some(deadline) = deadline.filter(|deadline| value > *deadline)
         {
             let deadline = in_words(deadline);
             self.refuse(
@@ -196,6 +202,7 @@ impl Check<'_> {
                 format!("must not be longer than poll.deadline ({deadline})"),
             );
         }
+        let (interval, deadline) = (interval.unwrap_or(INTERVAL), deadline.unwrap_or(DEADLINE));
         Poll {
             interval,
             // A default gives way to what was written.
@@ -243,7 +250,7 @@ impl Check<'_> {
         } else {
             self.refuse(
                 &at,
-                format!("must be a number from 0.001 to 1000, not {}", shown(value)),
+                format!("must be a number from 0.001 to 1000{}", not(value)),
             );
             default
         }
@@ -260,8 +267,8 @@ impl Check<'_> {
 
     fn limits(&mut self, file: &file::Limits) -> Limits {
         Limits {
-            series: self.whole(file.series.as_ref(), 1..=u32::MAX, 200_000),
-            artifacts_per_task: self.whole(file.artifacts_per_task.as_ref(), 1..=u32::MAX, 500),
+            series: self.whole(file.series.as_ref(), 1..=10_000_000, 200_000),
+            artifacts_per_task: self.whole(file.artifacts_per_task.as_ref(), 1..=10_000_000, 500),
         }
     }
 
@@ -295,7 +302,7 @@ impl Check<'_> {
     }
 
     /// All entries, the built-in one last where it is needed.
-    fn credentials(&mut self, named: Option<Placed<Named<file::Credentials>>>) -> Vec<Entry> {
+    fn credentials(&mut self, named: Option<Placed<Accounts>>) -> Vec<Entry> {
         let named = named.map_or(Vec::new(), |named| named.value.0);
         let mut entries = Vec::with_capacity(named.len() + 1);
         for (name, entry) in named {
@@ -307,7 +314,7 @@ impl Check<'_> {
             if !is_name {
                 self.refuse(
                     &name.at,
-                    "a name is of letters, digits, _, . and -, at most 64 of them",
+                    "a name has letters, digits, _, . and - alone, at most 64 of them",
                 );
             }
             let credentials = self.entry(&name.value, entry);
@@ -385,10 +392,13 @@ impl Check<'_> {
         for (key, at) in entry.written() {
             if !allowed.contains(&key) {
                 let takes = match allowed {
-                    [] => "none but quota_group".to_owned(),
+                    [] => "no key but quota_group".to_owned(),
                     _ => allowed.join(", "),
                 };
-                self.refuse(at, format!("not a key of type {kind}, which takes {takes}"));
+                self.refuse(
+                    at,
+                    format!("does not belong to type {kind}, which takes {takes}"),
+                );
             }
         }
         self.mistakes.len() == count
@@ -618,11 +628,11 @@ impl Check<'_> {
         let found = find(&value);
         if found.is_none() {
             let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-            let meant = did_you_mean(&value, &names);
+            let meant = did_you_mean(&value, names.iter().copied());
             let names = names.join(", ");
             self.refuse(
                 &at,
-                format!("no such entry under credentials:;{meant} defined: {names}"),
+                format!("no entry of this name under credentials{meant}; defined are {names}"),
             );
         }
         found
@@ -646,23 +656,19 @@ impl Found {
 }
 
 fn one_of(value: &str, names: &[&str]) -> String {
-    format!(
-        "must be one of {};{}",
-        names.join(", "),
-        did_you_mean(value, names)
-    )
-    .trim_end_matches(';')
-    .to_owned()
+    let meant = did_you_mean(value, names.iter().copied());
+    format!("must be one of {}{meant}", names.join(", "))
 }
 
-fn did_you_mean(value: &str, names: &[&str]) -> String {
-    nearest(value, names.iter().copied())
-        .map_or_else(String::new, |near| format!(" did you mean {near}?"))
-}
-
-fn shown(number: Number) -> String {
-    match number {
-        Number::Integer(value) => quotable(&value.to_string()),
-        Number::Float(value) => quotable(&format!("{value:?}")),
+/// `, not 5` where the number is short.
+fn not(number: Number) -> String {
+    let number = match number {
+        Number::Integer(value) => value.to_string(),
+        Number::Float(value) => format!("{value:?}"),
+    };
+    if number.len() <= 16 {
+        format!(", not {number}")
+    } else {
+        String::new()
     }
 }

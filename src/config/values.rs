@@ -77,30 +77,30 @@ pub(super) fn duration(text: &str, min: Duration) -> Result<Duration, String> {
         .bytes()
         .all(|byte| byte.is_ascii_digit() || b".-+".contains(&byte))
     {
-        return Err(format!("{value} has no unit; {DURATION_HELP}"));
+        return Err(format!("{value}has no unit; {DURATION_HELP}"));
     }
     let length = units(text).ok_or_else(|| {
         format!(
-            "{value} is not a duration; write whole numbers with the units y, w, d, h, m, s, ms, \
+            "{value}is not a duration; write whole numbers with the units y, w, d, h, m, s, ms, \
              each at most once and in this order, such as 60s or 1h30m"
         )
     })?;
     if length < min {
         return Err(format!(
-            "{value} is too short; it must be at least {}",
+            "{value}is too short; it must be at least {}",
             in_words(min)
         ));
     }
     if length > MAX_DURATION {
         return Err(format!(
-            "{value} is too long; it must be at most {}",
+            "{value}is too long; it must be at most {}",
             in_words(MAX_DURATION)
         ));
     }
     Ok(length)
 }
 
-/// The sum of `1h30m`; `None` where the grammar is broken or the sum overflows.
+/// The sum of `1h30m`, at most `u64::MAX` milliseconds; `None` where the grammar is broken.
 fn units(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut units = UNITS.iter();
@@ -112,8 +112,12 @@ fn units(text: &str) -> Option<Duration> {
         let (unit, tail) = tail.split_at(letters);
         // Searching on from the last unit is what holds them to the order.
         let (_, milliseconds) = units.find(|(name, _)| *name == unit)?;
-        let number: u64 = number.parse().ok()?;
-        total = total.checked_add(number.checked_mul(*milliseconds)?)?;
+        if number.is_empty() {
+            return None;
+        }
+        // Digits alone fail to parse only where there are too many of them.
+        let number: u64 = number.parse().unwrap_or(u64::MAX);
+        total = total.saturating_add(number.saturating_mul(*milliseconds));
         rest = tail;
     }
     Some(Duration::from_millis(total))
@@ -138,7 +142,7 @@ pub(super) fn in_words(duration: Duration) -> String {
     }
 }
 
-/// `"60"` where the value is harmless for certain, else `the value`.
+/// `"60" ` where the value is harmless for certain, else nothing.
 pub(super) fn quotable(text: &str) -> String {
     let harmless = text.len() <= 16
         && text.starts_with(|first: char| first.is_ascii_digit() || first == '-')
@@ -146,9 +150,9 @@ pub(super) fn quotable(text: &str) -> String {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte)
         });
     if harmless {
-        format!("\"{text}\"")
+        format!("\"{text}\" ")
     } else {
-        "the value".to_owned()
+        String::new()
     }
 }
 
@@ -168,15 +172,14 @@ pub(super) fn plausible_region(region: &str) -> Result<(), String> {
 /// The service's endpoint in a known region.
 pub(super) fn region_endpoint(region: &str, vpc: bool) -> Result<Endpoint, String> {
     let Some((_, has_vpc)) = REGIONS.iter().find(|(name, _)| *name == region) else {
-        let meant = nearest(region, REGIONS.iter().map(|(name, _)| *name))
-            .map_or_else(String::new, |near| format!(" did you mean {near}?"));
+        let meant = did_you_mean(region, REGIONS.iter().map(|(name, _)| *name));
         return Err(format!(
-            "unknown region;{meant} set endpoint: for a region this version does not know"
+            "unknown region{meant}; set endpoint for a region this version does not know"
         ));
     };
     if vpc && !has_vpc {
         return Err(
-            "this region has no endpoint within VPCs; set endpoint:, or network: public under api:"
+            "this region has no endpoint within VPCs; set endpoint, or api.network to public"
                 .to_owned(),
         );
     }
@@ -194,7 +197,9 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
         Some(_) => {
-            return Err("only https:// and, to a loopback address, http:// are spoken".to_owned());
+            return Err(
+                "must start with https://, or with http:// for a loopback address".to_owned(),
+            );
         }
     };
     let authority = authority.strip_suffix('/').unwrap_or(authority);
@@ -282,11 +287,16 @@ pub(super) fn id(text: &str, prefix: &str) -> Result<(), String> {
     }
 }
 
-/// The candidate that `word` was probably meant to be.
-pub(super) fn nearest<'a>(
+/// ` (did you mean NEAR?)` where a candidate is near.
+pub(super) fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+) -> String {
+    nearest(word, candidates).map_or_else(String::new, |near| format!(" (did you mean {near}?)"))
+}
+
+/// The candidate that `word` was probably meant to be.
+fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Nothing we know is longer; this bounds the work on a pasted megabyte.
     if word.len() > 64 {
         return None;
@@ -318,4 +328,168 @@ fn distance(from: &str, to: &str) -> usize {
         rows.push(row);
     }
     rows[from.len()][to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn durations_follow_the_grammar_of_prometheus() {
+        let good = [
+            ("90s", 90_000),
+            ("1h30m", 5_400_000),
+            ("30d", 2_592_000_000),
+            ("1500ms", 1_500),
+            ("1s500ms", 1_500),
+            ("1w2d3h4m5s6ms", 788_645_006),
+            ("1y", 31_536_000_000),
+            ("0h1s", 1_000),
+            ("007s", 7_000),
+        ];
+        for (text, milliseconds) in good {
+            assert_eq!(
+                duration(text, SECOND),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        let bad = [
+            "",
+            " ",
+            "s",
+            "60",
+            "0",
+            "-1s",
+            "+1s",
+            "1 s",
+            " 1s",
+            "1s ",
+            "1S",
+            "1M",
+            "1m1h",
+            "1s1s",
+            "1ms1s",
+            "1.5h",
+            "1h30",
+            "h1",
+            "1us",
+            "1min",
+            "999ms",
+            "0s",
+            "366d",
+            "1y1ms",
+            "\u{661}s",
+            "18446744073709551616s",
+            "18446744073709551615y",
+        ];
+        for text in bad {
+            assert!(duration(text, SECOND).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_written() {
+        for text in ["1ms", "1s", "1m", "1h", "1y", "1h30m", "14d", "1m30s500ms"] {
+            let length = units(text).expect(text);
+            assert_eq!(in_words(length), text);
+        }
+        assert_eq!(in_words(Duration::ZERO), "0s");
+    }
+
+    #[test]
+    fn endpoints_have_a_scheme_and_a_host_and_nothing_else() {
+        let good = [
+            ("cr.example.com", "https://cr.example.com"),
+            ("cr.example.com:8443", "https://cr.example.com:8443"),
+            ("https://cr.example.com:443", "https://cr.example.com"),
+            ("HTTPS://CR.example.com/", "https://cr.example.com"),
+            ("https://10.0.0.1:8443", "https://10.0.0.1:8443"),
+            ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+            ("[::1]", "https://[::1]"),
+            ("localhost:18080", "https://localhost:18080"),
+            ("http://localhost:18080", "http://localhost:18080"),
+            ("http://127.8.9.1:80", "http://127.8.9.1"),
+            ("http://[::1]:18080", "http://[::1]:18080"),
+        ];
+        for (text, url) in good {
+            assert_eq!(
+                endpoint(text).map(|endpoint| endpoint.url()),
+                Ok(url.to_owned()),
+                "{text}"
+            );
+        }
+        let bad = [
+            "",
+            "https://",
+            "http://",
+            "://",
+            ":8443",
+            "https://:8443",
+            "cr.example.com:",
+            "cr.example.com:0",
+            "cr.example.com:65536",
+            "cr.example.com:+80",
+            "cr.example.com:80:80",
+            "::1",
+            "[::1",
+            "::1]",
+            "[::1]x",
+            "[::1]:x",
+            "[localhost]",
+            "cr..example.com",
+            ".com",
+            "-cr.example.com",
+            "cr example.com",
+            "cr.example.com ",
+            "例え.jp",
+            "10.0.0",
+            "256.0.0.1",
+            "https://user@cr.example.com",
+            "https://user:pass@localhost",
+            "cr.example.com/api",
+            "cr.example.com?a=b",
+            "cr.example.com#a",
+            "ftp://localhost",
+            "unix:///run/socket",
+            "http://cr.example.com",
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+            "http://127.0.0.1.example.com",
+            "http://[::ffff:10.0.0.1]",
+            "https://cr\\example.com",
+        ];
+        for text in bad {
+            assert!(endpoint(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_starts_with_a_digit_and_is_short_is_quoted() {
+        for text in ["60", "1.5h", "-5s", "0123456789abcdef"] {
+            assert_eq!(quotable(text), format!("\"{text}\" "));
+        }
+        for text in ["", "secret", "5Secret", "0123456789abcdef0", "5 s", "5\n"] {
+            assert_eq!(quotable(text), "");
+        }
+    }
+
+    #[test]
+    fn suggestions_are_near() {
+        let keys = ["interval", "finished_interval", "timeout"];
+        let near = |word| nearest(word, keys);
+        assert_eq!(near("intervall"), Some("interval"));
+        assert_eq!(near("INTERVAL"), Some("interval"));
+        assert_eq!(near("itnerval"), Some("interval"));
+        assert_eq!(near("time_out"), Some("timeout"));
+        assert_eq!(near("finish_interval"), Some("finished_interval"));
+        assert_eq!(near("retries"), None);
+        assert_eq!(near(""), None);
+        // By hand: kitten, sitten, sittin, sitting.
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("ab", "ba"), 1);
+        assert_eq!(distance("", "abc"), 3);
+    }
 }

@@ -46,7 +46,7 @@ impl Kind {
     /// What a person calls it.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Kind::Null => "nothing",
+            Kind::Null => "null",
             Kind::Boolean => "a truth value",
             Kind::Integer(_) | Kind::Float(_) => "a number",
             Kind::Text(_) => "a text",
@@ -132,7 +132,9 @@ fn explain(error: &Error) -> String {
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => "the aliases unfold to too much",
-        Error::Budget { .. } => "too large or too deeply nested for a configuration",
+        Error::Budget { .. } => {
+            "too large or too deeply nested for a configuration, with its aliases unfolded"
+        }
         _ => "not valid YAML",
     };
     text.to_owned()
@@ -150,10 +152,13 @@ fn explain_syntax(kind: &ErrorKind) -> String {
             return format!("not valid YAML: this {open} is never closed");
         }
         ErrorKind::MappingValueNotAllowed => {
-            "a second `: ` within one value; put the value in quotes, or check the indentation"
+            "this `:` cannot stand here; put the value in quotes, or look for a missing `:` in the line above"
         }
         ErrorKind::UnexpectedCharacter { .. } => {
             "a value cannot start with this character; put it in quotes"
+        }
+        ErrorKind::ExpectedBlockSequenceEntry => {
+            "a list item (`- …`) was expected here; check the indentation"
         }
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
             "a key was expected here; check the indentation"

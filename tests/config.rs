@@ -1,0 +1,635 @@
+//! The configuration as a user meets it: which files are read and as what, and
+//! what is said about each mistake.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aliyun_acr_exporter::config::{
+    self, Api, Artifacts, Config, CredentialsSource, Error, Limits, Poll, Secret, Signature,
+    StatusWords, Task,
+};
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+const EXAMPLE: &str = include_str!("../config.example.yaml");
+const DOCUMENTATION: &str = include_str!("../docs/configuration.md");
+
+fn testdata(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/testdata/config")
+        .join(folder)
+}
+
+fn good(name: &str) -> Config {
+    config::load(&testdata("good").join(name)).expect(name)
+}
+
+fn broken(text: &str) -> String {
+    config::parse(text, "config.yaml")
+        .expect_err(text)
+        .to_string()
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Each `NAME.yaml` is refused with exactly the text of `NAME.txt`. With BLESS=1
+/// the texts are written instead: read every one of them before committing.
+#[test]
+fn broken_files_are_refused_in_these_words() {
+    let folder = testdata("broken");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a switch of this test, not of the program"
+    )]
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut names = 0;
+    let mut wrong = String::new();
+    for entry in fs::read_dir(&folder).expect("testdata") {
+        let path = entry.expect("entry").path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        names += 1;
+        let error = config::load(&path).expect_err(&path.display().to_string());
+        let found = error
+            .to_string()
+            .replace(&format!("{}/", folder.display()), "")
+            + "\n";
+        let expected = path.with_extension("txt");
+        if bless {
+            fs::write(&expected, &found).expect("blessed");
+        }
+        let expected = fs::read_to_string(&expected).unwrap_or_default();
+        if expected != found {
+            wrong.extend(["expected\n", &expected, "found\n", &found, "\n"]);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(names >= 45, "only {names} files in {}", folder.display());
+}
+
+/// The documented defaults, written down a second time by hand.
+fn assert_defaults(config: &Config) {
+    let poll = Poll {
+        interval: seconds(60),
+        finished_interval: seconds(3600),
+        deadline: seconds(120),
+        timeout: seconds(10),
+        concurrency: 8,
+        stale_after: seconds(300),
+    };
+    let api = Api {
+        signature: Signature::Acs3HmacSha256,
+        requests_per_second: 5.0,
+        burst: 5,
+        retries: 3,
+        page_size: 100,
+        max_pages: 100,
+    };
+    assert_eq!(config.poll, poll);
+    assert_eq!(config.api, api);
+    assert_eq!(config.artifacts, Artifacts::All);
+    assert_eq!(config.status, StatusWords::default());
+    assert_eq!(
+        config.limits,
+        Limits {
+            series: 200_000,
+            artifacts_per_task: 500
+        }
+    );
+    assert_eq!(config.credentials.len(), 1);
+    assert_eq!(config.credentials[0].name, "default");
+    assert!(matches!(
+        config.credentials[0].source,
+        CredentialsSource::Default
+    ));
+    assert_eq!(config.credentials[0].quota_group, None);
+    assert_eq!(config.instances.len(), 1);
+    assert_eq!(config.instances[0].id, "cri-90fxryf9pwf0abcd");
+    assert_eq!(config.instances[0].region, "cn-hangzhou");
+    assert_eq!(config.instances[0].credentials, 0);
+    assert_eq!(
+        config.instances[0].endpoint.url(),
+        "https://cr.cn-hangzhou.aliyuncs.com"
+    );
+}
+
+fn plain_task(id: &str, interval: u64) -> Task {
+    Task {
+        id: id.to_owned(),
+        name: id.to_owned(),
+        interval: seconds(interval),
+    }
+}
+
+#[test]
+fn the_minimal_file_takes_every_default() {
+    let config = good("minimal.yaml");
+    assert_defaults(&config);
+    assert_eq!(
+        config.instances[0].tasks,
+        [plain_task("crast-y64sq01bgad0abcd", 60)]
+    );
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let config = config::parse(EXAMPLE, "config.example.yaml").expect("the example");
+    assert_defaults(&config);
+    let tasks = [
+        plain_task("crast-y64sq01bgad0abcd", 60),
+        plain_task("crast-wkpfwqozjiq0abcd", 60),
+    ];
+    assert_eq!(config.instances[0].tasks, tasks);
+}
+
+#[test]
+fn every_value_can_be_set() {
+    let config = good("full.yaml");
+    let poll = Poll {
+        interval: seconds(90),
+        finished_interval: seconds(7200),
+        deadline: seconds(90),
+        timeout: Duration::from_millis(500),
+        concurrency: 32,
+        stale_after: seconds(86_400),
+    };
+    let api = Api {
+        signature: Signature::HmacSha1,
+        requests_per_second: 2.5,
+        burst: 1,
+        retries: 0,
+        page_size: 30,
+        max_pages: 1000,
+    };
+    let status = StatusWords {
+        running: vec!["replicating".to_owned()],
+        finished: vec!["Archived".to_owned()],
+        succeeded: vec!["OK".to_owned(), "NO".to_owned(), "ON".to_owned()],
+        failed: vec!["Überlauf".to_owned()],
+    };
+    assert_eq!(config.poll, poll);
+    assert_eq!(config.api, api);
+    assert_eq!(config.artifacts, Artifacts::Failed);
+    assert_eq!(config.status, status);
+    assert_eq!(
+        config.limits,
+        Limits {
+            series: 5000,
+            artifacts_per_task: 1
+        }
+    );
+
+    let [vpc, public, local] = &config.instances[..] else {
+        panic!("three instances")
+    };
+    assert_eq!(vpc.endpoint.url(), "https://cr-vpc.cn-beijing.aliyuncs.com");
+    let two = Task {
+        id: "crast-two".to_owned(),
+        name: "Nginx 镜像".to_owned(),
+        interval: seconds(30),
+    };
+    assert_eq!(
+        vpc.tasks,
+        [
+            plain_task("crast-one", 90),
+            two,
+            plain_task("crast-three", 10_800)
+        ]
+    );
+    assert_eq!(public.endpoint.url(), "https://cr.example.com:8443");
+    assert_eq!((local.region.as_str(), local.endpoint.tls), ("", false));
+    assert_eq!(local.endpoint.url(), "http://127.0.0.1:18080");
+
+    let names: Vec<&str> = config
+        .credentials
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        ["prod", "keys", "default"],
+        "used ones, the built-in one last"
+    );
+    assert_eq!(
+        (vpc.credentials, public.credentials, local.credentials),
+        (1, 0, 2)
+    );
+    assert_eq!(config.credentials[0].quota_group.as_deref(), Some("main"));
+}
+
+fn inline(secret: &Secret) -> &str {
+    match secret {
+        Secret::Inline(secret) => secret.expose_secret(),
+        Secret::File(path) => panic!("a file: {}", path.display()),
+    }
+}
+
+fn file(secret: &Secret) -> &Path {
+    match secret {
+        Secret::File(path) => path,
+        Secret::Inline(_) => panic!("not a file"),
+    }
+}
+
+#[test]
+fn secrets_are_inline_or_in_files_beside_the_configuration() {
+    let config = good("full.yaml");
+    let CredentialsSource::AccessKey {
+        access_key_id,
+        access_key_secret,
+        security_token,
+    } = &config.credentials[0].source
+    else {
+        panic!("not an access key");
+    };
+    assert_eq!(inline(access_key_id), "LTAI5tExample");
+    assert_eq!(
+        file(access_key_secret),
+        testdata("good").join("secrets/prod.secret")
+    );
+    assert_eq!(
+        inline(security_token.as_ref().expect("a token")),
+        "token-of-prod"
+    );
+
+    let CredentialsSource::AccessKey {
+        access_key_id,
+        access_key_secret,
+        security_token,
+    } = &config.credentials[1].source
+    else {
+        panic!("not an access key");
+    };
+    assert_eq!(file(access_key_id), Path::new("/run/keys/id"));
+    assert_eq!(inline(access_key_secret), "0123456789");
+    assert!(security_token.is_none());
+}
+
+#[test]
+fn debug_output_shows_no_secret() {
+    let text = format!("{:#?}", good("full.yaml"));
+    assert!(text.contains("cri-vpc"), "{text}");
+    for secret in ["LTAI5tExample", "token-of-prod", "0123456789"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let config = good("anchors.yaml");
+    assert_eq!(
+        (config.poll.timeout, config.poll.deadline),
+        (seconds(20), seconds(300))
+    );
+    let tasks = [plain_task("crast-a", 60), plain_task("crast-b", 60)];
+    for (instance, id) in config.instances.iter().zip(["cri-a", "cri-b", "cri-c"]) {
+        assert_eq!(
+            (instance.id.as_str(), instance.region.as_str()),
+            (id, "eu-central-1")
+        );
+        assert_eq!(instance.tasks, tasks);
+    }
+    assert_eq!(config.instances.len(), 3);
+}
+
+#[test]
+fn a_default_of_the_file_replaces_the_built_in_one() {
+    let config = good("own_default.yaml");
+    assert_eq!(config.credentials.len(), 1);
+    assert!(matches!(
+        config.credentials[0].source,
+        CredentialsSource::Environment
+    ));
+    assert_eq!(config.credentials[0].quota_group.as_deref(), Some("shared"));
+    assert_eq!(
+        (
+            config.instances[0].credentials,
+            config.instances[1].credentials
+        ),
+        (0, 0)
+    );
+}
+
+#[test]
+fn defaults_give_way_to_what_is_written() {
+    let minimal = fs::read_to_string(testdata("good").join("minimal.yaml")).expect("minimal");
+    let text = format!("poll: {{interval: 2h, deadline: 5s}}\n{minimal}");
+    let config = config::parse(&text, "config.yaml").expect("usable");
+    assert_eq!(config.poll.finished_interval, seconds(7200));
+    assert_eq!(config.poll.timeout, seconds(5));
+    assert_eq!(config.instances[0].tasks[0].interval, seconds(7200));
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_no_mistake() {
+    let minimal = fs::read_to_string(testdata("good").join("minimal.yaml")).expect("minimal");
+    let text = format!("\u{feff}{}", minimal.replace('\n', "\r\n"));
+    assert_defaults(&config::parse(&text, "config.yaml").expect("usable"));
+    let text = text.replace("region", "regio");
+    assert!(
+        broken(&text).starts_with("config.yaml:3:5: instances[0].regio: "),
+        "{}",
+        broken(&text)
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_so() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("none.yaml");
+    let error = config::load(&path).expect_err("no file");
+    assert_eq!(error.to_string(), format!("cannot read {}", path.display()));
+    let Error::Io { source, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+    let source = std::error::Error::source(&error)
+        .expect("a source")
+        .to_string();
+    assert!(
+        !error.to_string().contains(&source),
+        "the source is told by who prints the chain"
+    );
+    assert!(
+        matches!(config::load(folder.path()), Err(Error::Io { .. })),
+        "a folder"
+    );
+}
+
+/// Regions and endpoints as the vendor's metadata lists them.
+#[test]
+fn regions_are_those_of_the_vendor() {
+    let table: Value =
+        serde_json::from_str(include_str!("testdata/endpoints.json")).expect("endpoints.json");
+    let regions = table["cr"].as_object().expect("regions");
+    assert_eq!(regions.len(), 38);
+    for (region, hosts) in regions {
+        for network in ["public", "vpc"] {
+            let text = format!(
+                "api: {{network: {network}}}\ninstances:\n  \
+                 - {{id: cri-a, region: {region}, tasks: [crast-a]}}\n"
+            );
+            let found = config::parse(&text, "config.yaml")
+                .map(|config| config.instances[0].endpoint.authority.clone());
+            match hosts[network].as_str() {
+                Some(host) => assert_eq!(found.expect(region), host),
+                None => assert!(
+                    found
+                        .expect_err(region)
+                        .to_string()
+                        .contains("has no endpoint within VPCs")
+                ),
+            }
+        }
+    }
+}
+
+/// Each of these places and forms in turn holds a secret, as if pasted there.
+#[test]
+fn no_message_repeats_a_value_that_may_be_secret() {
+    const MARKER: &str = "S3CR3T-marker";
+    let text = fs::read_to_string(testdata("good").join("full.yaml")).expect("full");
+    let document: Value = serde_saphyr::from_str(&text).expect("a document");
+    let mut document = document;
+    // Keys of types that are not available yet hold secrets as well.
+    document["credentials"]["later"] = json!({
+        "type": "assume_role", "role_arn": "a", "source": "b", "role_session_name": "c",
+        "external_id": "d", "policy": "e", "duration": "1h", "oidc_provider_arn": "f",
+        "oidc_token_file": "g", "profile": "h", "file": "i", "role_name": "j", "uri": "k",
+        "sts_endpoint": "l", "sts_region": "m", "quota_group": "n",
+    });
+    document["instances"][0]["follow"] = json!({
+        "interval": "5m", "include": [{"repo_namespace": "a", "repo_name": "b"}],
+        "exclude": [{"repo_namespace": "a", "repo_name": "b"}], "runs": 1, "max_age": "30d",
+        "max_tasks": 1000, "artifacts": "failed",
+    });
+    let mut places = Vec::new();
+    all_places(&document, String::new(), &mut places);
+    assert!(places.len() > 90, "{}", places.len());
+
+    let forms = [
+        "S3CR3T-marker",
+        "\"S3CR3T-marker\"",
+        "[S3CR3T-marker]",
+        "{S3CR3T-marker: S3CR3T-marker}",
+        "{type: S3CR3T-marker}",
+        "{S3CR3T-marker}",
+        "{S3CR3T-marker: 1, S3CR3T-marker: 2}",
+        "[[S3CR3T-marker], {id: S3CR3T-marker}]",
+        "\"S3CR3T-marker",
+        "'S3CR3T-marker'S3CR3T-marker",
+        "\"\\qS3CR3T-marker\"",
+        "@S3CR3T-marker",
+        "*S3CR3T-marker",
+        "&S3CR3T-marker *S3CR3T-marker",
+        "!S3CR3T-marker x",
+        "!!int S3CR3T-marker",
+        "!!S3CR3T-marker x",
+        "https://S3CR3T-marker:S3CR3T-marker@example.com",
+        "http://example.com/?S3CR3T-marker",
+        "S3CR3T-marker: S3CR3T-marker",
+        "{<<: S3CR3T-marker}",
+        "cri-S3CR3T-marker S3CR3T-marker",
+    ];
+    let mut refused = 0;
+    for place in &places {
+        for form in forms {
+            let mut document = document.clone();
+            *document.pointer_mut(place).expect("a place") = json!("@@HERE@@");
+            let text = document.to_string().replace("\"@@HERE@@\"", form);
+            if let Err(error) = config::parse(&text, "config.yaml") {
+                refused += 1;
+                assert!(
+                    !error.to_string().contains(MARKER),
+                    "{place} {form}: {error}"
+                );
+                assert!(
+                    !format!("{error:?}").contains(MARKER),
+                    "{place} {form}: {error:?}"
+                );
+            }
+        }
+    }
+    assert!(refused > 1500, "{refused}");
+}
+
+fn all_places(value: &Value, place: String, places: &mut Vec<String>) {
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                all_places(value, format!("{place}/{key}"), places);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                all_places(value, format!("{place}/{index}"), places);
+            }
+        }
+        _ => {}
+    }
+    places.push(place);
+}
+
+/// Deep nesting and unfolding aliases end in an error, not in a full memory.
+#[test]
+fn hostile_files_are_refused() {
+    let deep_list = "[".repeat(100_000);
+    let deep_mapping = "poll: ".to_owned() + &"{a: ".repeat(100_000);
+    let deep_block: String = (0..2_000).map(|depth| " ".repeat(depth) + "a:\n").collect();
+    let mut levels = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x, x]".to_owned()];
+    for level in 1..30 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+        levels.push(format!("a{level}: &a{level} [{aliases}]"));
+    }
+    let bomb = levels.join("\n");
+    for text in [deep_list, deep_mapping, deep_block, bomb] {
+        let message = broken(&text);
+        assert!(message.len() < 200, "{message}");
+    }
+}
+
+/// The keys that a mapping takes, as the refusal of another one lists them.
+fn keys_of(mapping: &str) -> Vec<String> {
+    let message = broken(&mapping.replace("HERE", "{unknownkey: 1}"));
+    let (_, keys) = message.split_once("allowed here: ").expect(&message);
+    keys.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_is_documented_and_in_the_example() {
+    let mappings = BTreeMap::from([
+        ("", "HERE"),
+        ("poll.", "poll: HERE"),
+        ("api.", "api: HERE"),
+        ("status.", "status: HERE"),
+        ("limits.", "limits: HERE"),
+        ("state.", "state: HERE"),
+        ("instances[].", "instances: [HERE]"),
+        ("instances[].tasks[].", "instances: [{tasks: [HERE]}]"),
+        ("instances[].follow.", "instances: [{follow: HERE}]"),
+        ("credentials.NAME.", "credentials: {prod: HERE}"),
+    ]);
+    for (prefix, mapping) in mappings {
+        for key in keys_of(mapping) {
+            let path = format!("`{prefix}{key}`");
+            assert!(
+                DOCUMENTATION.contains(&path),
+                "{path} is not in docs/configuration.md"
+            );
+            let shown = EXAMPLE.contains(&format!("{key}:")) || prefix.starts_with("credentials");
+            assert!(shown, "{path} is not in config.example.yaml");
+        }
+    }
+}
+
+/// The default column of the documentation, against the example, which another
+/// test holds to the code.
+#[test]
+fn documented_defaults_are_those_of_the_example() {
+    let example: Value = serde_saphyr::from_str(EXAMPLE).expect("the example");
+    let mut compared = 0;
+    for block in ["poll", "api", "status", "limits"] {
+        for (key, value) in example[block].as_object().expect(block) {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            let row = DOCUMENTATION
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{block}.{key}` |")))
+                .expect(key);
+            assert!(
+                row.contains(&format!("| `{value}` |")),
+                "{row}: default {value}"
+            );
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 19);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever an editor leaves behind: no panic, and every mistake has a place.
+    #[test]
+    fn mutations_never_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, piece()), 1..5),
+    ) {
+        let mut text: Vec<char> = EXAMPLE.chars().filter(|c| *c != '#').collect();
+        for (index, length, piece) in edits {
+            let start = index.index(text.len());
+            let end = (start + length).min(text.len());
+            text.splice(start..end, piece.chars());
+            text.push('\n');
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(error) = config::parse(&text, "config.yaml") {
+            let Error::Mistakes(mistakes) = error else { panic!("{error:?}") };
+            prop_assert!(!mistakes.is_empty());
+            let lines = text.lines().count() as u64;
+            for mistake in mistakes {
+                prop_assert!(mistake.line >= 1 && mistake.line <= lines + 1, "{}", mistake);
+                prop_assert!(mistake.column >= 1, "{}", mistake);
+                prop_assert!(!mistake.message.is_empty());
+                prop_assert!(!mistake.to_string().contains('\n'), "{}", mistake);
+            }
+        }
+    }
+}
+
+fn piece() -> impl Strategy<Value = String> {
+    let pieces = [
+        "",
+        "\t",
+        "\n",
+        " ",
+        ": ",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        "&a ",
+        "*a",
+        "<<: *a",
+        "|\n",
+        ">-\n",
+        "\"",
+        "'",
+        "!!int ",
+        "!x ",
+        "%",
+        "@",
+        "`",
+        "? ",
+        "---\n",
+        "...\n",
+        "\u{feff}",
+        "\u{0}",
+        "\u{85}",
+        "\u{2028}",
+        "~",
+        "null",
+        "0",
+        "-1",
+        "1e999",
+        ".nan",
+        "0x",
+        "99999999999999999999",
+        "poll:",
+        "\r\n",
+        "日本",
+        "# ",
+    ];
+    prop_oneof![
+        prop::sample::select(pieces.to_vec()).prop_map(str::to_owned),
+        any::<String>(),
+        "[a-z: \n\\[\\]{}-]{0,12}",
+    ]
+}
