@@ -2,4 +2,5 @@
 //! metric; `own` holds the exporter's own counters, which are counted where
 //! things happen.
 
+pub mod catalog;
 pub mod own;

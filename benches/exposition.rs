@@ -1,0 +1,70 @@
+//! How long a page takes: 500 tasks of 90 artifacts, some 100 000 series.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aliyun_acr_exporter::exposition::text;
+use aliyun_acr_exporter::metrics::catalog::task_series;
+use aliyun_acr_exporter::model::{Assessment, Folded, Row, Words};
+use aliyun_acr_exporter::store::{ArtifactSeries, Limits, Store, Target, TaskEntry};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+const TASKS: usize = 500;
+const ARTIFACTS: i64 = 90;
+const NOW_MS: i64 = 1_700_000_100_000;
+
+fn entry(task: usize, words: &Words) -> TaskEntry {
+    let rows = (0..ARTIFACTS)
+        .map(|artifact| Row {
+            repo_namespace: "mirror".into(),
+            repo_name: format!("library-nginx-{task}"),
+            tag: format!("1.{artifact}.3-alpine"),
+            status: "COMPLETED".into(),
+            result: "SUCCESS".into(),
+            start_ms: Some(1_700_000_000_000 + artifact),
+            end_ms: Some(1_700_000_012_345 + 7 * artifact),
+        })
+        .collect();
+    let target = Target {
+        instance_id: "cri-90fxryf9pwf0abcd".into(),
+        task_id: format!("crast-y64sq01bgad{task:05}").into(),
+        task: format!("nginx-{task}").into(),
+        region: "cn-hangzhou".into(),
+        artifacts: ArtifactSeries::All,
+    };
+    let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
+    entry.data = Some(Arc::new(Assessment::new(
+        Folded::new(rows, words),
+        None,
+        words,
+    )));
+    entry.last_poll_ms = Some(NOW_MS);
+    entry.last_success_ms = Some(NOW_MS);
+    entry
+}
+
+fn page(criterion: &mut Criterion) {
+    let limits = Limits {
+        series: 200_000,
+        artifacts_per_task: 500,
+        stale_after: Duration::from_secs(300),
+    };
+    let words = Words::default();
+    let store = Store::new(limits, (0..TASKS).map(|task| entry(task, &words)));
+    let snapshot = store.snapshot();
+    let view = snapshot.view(NOW_MS, task_series);
+
+    let mut group = criterion.benchmark_group("exposition");
+    group.throughput(Throughput::Elements(view.series as u64));
+    group.bench_function("view", |bencher| {
+        bencher.iter(|| snapshot.view(black_box(NOW_MS), task_series).series);
+    });
+    group.bench_function("text", |bencher| {
+        bencher.iter(|| text::render(black_box(&view), &[]));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, page);
+criterion_main!(benches);

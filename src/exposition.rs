@@ -1,0 +1,101 @@
+//! How the page of `/metrics` is written. What stands on it is the business of
+//! `metrics`; which format a client gets is the server's.
+//!
+//! Here: numbers, escaping and the runs of labels, which every format of
+//! Prometheus writes alike. `text` holds the format 0.0.4.
+
+pub mod text;
+
+use crate::metrics::catalog::{TASK_LABELS, Value};
+use crate::store::TaskView;
+
+/// Writes thousandths as an exact decimal: `12.345`, `12.5`, `12`, `0`.
+fn push_value(out: &mut Vec<u8>, value: Value) {
+    let thousandths = value.thousandths();
+    let mut rest = thousandths.unsigned_abs();
+    // The digits of the largest u64, a point, a sign.
+    let mut buffer = [0_u8; 22];
+    let mut start = buffer.len();
+    let mut decimals = 3;
+    while decimals > 0 && rest.is_multiple_of(10) {
+        rest /= 10;
+        decimals -= 1;
+    }
+    let mut put = |byte: u8| {
+        start -= 1;
+        buffer[start] = byte;
+    };
+    if decimals > 0 {
+        for _ in 0..decimals {
+            put(digit(rest % 10));
+            rest /= 10;
+        }
+        put(b'.');
+    }
+    loop {
+        put(digit(rest % 10));
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if thousandths < 0 {
+        put(b'-');
+    }
+    out.extend_from_slice(&buffer[start..]);
+}
+
+fn digit(value: u64) -> u8 {
+    b"0123456789"[(value % 10) as usize]
+}
+
+/// A number of the exporter's own metrics.
+fn float(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    // The shortest digits that read back as the same number; "NaN" is theirs too.
+    value.to_string()
+}
+
+/// Writes `name="value"`.
+fn push_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    push_escaped(out, value);
+    out.push(b'"');
+}
+
+/// Writes a label's value with backslash, quote and line feed escaped.
+fn push_escaped(out: &mut Vec<u8>, value: &str) {
+    let special = |byte: u8| matches!(byte, b'\\' | b'"' | b'\n');
+    // Nearly every value is free of them, and this scan is vectorised.
+    if !value.bytes().fold(false, |any, byte| any | special(byte)) {
+        out.extend_from_slice(value.as_bytes());
+        return;
+    }
+    for byte in value.bytes() {
+        match byte {
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\\' | b'"' => out.extend_from_slice(&[b'\\', byte]),
+            _ => out.push(byte),
+        }
+    }
+}
+
+/// The run of labels that every sample of a task begins with.
+fn task_run(task: &TaskView<'_>) -> Vec<u8> {
+    let target = &task.entry.target;
+    let mut run = Vec::new();
+    for (name, value) in
+        TASK_LABELS
+            .iter()
+            .zip([&target.instance_id, &target.task_id, &target.task])
+    {
+        if !run.is_empty() {
+            run.push(b',');
+        }
+        push_label(&mut run, name, value);
+    }
+    run
+}

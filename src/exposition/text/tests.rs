@@ -1,0 +1,692 @@
+//! Pages computed by hand, and arbitrary stores read back by a reader that
+//! shares nothing with the writer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use proptest::prelude::*;
+
+use super::render;
+use crate::exposition::{float, push_value};
+use crate::metrics::catalog::{Value, task_series};
+use crate::metrics::own::{Build, Own};
+use crate::model::{Assessment, Folded, Row, TaskInfo, Words};
+use crate::store::{ArtifactSeries, Limits, PollError, Store, Target, TaskEntry};
+
+const LIMITS: Limits = Limits {
+    series: 200_000,
+    artifacts_per_task: 500,
+    stale_after: Duration::from_secs(300),
+};
+
+fn target(task_id: &str, task: &str) -> Target {
+    Target {
+        instance_id: "cri-a".into(),
+        task_id: task_id.into(),
+        task: task.into(),
+        region: "cn-hangzhou".into(),
+        artifacts: ArtifactSeries::All,
+    }
+}
+
+fn row(name: &str, tag: &str, result: &str, start_ms: i64, end_ms: i64) -> Row {
+    Row {
+        repo_namespace: "mirror".into(),
+        repo_name: name.into(),
+        tag: tag.into(),
+        status: if end_ms > 0 { "COMPLETED" } else { "RUNNING" }.into(),
+        result: result.into(),
+        start_ms: Some(start_ms),
+        end_ms: Some(end_ms),
+    }
+}
+
+/// Polled well at 1700000100.250.
+fn polled(target: Target, info: Option<TaskInfo>, rows: Vec<Row>) -> TaskEntry {
+    let words = Words::default();
+    let data = Assessment::new(Folded::new(rows, &words), info.as_ref(), &words);
+    let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
+    entry.info = info.map(Arc::new);
+    entry.data = Some(Arc::new(data));
+    entry.last_poll_ms = Some(1_700_000_100_250);
+    entry.last_success_ms = Some(1_700_000_100_250);
+    entry
+}
+
+fn finished_task() -> TaskEntry {
+    let info = TaskInfo {
+        repo_namespace: "mirror".into(),
+        repo_name: "nginx".into(),
+        source_provider: "DOCKER_HUB".into(),
+        source_repository: "library/nginx".into(),
+        task_type: "AUTO".into(),
+        status: "COMPLETED".into(),
+        ..TaskInfo::default()
+    };
+    let rows = vec![
+        row(
+            "nginx",
+            "1.27",
+            "SUCCESS",
+            1_700_000_000_000,
+            1_700_000_012_345,
+        ),
+        row(
+            "nginx",
+            "1.28",
+            "FAILED",
+            1_700_000_001_000,
+            1_700_000_013_500,
+        ),
+        row(
+            "nginx",
+            "1.28",
+            "SUCCESS",
+            1_690_000_000_000,
+            1_690_000_009_000,
+        ),
+    ];
+    polled(target("crast-1", "nginx"), Some(info), rows)
+}
+
+fn page_at(now_ms: i64, limits: Limits, entries: Vec<TaskEntry>) -> String {
+    let snapshot = Store::new(limits, entries).snapshot();
+    let view = snapshot.view(now_ms, task_series);
+    String::from_utf8(render(&view, &[])).unwrap()
+}
+
+fn page(entries: Vec<TaskEntry>) -> String {
+    page_at(1_700_000_160_000, LIMITS, entries)
+}
+
+#[test]
+fn a_finished_task_and_one_that_cannot_be_polled() {
+    let mut unreachable = TaskEntry::new(
+        Arc::new(target("crast-2", "a \"b\" \\ c\nd 🚢")),
+        Duration::from_millis(1_500),
+    );
+    unreachable.last_poll_ms = Some(1_700_000_130_000);
+    unreachable.error = Some(Arc::new(PollError {
+        reason: "not_found",
+        text: "not on the page".into(),
+    }));
+
+    assert_eq!(
+        page(vec![unreachable, finished_task()]),
+        r#"# HELP aliyun_acr_subscription_task_info 1, with what the cloud says of the task; what is not known is empty.
+# TYPE aliyun_acr_subscription_task_info gauge
+aliyun_acr_subscription_task_info{instance_id="cri-a",task_id="crast-1",task="nginx",acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO"} 1
+aliyun_acr_subscription_task_info{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢",acr_region="cn-hangzhou",repo_namespace="",repo_name="",source_provider="",source_repository="",task_type=""} 1
+# HELP aliyun_acr_subscription_task_up 1 if the last finished poll gave usable rows, else 0; absent before the first.
+# TYPE aliyun_acr_subscription_task_up gauge
+aliyun_acr_subscription_task_up{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
+aliyun_acr_subscription_task_up{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢"} 0
+# HELP aliyun_acr_subscription_task_poll_error 1 while the last finished poll has failed, with the reason.
+# TYPE aliyun_acr_subscription_task_poll_error gauge
+aliyun_acr_subscription_task_poll_error{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢",reason="not_found"} 1
+# HELP aliyun_acr_subscription_task_status 1 for the status that the task has, 0 for the others.
+# TYPE aliyun_acr_subscription_task_status gauge
+aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="empty"} 0
+aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="running"} 0
+aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="succeeded"} 0
+aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="failed"} 1
+aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="unknown"} 0
+# HELP aliyun_acr_subscription_task_artifacts Artifacts of the task.
+# TYPE aliyun_acr_subscription_task_artifacts gauge
+aliyun_acr_subscription_task_artifacts{instance_id="cri-a",task_id="crast-1",task="nginx"} 2
+# HELP aliyun_acr_subscription_task_artifacts_succeeded Artifacts of the task that were synchronised.
+# TYPE aliyun_acr_subscription_task_artifacts_succeeded gauge
+aliyun_acr_subscription_task_artifacts_succeeded{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
+# HELP aliyun_acr_subscription_task_artifacts_failed Artifacts of the task whose synchronisation failed.
+# TYPE aliyun_acr_subscription_task_artifacts_failed gauge
+aliyun_acr_subscription_task_artifacts_failed{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
+# HELP aliyun_acr_subscription_task_artifacts_running Artifacts of the task that are being synchronised or wait for it.
+# TYPE aliyun_acr_subscription_task_artifacts_running gauge
+aliyun_acr_subscription_task_artifacts_running{instance_id="cri-a",task_id="crast-1",task="nginx"} 0
+# HELP aliyun_acr_subscription_task_artifacts_unknown Artifacts of the task whose state the exporter cannot tell.
+# TYPE aliyun_acr_subscription_task_artifacts_unknown gauge
+aliyun_acr_subscription_task_artifacts_unknown{instance_id="cri-a",task_id="crast-1",task="nginx"} 0
+# HELP aliyun_acr_subscription_task_rows_folded Rows of the cloud's answer that repeated an artifact.
+# TYPE aliyun_acr_subscription_task_rows_folded gauge
+aliyun_acr_subscription_task_rows_folded{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
+# HELP aliyun_acr_subscription_task_start_timestamp_seconds Unix time at which the task's first artifact began.
+# TYPE aliyun_acr_subscription_task_start_timestamp_seconds gauge
+aliyun_acr_subscription_task_start_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000000
+# HELP aliyun_acr_subscription_task_end_timestamp_seconds Unix time at which the finished task's last artifact ended.
+# TYPE aliyun_acr_subscription_task_end_timestamp_seconds gauge
+aliyun_acr_subscription_task_end_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000013.5
+# HELP aliyun_acr_subscription_task_sync_duration_seconds Time from start to end of the finished task.
+# TYPE aliyun_acr_subscription_task_sync_duration_seconds gauge
+aliyun_acr_subscription_task_sync_duration_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 13.5
+# HELP aliyun_acr_subscription_task_last_success_timestamp_seconds Unix time at which the newest succeeded artifact ended, 0 without one.
+# TYPE aliyun_acr_subscription_task_last_success_timestamp_seconds gauge
+aliyun_acr_subscription_task_last_success_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000012.345
+# HELP aliyun_acr_subscription_task_last_poll_timestamp_seconds Unix time of the last finished poll, 0 before the first.
+# TYPE aliyun_acr_subscription_task_last_poll_timestamp_seconds gauge
+aliyun_acr_subscription_task_last_poll_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000100.25
+aliyun_acr_subscription_task_last_poll_timestamp_seconds{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢"} 1700000130
+# HELP aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds Unix time of the last poll that gave usable rows, 0 before the first.
+# TYPE aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds gauge
+aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000100.25
+aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢"} 0
+# HELP aliyun_acr_subscription_task_poll_interval_seconds Time between two polls of the task that is in force now, without backoff.
+# TYPE aliyun_acr_subscription_task_poll_interval_seconds gauge
+aliyun_acr_subscription_task_poll_interval_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 60
+aliyun_acr_subscription_task_poll_interval_seconds{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢"} 1.5
+# HELP aliyun_acr_subscription_artifact_status 1, with the status that the artifact has.
+# TYPE aliyun_acr_subscription_artifact_status gauge
+aliyun_acr_subscription_artifact_status{instance_id="cri-a",task_id="crast-1",task="nginx",repo_namespace="mirror",repo_name="nginx",tag="1.27",status="succeeded"} 1
+aliyun_acr_subscription_artifact_status{instance_id="cri-a",task_id="crast-1",task="nginx",repo_namespace="mirror",repo_name="nginx",tag="1.28",status="failed"} 1
+# HELP aliyun_acr_subscription_artifact_sync_duration_seconds Time from start to end of the finished artifact.
+# TYPE aliyun_acr_subscription_artifact_sync_duration_seconds gauge
+aliyun_acr_subscription_artifact_sync_duration_seconds{instance_id="cri-a",task_id="crast-1",task="nginx",repo_namespace="mirror",repo_name="nginx",tag="1.27"} 12.345
+aliyun_acr_subscription_artifact_sync_duration_seconds{instance_id="cri-a",task_id="crast-1",task="nginx",repo_namespace="mirror",repo_name="nginx",tag="1.28"} 12.5
+"#
+    );
+}
+
+/// The samples of a page, each without the prefix that all of them share and
+/// without the labels of the one task.
+fn samples(page: &str) -> Vec<String> {
+    page.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            line.replace("aliyun_acr_subscription_", "").replace(
+                r#"instance_id="cri-a",task_id="crast-1",task="nginx""#,
+                "TASK",
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn stale_data_leaves_the_page_and_the_poll_stays() {
+    let last_fresh = 1_700_000_100_250 + 300_000;
+    let fresh = page_at(last_fresh, LIMITS, vec![finished_task()]);
+    assert!(fresh.contains("task_artifacts{"));
+
+    let stale = page_at(last_fresh + 1, LIMITS, vec![finished_task()]);
+    assert_eq!(
+        samples(&stale),
+        [
+            r#"task_info{TASK,acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO"} 1"#,
+            "task_up{TASK} 1",
+            "task_last_poll_timestamp_seconds{TASK} 1700000100.25",
+            "task_last_successful_poll_timestamp_seconds{TASK} 1700000100.25",
+            "task_poll_interval_seconds{TASK} 60",
+        ]
+    );
+    assert_eq!(
+        stale.matches("# TYPE").count(),
+        5,
+        "no header without samples"
+    );
+}
+
+#[test]
+fn a_task_that_was_never_polled_has_neither_up_nor_data() {
+    let entry = TaskEntry::new(
+        Arc::new(target("crast-1", "nginx")),
+        Duration::from_secs(3600),
+    );
+    assert_eq!(
+        samples(&page(vec![entry])),
+        [
+            r#"task_info{TASK,acr_region="cn-hangzhou",repo_namespace="",repo_name="",source_provider="",source_repository="",task_type=""} 1"#,
+            "task_last_poll_timestamp_seconds{TASK} 0",
+            "task_last_successful_poll_timestamp_seconds{TASK} 0",
+            "task_poll_interval_seconds{TASK} 3600",
+        ]
+    );
+}
+
+#[test]
+fn a_running_task_has_a_start_and_no_end() {
+    let rows = vec![
+        row(
+            "nginx",
+            "1.27",
+            "SUCCESS",
+            1_700_000_000_000,
+            1_700_000_012_345,
+        ),
+        row("nginx", "1.28", "", 1_700_000_001_000, 0),
+    ];
+    let page = page(vec![polled(target("crast-1", "nginx"), None, rows)]);
+    let samples = samples(&page);
+    for there in [
+        r#"task_status{TASK,status="running"} 1"#,
+        "task_artifacts_running{TASK} 1",
+        "task_start_timestamp_seconds{TASK} 1700000000",
+        r#"artifact_status{TASK,repo_namespace="mirror",repo_name="nginx",tag="1.28",status="running"} 1"#,
+    ] {
+        assert!(samples.contains(&there.to_owned()), "{there}");
+    }
+    for absent in [
+        "task_end_timestamp_seconds{TASK}",
+        "task_sync_duration_seconds{TASK}",
+        r#"artifact_sync_duration_seconds{TASK,repo_namespace="mirror",repo_name="nginx",tag="1.28"}"#,
+    ] {
+        assert!(!page.contains(absent), "{absent}");
+    }
+}
+
+#[test]
+fn a_task_without_a_success_or_a_usable_duration_says_so() {
+    let rows = vec![row(
+        "nginx",
+        "1",
+        "FAILED",
+        1_700_000_005_000,
+        1_700_000_004_999,
+    )];
+    let page = page(vec![polled(target("crast-1", "nginx"), None, rows)]);
+    let samples = samples(&page);
+    assert!(samples.contains(&"task_last_success_timestamp_seconds{TASK} 0".to_owned()));
+    assert!(samples.contains(&"task_end_timestamp_seconds{TASK} 1700000004.999".to_owned()));
+    assert!(
+        !page.contains("sync_duration_seconds"),
+        "it would be negative"
+    );
+}
+
+#[test]
+fn repositories_tags_and_their_escapes_change_within_one_task() {
+    let rows = vec![
+        row("a", "1", "SUCCESS", 1_000, 2_000),
+        row("a", "2", "SUCCESS", 1_000, 2_000),
+        row("b\"", "\\n", "SUCCESS", 1_000, 2_000),
+        row("c", "\n", "SUCCESS", 1_000, 2_000),
+    ];
+    let page = page(vec![polled(target("crast-1", "nginx"), None, rows)]);
+    let artifacts: Vec<_> = samples(&page)
+        .into_iter()
+        .filter(|sample| sample.starts_with("artifact_sync"))
+        .collect();
+    assert_eq!(
+        artifacts,
+        [
+            r#"artifact_sync_duration_seconds{TASK,repo_namespace="mirror",repo_name="a",tag="1"} 1"#,
+            r#"artifact_sync_duration_seconds{TASK,repo_namespace="mirror",repo_name="a",tag="2"} 1"#,
+            r#"artifact_sync_duration_seconds{TASK,repo_namespace="mirror",repo_name="b\"",tag="\\n"} 1"#,
+            r#"artifact_sync_duration_seconds{TASK,repo_namespace="mirror",repo_name="c",tag="\n"} 1"#,
+        ]
+    );
+}
+
+#[test]
+fn limits_keep_the_failed_artifact() {
+    let limits = Limits {
+        artifacts_per_task: 1,
+        ..LIMITS
+    };
+    let page = page_at(1_700_000_160_000, limits, vec![finished_task()]);
+    let artifacts: Vec<_> = samples(&page)
+        .into_iter()
+        .filter(|sample| sample.starts_with("artifact_status"))
+        .collect();
+    assert_eq!(
+        artifacts,
+        [
+            r#"artifact_status{TASK,repo_namespace="mirror",repo_name="nginx",tag="1.28",status="failed"} 1"#
+        ]
+    );
+    assert!(
+        samples(&page).contains(&"task_artifacts{TASK} 2".to_owned()),
+        "what the limit keeps off the page is still counted"
+    );
+}
+
+#[test]
+fn the_exporters_own_metrics_go_through_the_same_writer() {
+    let registry = Registry::new();
+    let counter = IntCounterVec::new(Opts::new("c_total", "A \\ and\na \"."), &["b", "a"]).unwrap();
+    counter.with_label_values(&["x\"\\\n", "y"]).inc_by(7);
+    let histogram = HistogramVec::new(
+        HistogramOpts::new("h", "H.").buckets(vec![0.05, 1.0]),
+        &["a"],
+    )
+    .unwrap();
+    for seconds in [0.03125, 0.5, 0.5, 60.0] {
+        histogram.with_label_values(&["z"]).observe(seconds);
+    }
+    let bare = IntCounter::new("bare_total", "Bare.").unwrap();
+    registry.register(Box::new(counter)).unwrap();
+    registry.register(Box::new(histogram)).unwrap();
+    registry.register(Box::new(bare)).unwrap();
+
+    let snapshot = Store::new(LIMITS, []).snapshot();
+    let page = render(&snapshot.view(0, task_series), &registry.gather());
+    assert_eq!(
+        String::from_utf8(page).unwrap(),
+        r#"# HELP bare_total Bare.
+# TYPE bare_total counter
+bare_total 0
+# HELP c_total A \\ and\na ".
+# TYPE c_total counter
+c_total{a="y",b="x\"\\\n"} 7
+# HELP h H.
+# TYPE h histogram
+h_bucket{a="z",le="0.05"} 1
+h_bucket{a="z",le="1"} 3
+h_bucket{a="z",le="+Inf"} 4
+h_sum{a="z"} 61.03125
+h_count{a="z"} 4
+"#
+    );
+}
+
+#[test]
+fn numbers() {
+    for (thousandths, text) in [
+        (0, "0"),
+        (1, "0.001"),
+        (10, "0.01"),
+        (100, "0.1"),
+        (1_000, "1"),
+        (10_000, "10"),
+        (12_345, "12.345"),
+        (12_500, "12.5"),
+        (12_050, "12.05"),
+        (1_700_000_000_001, "1700000000.001"),
+        (-1, "-0.001"),
+        (-12_500, "-12.5"),
+        (i64::MAX, "9223372036854775.807"),
+        (i64::MIN, "-9223372036854775.808"),
+    ] {
+        let mut out = Vec::new();
+        push_value(&mut out, Value::millis(thousandths));
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
+    for (value, text) in [
+        (0.0, "0"),
+        (0.05, "0.05"),
+        (-1.5, "-1.5"),
+        (3.0, "3"),
+        (f64::INFINITY, "+Inf"),
+        (f64::NEG_INFINITY, "-Inf"),
+        (f64::NAN, "NaN"),
+    ] {
+        assert_eq!(float(value), text);
+    }
+}
+
+/// Reads a page: name and labels (unescaped, sorted) to the number's text.
+/// Panics at what the format forbids and at a sample that is there twice.
+fn read(page: &str) -> HashMap<(String, BTreeMap<String, String>), String> {
+    let mut found = HashMap::new();
+    let mut family: Option<&str> = None;
+    let mut families = Vec::new();
+    for line in page.strip_suffix('\n').unwrap_or("").split('\n') {
+        if line.is_empty() {
+            assert!(page.is_empty());
+        } else if let Some(comment) = line.strip_prefix("# TYPE ") {
+            let name = comment.split(' ').next().unwrap();
+            assert!(!families.contains(&name), "{name} is not one block");
+            families.push(name);
+            family = Some(name);
+        } else if !line.starts_with("# HELP ") {
+            let open = line.find('{').unwrap();
+            assert_eq!(Some(&line[..open]), family);
+            let (labels, rest) = read_labels(&line[open + 1..]);
+            let key = (line[..open].to_owned(), labels);
+            assert!(
+                found.insert(key, rest.to_owned()).is_none(),
+                "twice: {line}"
+            );
+        }
+    }
+    found
+}
+
+fn read_labels(mut rest: &str) -> (BTreeMap<String, String>, &str) {
+    let mut labels = BTreeMap::new();
+    loop {
+        let (name, after) = rest.split_once("=\"").unwrap();
+        let mut value = String::new();
+        let mut chars = after.char_indices();
+        let end = loop {
+            match chars.next().unwrap() {
+                (at, '"') => break at,
+                (_, '\\') => value.push(match chars.next().unwrap().1 {
+                    'n' => '\n',
+                    c @ ('"' | '\\') => c,
+                    c => panic!("unknown escape {c}"),
+                }),
+                (_, c) => value.push(c),
+            }
+        };
+        assert!(labels.insert(name.to_owned(), value).is_none());
+        rest = &after[end + 1..];
+        if let Some(number) = rest.strip_prefix("} ") {
+            return (labels, number);
+        }
+        rest = rest.strip_prefix(',').unwrap();
+    }
+}
+
+/// `12.5` → 12500.
+fn thousandths(text: &str) -> i64 {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    assert!(decimals.len() <= 3 && !decimals.ends_with('0'), "{text}");
+    format!("{whole}{decimals:0<3}").parse().unwrap()
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ab]",
+        "[a\\\\\"\n\r,={} é🚢]{0,6}",
+        proptest::collection::vec(any::<char>(), 0..4).prop_map(String::from_iter),
+    ]
+}
+
+fn time() -> impl Strategy<Value = Option<i64>> {
+    proptest::option::of(prop_oneof![
+        -5_i64..5,
+        1_699_999_990_000..1_700_000_100_000_i64
+    ])
+}
+
+fn any_row() -> impl Strategy<Value = Row> {
+    let word = || {
+        proptest::sample::select(vec!["", "RUNNING", "COMPLETED", "SUCCESS", "FAILED", "ODD"])
+            .prop_map(str::to_owned)
+    };
+    (text(), text(), text(), word(), word(), time(), time()).prop_map(
+        |(repo_namespace, repo_name, tag, status, result, start_ms, end_ms)| Row {
+            repo_namespace,
+            repo_name,
+            tag,
+            status,
+            result,
+            start_ms,
+            end_ms,
+        },
+    )
+}
+
+prop_compose! {
+    fn any_entry()(
+        instance in text(),
+        task_id in text(),
+        task in text(),
+        info in proptest::option::of((text(), text())),
+        rows in proptest::option::of(proptest::collection::vec(any_row(), 0..12)),
+        artifacts in proptest::sample::select(
+            vec![ArtifactSeries::All, ArtifactSeries::Failed, ArtifactSeries::None],
+        ),
+        last_poll_ms in time(),
+        last_success_ms in time(),
+        error in proptest::option::of(Just("timeout")),
+    ) -> TaskEntry {
+        let words = Words::default();
+        let target = Target {
+            instance_id: instance.into(),
+            task_id: task_id.into(),
+            task: task.into(),
+            region: "".into(),
+            artifacts,
+        };
+        let info = info.map(|(repo_name, source_repository)| TaskInfo {
+            repo_name,
+            source_repository,
+            ..TaskInfo::default()
+        });
+        let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
+        entry.data = rows.map(|rows| {
+            Arc::new(Assessment::new(Folded::new(rows, &words), info.as_ref(), &words))
+        });
+        entry.info = info.map(Arc::new);
+        entry.last_poll_ms = last_poll_ms;
+        entry.last_success_ms = last_success_ms;
+        entry.error = error.map(|reason| Arc::new(PollError { reason, text: String::new() }));
+        entry
+    }
+}
+
+proptest! {
+    /// Whatever the cloud and the configuration say, the page can be read
+    /// back, nothing stands on it twice, and its size is what the store says.
+    #[test]
+    fn pages_read_back(
+        entries in proptest::collection::vec(any_entry(), 0..8),
+        series in proptest::sample::select(vec![0, 60, 200_000]),
+        artifacts_per_task in proptest::sample::select(vec![0, 3, 500]),
+    ) {
+        let limits = Limits { series, artifacts_per_task, ..LIMITS };
+        let snapshot = Store::new(limits, entries).snapshot();
+        let view = snapshot.view(1_700_000_200_000, task_series);
+        let page = String::from_utf8(render(&view, &[])).unwrap();
+        let samples = read(&page);
+
+        prop_assert_eq!(samples.len(), view.series);
+        let value = |name: &str, task: &crate::store::TaskView<'_>, more: &[(&str, &str)]| {
+            let target = &task.entry.target;
+            let labels = [
+                ("instance_id", &*target.instance_id),
+                ("task_id", &*target.task_id),
+                ("task", &*target.task),
+            ];
+            let labels = labels
+                .iter()
+                .chain(more)
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            let name = format!("aliyun_acr_subscription_{name}");
+            samples.get(&(name, labels)).map(|text| thousandths(text))
+        };
+        for task in &view.tasks {
+            let polled = task.entry.last_poll_ms;
+            prop_assert_eq!(
+                value("task_last_poll_timestamp_seconds", task, &[]),
+                Some(polled.unwrap_or(0))
+            );
+            prop_assert_eq!(
+                value("task_up", task, &[]),
+                polled.map(|_| if task.entry.error.is_none() { 1000 } else { 0 })
+            );
+            prop_assert_eq!(
+                value("task_start_timestamp_seconds", task, &[]),
+                task.fresh.and_then(|data| data.start_ms)
+            );
+            let statuses: Vec<_> = ["empty", "running", "succeeded", "failed", "unknown"]
+                .iter()
+                .filter_map(|status| value("task_status", task, &[("status", status)]))
+                .collect();
+            prop_assert_eq!(statuses.len(), if task.fresh.is_some() { 5 } else { 0 });
+            if let Some(data) = task.fresh {
+                prop_assert_eq!(statuses.iter().sum::<i64>(), 1000);
+                let count = |name: &str| value(name, task, &[]).unwrap();
+                prop_assert_eq!(
+                    count("task_artifacts"),
+                    count("task_artifacts_succeeded")
+                        + count("task_artifacts_failed")
+                        + count("task_artifacts_running")
+                        + count("task_artifacts_unknown")
+                );
+                prop_assert_eq!(
+                    count("task_artifacts"),
+                    1000 * i64::try_from(data.artifacts.len()).unwrap()
+                );
+            }
+            for artifact in task.artifacts() {
+                let labels = [
+                    ("repo_namespace", artifact.repo_namespace),
+                    ("repo_name", artifact.repo_name),
+                    ("tag", artifact.tag),
+                ];
+                let duration = artifact.finished.then(|| {
+                    Some(artifact.end_ms? - artifact.start_ms?)
+                });
+                prop_assert_eq!(
+                    value("artifact_sync_duration_seconds", task, &labels),
+                    duration.flatten().filter(|millis| *millis >= 0)
+                );
+                let status = [labels[0], labels[1], labels[2], ("status", artifact.outcome.as_str())];
+                prop_assert_eq!(value("artifact_status", task, &status), Some(1000));
+            }
+        }
+    }
+}
+
+/// Prometheus' own reader and linter must have nothing to say. Without
+/// `promtool` in PATH this says what was left out, or fails where
+/// `REQUIRE_REAL_PARTS=1` asks for the real thing.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whether real parts are required is the caller's word"
+)]
+fn promtool_has_nothing_to_say() {
+    let own = Own::new(Build {
+        version: "1.2.3",
+        revision: "abc",
+        rustversion: "1.90.0",
+        target: "x86_64-unknown-linux-gnu",
+    });
+    let action = own.action("default", "ListInstance");
+    action.requests.inc();
+    action.duration.observe(0.125);
+    action.failed("timeout");
+    own.rate_limit("default").0.set(5.0);
+    own.credentials_failures("default").inc();
+    own.set_clock_skew(-0.25);
+    own.http_request("/metrics", 200);
+    own.unrecognized("Status", "ODD");
+    let mut failing = finished_task();
+    failing.target = Arc::new(target("crast-2", "a \"b\" \\ c\nd 🚢"));
+    failing.error = Some(Arc::new(PollError {
+        reason: "timeout",
+        text: String::new(),
+    }));
+    let snapshot = Store::new(LIMITS, [finished_task(), failing]).snapshot();
+    let page = render(
+        &snapshot.view(1_700_000_160_000, task_series),
+        &own.gather(),
+    );
+
+    let spawned = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut promtool = match spawned {
+        Ok(promtool) => promtool,
+        Err(error) => {
+            let required = std::env::var("REQUIRE_REAL_PARTS").as_deref() == Ok("1");
+            assert!(!required, "promtool is required and cannot be run: {error}");
+            println!("LEFT OUT: promtool cannot be run ({error}); the page was not checked by it");
+            return;
+        }
+    };
+    promtool.stdin.take().unwrap().write_all(&page).unwrap();
+    let said = promtool.wait_with_output().unwrap();
+    let text = [said.stdout, said.stderr].concat();
+    assert_eq!(String::from_utf8_lossy(&text), "");
+    assert!(said.status.success());
+}

@@ -1,0 +1,341 @@
+//! Every metric of what is watched, one row a metric: its name, help, unit and
+//! labels, and the function that gives its samples of one task or artifact.
+//!
+//! Adding a metric is one row of [`CATALOG`] and one line of `docs/metrics.md`.
+//! How a sample is written is the exposition's; which data is fresh and which
+//! artifacts are shown was decided by the store.
+
+use crate::model::{Artifact, Assessment, Outcome, TaskStatus};
+use crate::store::TaskView;
+
+/// The labels that every sample of a task carries, in the order of the page.
+pub const TASK_LABELS: [&str; 3] = ["instance_id", "task_id", "task"];
+
+/// The labels that every sample of an artifact carries behind [`TASK_LABELS`].
+pub const ARTIFACT_LABELS: [&str; 3] = ["repo_namespace", "repo_name", "tag"];
+
+/// One metric. All of them are gauges.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Full name.
+    pub name: &'static str,
+    /// The `# HELP` text.
+    pub help: &'static str,
+    /// The base unit, which then ends the name; "" without one.
+    pub unit: &'static str,
+    /// Labels behind those that identify the task or the artifact.
+    pub labels: &'static [&'static str],
+    /// What dashboards may rely on.
+    pub stability: Stability,
+    /// Where its samples come from.
+    pub samples: Samples,
+}
+
+/// What dashboards may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// Name, labels and meaning stay within a major version.
+    Stable,
+    /// May change in a minor version, with a line in the change log.
+    Experimental,
+}
+
+impl Stability {
+    /// The word of the documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Experimental => "experimental",
+        }
+    }
+}
+
+/// Gives the samples of one metric.
+#[derive(Clone, Copy, Debug)]
+pub enum Samples {
+    /// Of a task.
+    Task(fn(&TaskView<'_>, &mut Emit<'_>)),
+    /// Of an artifact that has series on the page.
+    Artifact(fn(&Artifact<'_>, &mut Emit<'_>)),
+}
+
+/// Takes one sample: the values of [`Metric::labels`], in their order, and the number.
+pub type Emit<'a> = dyn FnMut(&[&str], Value) + 'a;
+
+/// A sample's number, in thousandths: what the cloud tells is whole numbers
+/// and milliseconds, so that no floating point is needed to write it exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value(i64);
+
+impl Value {
+    const ZERO: Self = Self(0);
+    const ONE: Self = Self::count(1);
+
+    const fn count(count: u32) -> Self {
+        Self(count as i64 * 1000)
+    }
+
+    const fn flag(set: bool) -> Self {
+        if set { Self::ONE } else { Self::ZERO }
+    }
+
+    /// Milliseconds, shown as seconds.
+    pub const fn millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// The number times 1000.
+    pub const fn thousandths(self) -> i64 {
+        self.0
+    }
+}
+
+const SECONDS: &str = "seconds";
+
+const fn task(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    samples: fn(&TaskView<'_>, &mut Emit<'_>),
+) -> Metric {
+    Metric {
+        name,
+        help,
+        unit,
+        labels,
+        stability: Stability::Stable,
+        samples: Samples::Task(samples),
+    }
+}
+
+const fn artifact(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    samples: fn(&Artifact<'_>, &mut Emit<'_>),
+) -> Metric {
+    Metric {
+        name,
+        help,
+        unit,
+        labels,
+        stability: Stability::Stable,
+        samples: Samples::Artifact(samples),
+    }
+}
+
+/// Every metric of what is watched, in the order of the page.
+pub const CATALOG: &[Metric] = &[
+    task(
+        "aliyun_acr_subscription_task_info",
+        "",
+        &[
+            "acr_region",
+            "repo_namespace",
+            "repo_name",
+            "source_provider",
+            "source_repository",
+            "task_type",
+        ],
+        "1, with what the cloud says of the task; what is not known is empty.",
+        |task, emit| {
+            let region = &task.entry.target.region;
+            match task.entry.info.as_deref() {
+                Some(info) => emit(
+                    &[
+                        region,
+                        &info.repo_namespace,
+                        &info.repo_name,
+                        &info.source_provider,
+                        &info.source_repository,
+                        &info.task_type,
+                    ],
+                    Value::ONE,
+                ),
+                None => emit(&[region, "", "", "", "", ""], Value::ONE),
+            }
+        },
+    ),
+    task(
+        "aliyun_acr_subscription_task_up",
+        "",
+        &[],
+        "1 if the last finished poll gave usable rows, else 0; absent before the first.",
+        |task, emit| {
+            if let Some(up) = task.entry.up() {
+                emit(&[], Value::flag(up));
+            }
+        },
+    ),
+    task(
+        "aliyun_acr_subscription_task_poll_error",
+        "",
+        &["reason"],
+        "1 while the last finished poll has failed, with the reason.",
+        |task, emit| {
+            if let (Some(false), Some(error)) = (task.entry.up(), &task.entry.error) {
+                emit(&[error.reason], Value::ONE);
+            }
+        },
+    ),
+    task(
+        "aliyun_acr_subscription_task_status",
+        "",
+        &["status"],
+        "1 for the status that the task has, 0 for the others.",
+        |task, emit| {
+            if let Some(data) = task.fresh {
+                for status in TaskStatus::ALL {
+                    emit(&[status.as_str()], Value::flag(status == data.status));
+                }
+            }
+        },
+    ),
+    task(
+        "aliyun_acr_subscription_task_artifacts",
+        "",
+        &[],
+        "Artifacts of the task.",
+        |task, emit| {
+            if let Some(data) = task.fresh {
+                let all = Outcome::ALL.into_iter().map(|outcome| data.count(outcome));
+                emit(&[], Value::count(all.sum()));
+            }
+        },
+    ),
+    task(
+        "aliyun_acr_subscription_task_artifacts_succeeded",
+        "",
+        &[],
+        "Artifacts of the task that were synchronised.",
+        |task, emit| artifacts(task, Outcome::Succeeded, emit),
+    ),
+    task(
+        "aliyun_acr_subscription_task_artifacts_failed",
+        "",
+        &[],
+        "Artifacts of the task whose synchronisation failed.",
+        |task, emit| artifacts(task, Outcome::Failed, emit),
+    ),
+    task(
+        "aliyun_acr_subscription_task_artifacts_running",
+        "",
+        &[],
+        "Artifacts of the task that are being synchronised or wait for it.",
+        |task, emit| artifacts(task, Outcome::Running, emit),
+    ),
+    task(
+        "aliyun_acr_subscription_task_artifacts_unknown",
+        "",
+        &[],
+        "Artifacts of the task whose state the exporter cannot tell.",
+        |task, emit| artifacts(task, Outcome::Unknown, emit),
+    ),
+    task(
+        "aliyun_acr_subscription_task_rows_folded",
+        "",
+        &[],
+        "Rows of the cloud's answer that repeated an artifact.",
+        |task, emit| {
+            if let Some(data) = task.fresh {
+                emit(&[], Value::count(data.rows_folded));
+            }
+        },
+    ),
+    task(
+        "aliyun_acr_subscription_task_start_timestamp_seconds",
+        SECONDS,
+        &[],
+        "Unix time at which the task's first artifact began.",
+        |task, emit| seconds(task, |data| data.start_ms, emit),
+    ),
+    task(
+        "aliyun_acr_subscription_task_end_timestamp_seconds",
+        SECONDS,
+        &[],
+        "Unix time at which the finished task's last artifact ended.",
+        |task, emit| seconds(task, |data| data.end_ms, emit),
+    ),
+    task(
+        "aliyun_acr_subscription_task_sync_duration_seconds",
+        SECONDS,
+        &[],
+        "Time from start to end of the finished task.",
+        |task, emit| seconds(task, Assessment::duration_ms, emit),
+    ),
+    task(
+        "aliyun_acr_subscription_task_last_success_timestamp_seconds",
+        SECONDS,
+        &[],
+        "Unix time at which the newest succeeded artifact ended, 0 without one.",
+        |task, emit| seconds(task, |data| data.last_success_ms.or(Some(0)), emit),
+    ),
+    task(
+        "aliyun_acr_subscription_task_last_poll_timestamp_seconds",
+        SECONDS,
+        &[],
+        "Unix time of the last finished poll, 0 before the first.",
+        |task, emit| emit(&[], Value::millis(task.entry.last_poll_ms.unwrap_or(0))),
+    ),
+    task(
+        "aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds",
+        SECONDS,
+        &[],
+        "Unix time of the last poll that gave usable rows, 0 before the first.",
+        |task, emit| emit(&[], Value::millis(task.entry.last_success_ms.unwrap_or(0))),
+    ),
+    task(
+        "aliyun_acr_subscription_task_poll_interval_seconds",
+        SECONDS,
+        &[],
+        "Time between two polls of the task that is in force now, without backoff.",
+        |task, emit| {
+            let millis = i64::try_from(task.entry.interval.as_millis()).unwrap_or(i64::MAX);
+            emit(&[], Value::millis(millis));
+        },
+    ),
+    artifact(
+        "aliyun_acr_subscription_artifact_status",
+        "",
+        &["status"],
+        "1, with the status that the artifact has.",
+        |artifact, emit| emit(&[artifact.outcome.as_str()], Value::ONE),
+    ),
+    artifact(
+        "aliyun_acr_subscription_artifact_sync_duration_seconds",
+        SECONDS,
+        &[],
+        "Time from start to end of the finished artifact.",
+        |artifact, emit| {
+            if let Some(millis) = artifact.duration_ms() {
+                emit(&[], Value::millis(millis));
+            }
+        },
+    ),
+];
+
+fn artifacts(task: &TaskView<'_>, outcome: Outcome, emit: &mut Emit<'_>) {
+    if let Some(data) = task.fresh {
+        emit(&[], Value::count(data.count(outcome)));
+    }
+}
+
+/// A time of fresh data, where it is known.
+fn seconds(task: &TaskView<'_>, millis: impl Fn(&Assessment) -> Option<i64>, emit: &mut Emit<'_>) {
+    if let Some(millis) = task.fresh.and_then(millis) {
+        emit(&[], Value::millis(millis));
+    }
+}
+
+/// Series of one task beside its artifacts', for [`crate::store::Snapshot::view`].
+pub fn task_series(task: &TaskView<'_>) -> usize {
+    let mut series = 0;
+    for metric in CATALOG {
+        if let Samples::Task(samples) = metric.samples {
+            samples(task, &mut |_, _| series += 1);
+        }
+    }
+    series
+}
