@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod metrics;
 pub mod model;
 pub mod signing;
