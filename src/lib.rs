@@ -1,12 +1,14 @@
 //! A Prometheus exporter for the artifact subscriptions of Alibaba Cloud
 //! Container Registry Enterprise Edition.
 //!
-//! The modules below stand in reading order, and each may import only what
-//! stands to its right in the table of `docs/architecture.md`, which
-//! `tests/architecture.rs` holds the code to.
+//! `docs/architecture.md` is the map: why each module exists and which others
+//! it may import, which `tests/architecture.rs` holds the code to. A way to
+//! read it: `model` (what is known), `poll` (how it comes to be known),
+//! `store` and `metrics` (how it is kept and shown), then the rest.
 
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod exposition;
 pub mod metrics;
 pub mod model;

@@ -1,0 +1,164 @@
+//! A key written in the configuration, or in files beside it. Files are read at
+//! every use: they are tiny, and a rotated key counts at once, whatever the file
+//! system says of modification times.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{Credentials, Error, ProvideCredentials, clean};
+
+const PROVIDER: &str = "access_key";
+
+/// Where one part of the key stands.
+#[derive(Clone, Debug)]
+pub enum Setting {
+    /// The value itself.
+    Inline(SecretString),
+    /// A file that holds the value alone; surrounding white space is cut off.
+    File(PathBuf),
+}
+
+/// The provider.
+#[derive(Clone, Debug)]
+pub struct StaticKey {
+    id: Setting,
+    secret: Setting,
+    token: Option<Setting>,
+}
+
+impl StaticKey {
+    /// A key of these parts; with a token it is a temporary one whose end is
+    /// not known.
+    pub fn new(id: Setting, secret: Setting, token: Option<Setting>) -> Self {
+        Self { id, secret, token }
+    }
+}
+
+impl ProvideCredentials for StaticKey {
+    fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
+        Box::pin(async {
+            let id = read("access_key_id", &self.id).await?;
+            Ok(Credentials {
+                access_key_id: id.expose_secret().to_owned(),
+                access_key_secret: read("access_key_secret", &self.secret).await?,
+                security_token: match &self.token {
+                    Some(token) => Some(read("security_token", token).await?),
+                    None => None,
+                },
+                expires_at_ms: None,
+                provider: PROVIDER,
+            })
+        })
+    }
+}
+
+async fn read(key: &str, setting: &Setting) -> Result<SecretString, Error> {
+    let broken = |problem: String| Error::Broken {
+        provider: PROVIDER,
+        problem,
+    };
+    match setting {
+        Setting::Inline(value) => clean(value.expose_secret())
+            .map(SecretString::from)
+            .map_err(|wrong| broken(format!("{key} {wrong}"))),
+        Setting::File(path) => {
+            let shown = path.display();
+            // Dropped as a SecretString so that it is wiped from memory.
+            let text = tokio::fs::read_to_string(path)
+                .await
+                .map(SecretString::from)
+                .map_err(|error| {
+                    broken(match error.kind() {
+                        ErrorKind::NotFound => format!(
+                            "{key}_file {shown} does not exist; it should hold the value of {key}"
+                        ),
+                        ErrorKind::InvalidData => format!("{key}_file {shown} is not text"),
+                        _ => format!("{key}_file {shown} cannot be read: {error}"),
+                    })
+                })?;
+            clean(text.expose_secret())
+                .map(SecretString::from)
+                .map_err(|wrong| broken(format!("{key}_file {shown} {wrong}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn inline(value: &str) -> Setting {
+        Setting::Inline(value.into())
+    }
+
+    async fn problem(key: StaticKey) -> String {
+        key.provide()
+            .await
+            .expect_err("an unusable key")
+            .to_string()
+    }
+
+    #[tokio::test]
+    async fn files_are_trimmed_and_read_again_when_they_change() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("secret");
+        fs::write(&path, " first\r\n").expect("written");
+        let key = StaticKey::new(
+            inline(" id\n"),
+            Setting::File(path.clone()),
+            Some(inline("token")),
+        );
+        let provided = key.provide().await.expect("a key");
+        assert_eq!(provided.access_key_id, "id");
+        assert_eq!(provided.access_key_secret.expose_secret(), "first");
+        let token = provided.security_token.expect("a token");
+        assert_eq!(token.expose_secret(), "token");
+        assert_eq!(provided.expires_at_ms, None);
+
+        fs::write(&path, "again").expect("written");
+        let provided = key.provide().await.expect("a key");
+        assert_eq!(provided.access_key_secret.expose_secret(), "again");
+    }
+
+    #[tokio::test]
+    async fn a_missing_or_empty_file_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("id");
+        let key = StaticKey::new(Setting::File(path.clone()), inline("s"), None);
+        let shown = path.display();
+        assert_eq!(
+            problem(key.clone()).await,
+            format!(
+                "access_key: access_key_id_file {shown} does not exist; it should hold the value of access_key_id"
+            )
+        );
+        fs::write(&path, "\n").expect("written");
+        assert_eq!(
+            problem(key.clone()).await,
+            format!("access_key: access_key_id_file {shown} is empty")
+        );
+        fs::write(&path, [0xff, 0xfe]).expect("written");
+        assert_eq!(
+            problem(key).await,
+            format!("access_key: access_key_id_file {shown} is not text")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_value_that_cannot_be_a_key_is_refused_unseen() {
+        let key = StaticKey::new(inline("id"), inline("one\ntwo"), None);
+        let told = problem(key).await;
+        assert!(
+            told.starts_with("access_key: access_key_secret holds"),
+            "{told}"
+        );
+        assert!(!told.contains("two"), "{told}");
+        let key = StaticKey::new(inline("id"), inline("s"), Some(inline("  ")));
+        assert_eq!(problem(key).await, "access_key: security_token is empty");
+    }
+}
