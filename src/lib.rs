@@ -13,6 +13,7 @@ pub mod exposition;
 pub mod metrics;
 pub mod model;
 pub mod poll;
+pub mod server;
 pub mod signing;
 pub mod store;
 pub mod telemetry;
