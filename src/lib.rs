@@ -5,6 +5,7 @@
 //! stands to its right in the table of `docs/architecture.md`, which
 //! `tests/architecture.rs` holds the code to.
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod credentials;
