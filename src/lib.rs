@@ -6,6 +6,7 @@
 //! read it: `model` (what is known), `poll` (how it comes to be known),
 //! `store` and `metrics` (how it is kept and shown), then the rest.
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod credentials;

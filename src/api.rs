@@ -1,0 +1,441 @@
+//! The cloud's API: [`Client`] has one method for each operation and hands out
+//! what the cloud said in the cloud's own words ([`wire`]); what it means is
+//! left to `source`.
+//!
+//! A call is made of pages (`pages`), a page of attempts, and each attempt
+//! waits for the account's turn ([`throttle`]), is signed anew and sent
+//! ([`transport`]). Why one failed is told by [`Error`].
+
+pub mod budget;
+pub mod error;
+mod pages;
+pub mod throttle;
+pub mod transport;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Counter, IntGauge};
+use reqwest::Url;
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+
+pub use self::budget::Budget;
+pub use self::error::{Class, Error};
+use self::error::{Failure, Refusal};
+use self::pages::Pages;
+use self::throttle::Throttle;
+use self::transport::Http;
+use self::wire::{Envelope, Task, TaskResult, TaskResultPage};
+use crate::clock::Clock;
+use crate::credentials::{Credentials, ProvideCredentials};
+use crate::metrics::own::{ActionMetrics, Own};
+use crate::signing::{self, Algorithm, Key, Param};
+
+/// The version of the product's API.
+const VERSION: &str = "2018-12-01";
+/// No pause between two attempts is longer, unless the cloud asks for it.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// How a client behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How requests are signed.
+    pub algorithm: Algorithm,
+    /// One request, connecting included.
+    pub timeout: Duration,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// The longest pause before the first retry; doubles with each one, up to
+    /// five seconds. 200 ms is a good value.
+    pub backoff: Duration,
+    /// Rows asked for in one page.
+    pub page_size: u32,
+    /// Pages of one list; a longer one is an error.
+    pub max_pages: u32,
+}
+
+/// What all clients of the process use together.
+#[derive(Clone)]
+pub struct Shared {
+    /// Connections.
+    pub http: Http,
+    /// One permit for each request in flight; never closed.
+    pub in_flight: Arc<Semaphore>,
+    /// The exporter's own metrics.
+    pub own: Arc<Own>,
+    /// Dates the signatures.
+    pub clock: Clock,
+}
+
+/// Whom a client speaks for.
+#[derive(Clone)]
+pub struct Account {
+    /// The label `credentials` of metrics.
+    pub name: String,
+    /// Its keys.
+    pub provider: Arc<dyn ProvideCredentials>,
+    /// Its rate limit, which accounts of one quota group share.
+    pub throttle: Arc<Throttle>,
+}
+
+/// The API as one account sees it.
+pub struct Client {
+    account: Account,
+    shared: Shared,
+    options: Options,
+    waited: Counter,
+    task_results: Operation,
+    task: Operation,
+}
+
+struct Operation {
+    action: &'static str,
+    metrics: ActionMetrics,
+}
+
+/// One request of an operation, before it is signed.
+struct Call<'a> {
+    operation: &'a Operation,
+    endpoint: &'a str,
+    instance_id: &'a str,
+    params: &'a [Param<'a>],
+}
+
+/// A failed attempt, and how long the cloud asks to wait.
+struct Failed {
+    failure: Failure,
+    hint: Option<Duration>,
+}
+
+/// A successful answer.
+struct Answer<T> {
+    value: T,
+    request_id: String,
+}
+
+impl Client {
+    /// The client of `account`; its metrics are there from now on.
+    pub fn new(account: Account, shared: Shared, options: Options) -> Self {
+        let (rate, waited) = shared.own.rate_limit(&account.name);
+        account.throttle.show_on(rate);
+        let operation = |action| Operation {
+            action,
+            metrics: shared.own.action(&account.name, action),
+        };
+        Self {
+            task_results: operation("GetArtifactSubscriptionTaskResult"),
+            task: operation("GetArtifactSubscriptionTask"),
+            account,
+            shared,
+            options,
+            waited,
+        }
+    }
+
+    /// The artifacts of one task, over all pages. `endpoint` is scheme and
+    /// authority, such as `https://cr.cn-hangzhou.aliyuncs.com`.
+    pub async fn task_results(
+        &self,
+        endpoint: &str,
+        instance_id: &str,
+        task_id: &str,
+        budget: &mut Budget,
+    ) -> Result<Vec<TaskResult>, Error> {
+        let mut pages = Pages::new(self.options.page_size, self.options.max_pages);
+        let page_size = self.options.page_size.to_string();
+        loop {
+            let params = [
+                ("InstanceId", instance_id.into()),
+                ("TaskId", task_id.into()),
+                ("PageNo", pages.next().to_string().into()),
+                ("PageSize", page_size.as_str().into()),
+            ];
+            let call = Call {
+                operation: &self.task_results,
+                endpoint,
+                instance_id,
+                params: &params,
+            };
+            let page: TaskResultPage = self.call(&call, budget).await?;
+            match pages.add(page.task_results, page.page_size, page.total_count) {
+                Ok(None) => {}
+                Ok(Some(rows)) => return Ok(rows),
+                Err(incomplete) => {
+                    let failure = Failure::Incomplete(incomplete);
+                    return Err(Error::new(self.task_results.action, failure));
+                }
+            }
+        }
+    }
+
+    /// One task itself. `endpoint` as for [`Client::task_results`].
+    pub async fn task(
+        &self,
+        endpoint: &str,
+        instance_id: &str,
+        task_id: &str,
+        budget: &mut Budget,
+    ) -> Result<Task, Error> {
+        let params = [
+            ("InstanceId", instance_id.into()),
+            ("TaskId", task_id.into()),
+        ];
+        let call = Call {
+            operation: &self.task,
+            endpoint,
+            instance_id,
+            params: &params,
+        };
+        self.call(&call, budget).await
+    }
+
+    /// Attempts until one succeeds, fails for good, or was the last.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        budget: &mut Budget,
+    ) -> Result<T, Error> {
+        for attempt in 0.. {
+            let (error, hint) = match self.attempt(call, attempt > 0, budget).await {
+                Ok(value) => return Ok(value),
+                Err(failed) => failed,
+            };
+            let pause = match hint {
+                // The bucket waits it out, for everybody.
+                Some(_) if error.class() == Class::Throttled => Duration::ZERO,
+                Some(hint) => hint,
+                None => self.backoff(attempt),
+            };
+            // Where the deadline would pass first, this error tells more than that.
+            if attempt >= self.options.retries || !error.is_transient() || budget.left() <= pause {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+        unreachable!("attempts end before the numbers do")
+    }
+
+    /// Full jitter: anything up to the base doubled with each attempt.
+    fn backoff(&self, attempt: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(attempt);
+        let longest = self
+            .options
+            .backoff
+            .saturating_mul(doubled)
+            .min(BACKOFF_MAX);
+        longest.mul_f64(fastrand::f64())
+    }
+
+    /// One attempt, from the wait for its turn to the decoded answer.
+    async fn attempt<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        again: bool,
+        budget: &mut Budget,
+    ) -> Result<T, (Error, Option<Duration>)> {
+        let Operation { action, metrics } = call.operation;
+        let failed = |failure| (Error::new(action, failure), None);
+        let deadline = Failure::Deadline(budget.total());
+
+        let waited = self.account.throttle.acquire().await;
+        self.waited.inc_by(waited.as_secs_f64());
+        budget.give_back(waited);
+        let ready = timeout(budget.left(), async {
+            let credentials = self.account.provider.provide().await;
+            (credentials, self.shared.in_flight.acquire().await)
+        });
+        let Ok((credentials, permit)) = ready.await else {
+            return Err(failed(deadline));
+        };
+        let credentials = credentials.map_err(|error| failed(Failure::Credentials(error)))?;
+        let _permit = permit.expect("the semaphore is never closed");
+        let limit = self.options.timeout.min(budget.left());
+        if limit.is_zero() {
+            return Err(failed(deadline));
+        }
+
+        metrics.requests.inc();
+        if again {
+            metrics.retries.inc();
+        }
+        let _in_flight = InFlight::start(&self.shared.own.api_in_flight);
+        let started = Instant::now();
+        let exchanged = timeout(limit, self.exchange(call, &credentials))
+            .await
+            .unwrap_or_else(|_| {
+                Err(if limit < self.options.timeout {
+                    deadline.into()
+                } else {
+                    Failure::NoAnswer(limit).into()
+                })
+            });
+        let elapsed = started.elapsed();
+        metrics.duration.observe(elapsed.as_secs_f64());
+
+        let account = &self.account;
+        match exchanged {
+            Ok(Answer { value, request_id }) => {
+                account.throttle.passed();
+                tracing::debug!(
+                    credentials = account.name,
+                    action,
+                    request_id,
+                    ?elapsed,
+                    "API request"
+                );
+                Ok(value)
+            }
+            Err(Failed { failure, hint }) => {
+                let error = Error::new(action, failure);
+                metrics.failed(error.reason());
+                match error.class() {
+                    Class::Throttled => {
+                        account
+                            .throttle
+                            .throttled(started, hint.unwrap_or_default());
+                    }
+                    Class::Server | Class::Connect | Class::Timeout => {}
+                    _ => account.throttle.passed(),
+                }
+                tracing::debug!(
+                    credentials = account.name,
+                    action,
+                    status = error.status(),
+                    request_id = error.request_id(),
+                    ?elapsed,
+                    reason = error.reason(),
+                    "API request failed: {error}"
+                );
+                Err((error, hint))
+            }
+        }
+    }
+
+    /// Signs, sends, and reads the answer.
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        credentials: &Credentials,
+    ) -> Result<Answer<T>, Failed> {
+        let no_url = Failure::Unsendable(
+            "the endpoint is no URL of the form https://HOST or http://HOST:PORT",
+        );
+        let Some((mut url, host)) = Url::parse(call.endpoint)
+            .ok()
+            .and_then(|url| transport::authority(&url).map(|host| (url, host)))
+        else {
+            return Err(no_url.into());
+        };
+        let request = signing::Request {
+            method: "GET",
+            host: &host,
+            action: call.operation.action,
+            version: VERSION,
+            params: call.params,
+            form: &[],
+        };
+        let key = Key {
+            id: &credentials.access_key_id,
+            secret: credentials.access_key_secret.expose_secret(),
+            token: credentials
+                .security_token
+                .as_ref()
+                .map(ExposeSecret::expose_secret),
+        };
+        let now = self.shared.clock.now_millis();
+        let signed = signing::sign(self.options.algorithm, &request, &key, now, &nonce());
+        url.set_path("/");
+        url.set_query(Some(&signed.query));
+        let mut headers = signed.headers;
+        headers.push(("accept", "application/json".to_owned()));
+
+        let response = self.shared.http.get(url, headers).await?;
+        let now = self.shared.clock.now_millis();
+        let skew_millis = transport::skew_millis(response.headers(), now);
+        if let Some(skew) = skew_millis {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
+            self.shared.own.set_clock_skew(skew as f64 / 1000.0);
+        }
+        let hint = transport::hint(response.headers(), now);
+        let named = transport::text(response.headers(), "x-acs-request-id").map(error::bounded);
+        let status = response.status();
+        let body = transport::body(response).await?;
+
+        let unreadable = |problem| {
+            move |source| Failure::Unreadable {
+                status: status.as_u16(),
+                problem,
+                source: Some(source),
+            }
+        };
+        if status.is_success() {
+            let envelope: Envelope =
+                wire::read(&body).map_err(unreadable("the answer is no JSON object"))?;
+            if envelope.is_success() {
+                let value = wire::read(&body)
+                    .map_err(unreadable("the answer has another shape than documented"))?;
+                return Ok(Answer {
+                    value,
+                    request_id: envelope.request_id,
+                });
+            }
+        }
+        let mut refusal = Refusal::read(status.as_u16(), &body);
+        if refusal.request_id.is_empty() {
+            refusal.request_id = named.unwrap_or_default();
+        }
+        refusal.resource = format!("acs:cr:*:*:instance/{}", call.instance_id);
+        refusal.skew_seconds = skew_millis.map(|skew| skew / 1000);
+        Err(Failed {
+            failure: Failure::Refused(refusal.into()),
+            hint,
+        })
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            hint: None,
+        }
+    }
+}
+
+fn nonce() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    format!("{:032x}", u128::from_ne_bytes(bytes))
+}
+
+/// Counts a request in flight until it is dropped, finished or not.
+struct InFlight<'a>(&'a IntGauge);
+
+impl<'a> InFlight<'a> {
+    fn start(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_never_the_same() {
+        let nonces: std::collections::HashSet<_> = (0..1000).map(|_| nonce()).collect();
+        assert_eq!(nonces.len(), 1000);
+        assert!(nonces.iter().all(|nonce| nonce.len() == 32));
+    }
+}

@@ -1,0 +1,329 @@
+//! The rate limit of one account: a token bucket that slows down when the cloud
+//! throttles and recovers slowly. On tokio's time, so that tests can pause it;
+//! whether an answer means throttling is left to `error`.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus::Gauge;
+use tokio::time::{Instant, sleep_until};
+
+/// How far throttling can slow an account down: to this part of its rate.
+const FLOOR: f64 = 1.0 / 64.0;
+/// What a slowed account gets back, as a part of its rate, each [`RECOVERY`].
+const STEP: f64 = 1.0 / 10.0;
+/// Between two steps up, and after the last step down.
+const RECOVERY: Duration = Duration::from_secs(10);
+/// tokio's timer knows nothing shorter; a wait of less would not pass at all in
+/// paused time.
+const TICK: Duration = Duration::from_millis(1);
+/// Seconds after which a waiter looks again, whatever the rate: a day.
+const LONGEST: f64 = 86_400.0;
+
+/// One account's token bucket, shared by everything that calls for it.
+pub struct Throttle {
+    /// Taken in order of arrival and held by the one whose turn is next.
+    turn: tokio::sync::Mutex<()>,
+    bucket: Mutex<Bucket>,
+}
+
+struct Bucket {
+    configured: f64,
+    rate: f64,
+    burst: f64,
+    tokens: f64,
+    /// Up to when tokens were paid in; in the future while paused.
+    filled: Instant,
+    /// When the rate last changed.
+    changed: Option<Instant>,
+    gauges: Vec<Gauge>,
+}
+
+impl Throttle {
+    /// A full bucket: `rate` (positive) requests a second, `burst` (at least 1)
+    /// at once.
+    pub fn new(rate: f64, burst: u32) -> Self {
+        let burst = f64::from(burst.max(1));
+        Self {
+            turn: tokio::sync::Mutex::default(),
+            bucket: Mutex::new(Bucket {
+                configured: rate,
+                rate,
+                burst,
+                tokens: burst,
+                filled: Instant::now(),
+                changed: None,
+                gauges: Vec::new(),
+            }),
+        }
+    }
+
+    /// Keeps `gauge` at the rate in force from now on.
+    pub fn show_on(&self, gauge: Gauge) {
+        let mut bucket = self.bucket();
+        gauge.set(bucket.rate);
+        bucket.gauges.push(gauge);
+    }
+
+    /// Waits for one request's turn and tells how long that took. Turns are in
+    /// order of arrival; a waiter that is dropped takes none.
+    pub async fn acquire(&self) -> Duration {
+        let arrived = Instant::now();
+        let _turn = self.turn.lock().await;
+        loop {
+            let now = Instant::now();
+            let Some(ready) = self.bucket().take(now) else {
+                return now - arrived;
+            };
+            sleep_until(ready.max(now + TICK)).await;
+        }
+    }
+
+    /// The cloud throttled a request sent at `sent`: halves the rate, once for
+    /// all requests that were on their way then, empties the bucket, and lets
+    /// nothing through for `pause`.
+    pub fn throttled(&self, sent: Instant, pause: Duration) {
+        let mut bucket = self.bucket();
+        let now = Instant::now();
+        bucket.fill(now);
+        bucket.tokens = 0.0;
+        bucket.filled = bucket.filled.max(now + pause);
+        if bucket.changed.is_none_or(|changed| sent >= changed) {
+            let slower = (bucket.rate / 2.0).max(bucket.configured * FLOOR);
+            bucket.change(slower, now);
+        }
+    }
+
+    /// The cloud answered a request without throttling it.
+    pub fn passed(&self) {
+        let mut bucket = self.bucket();
+        let now = Instant::now();
+        if bucket.rate < bucket.configured
+            && bucket
+                .changed
+                .is_none_or(|changed| now.saturating_duration_since(changed) >= RECOVERY)
+        {
+            let faster = (bucket.rate + bucket.configured * STEP).min(bucket.configured);
+            bucket.change(faster, now);
+        }
+    }
+
+    /// Requests a second in force.
+    pub fn rate(&self) -> f64 {
+        self.bucket().rate
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bucket {
+    fn fill(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.filled);
+        self.tokens = (self.tokens + since.as_secs_f64() * self.rate).min(self.burst);
+        self.filled = self.filled.max(now);
+    }
+
+    /// Takes a token, or tells when there should be one.
+    fn take(&mut self, now: Instant) -> Option<Instant> {
+        self.fill(now);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return None;
+        }
+        let missing = Duration::from_secs_f64(((1.0 - self.tokens) / self.rate).min(LONGEST));
+        Some(self.filled + missing)
+    }
+
+    fn change(&mut self, rate: f64, now: Instant) {
+        // What was earned until now was earned at the old rate.
+        self.fill(now);
+        self.rate = rate;
+        self.changed = Some(now);
+        for gauge in &self.gauges {
+            gauge.set(rate);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_passes_at_once_and_the_rest_at_the_rate() {
+        let throttle = Throttle::new(5.0, 3);
+        let start = Instant::now();
+        let mut passed = Vec::new();
+        for _ in 0..6 {
+            throttle.acquire().await;
+            passed.push(start.elapsed());
+        }
+        // A token each 200 ms, the timer may be one millisecond late.
+        assert_eq!(passed[..3], [ms(0); 3]);
+        for (index, expected) in [(3, ms(200)), (4, ms(400)), (5, ms(600))] {
+            assert!(
+                (expected..=expected + ms(3)).contains(&passed[index]),
+                "{passed:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_bucket_keeps_no_more_than_the_burst() {
+        let throttle = Throttle::new(5.0, 2);
+        advance(Duration::from_secs(3600)).await;
+        assert_eq!(throttle.acquire().await, ms(0));
+        assert_eq!(throttle.acquire().await, ms(0));
+        assert!(throttle.acquire().await >= ms(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_are_in_order_of_arrival() {
+        let throttle = Arc::new(Throttle::new(10.0, 1));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiters = tokio::task::JoinSet::new();
+        for index in 0..20 {
+            let (throttle, order) = (Arc::clone(&throttle), Arc::clone(&order));
+            waiters.spawn(async move {
+                throttle.acquire().await;
+                order.lock().expect("not poisoned").push(index);
+            });
+            // Lets the task reach the queue before the next one does.
+            tokio::task::yield_now().await;
+        }
+        waiters.join_all().await;
+        assert_eq!(
+            *order.lock().expect("not poisoned"),
+            (0..20).collect::<Vec<_>>()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_that_gives_up_takes_no_token() {
+        let throttle = Throttle::new(1.0, 1);
+        let start = Instant::now();
+        throttle.acquire().await;
+        for _ in 0..9 {
+            assert!(timeout(ms(100), throttle.acquire()).await.is_err());
+        }
+        throttle.acquire().await;
+        let elapsed = start.elapsed();
+        assert!((ms(1000)..ms(1010)).contains(&elapsed), "{elapsed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttling_halves_the_rate_once_for_what_was_on_its_way() {
+        let throttle = Throttle::new(8.0, 8);
+        let sent = Instant::now();
+        advance(ms(50)).await;
+        for _ in 0..8 {
+            throttle.throttled(sent, Duration::ZERO);
+        }
+        assert!((throttle.rate() - 4.0).abs() < 1e-9);
+        // The burst is gone: the next one waits for a token at the new rate.
+        assert!((ms(250)..ms(254)).contains(&throttle.acquire().await));
+        throttle.throttled(Instant::now(), Duration::ZERO);
+        assert!((throttle.rate() - 2.0).abs() < 1e-9);
+        for _ in 0..20 {
+            advance(ms(1)).await;
+            throttle.throttled(Instant::now(), Duration::ZERO);
+        }
+        // 8/64, and no less.
+        assert!((throttle.rate() - 0.125).abs() < 1e-9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_recovers_by_a_tenth_each_ten_seconds_of_success() {
+        let throttle = Throttle::new(10.0, 1);
+        let gauge = Gauge::new("rate", "rate").expect("a valid name");
+        throttle.show_on(gauge.clone());
+        assert!((gauge.get() - 10.0).abs() < 1e-9);
+        throttle.throttled(Instant::now(), Duration::ZERO);
+        assert!((gauge.get() - 5.0).abs() < 1e-9);
+        for (seconds, expected) in [(9, 5.0), (1, 6.0), (5, 6.0), (5, 7.0)] {
+            advance(Duration::from_secs(seconds)).await;
+            throttle.passed();
+            throttle.passed();
+            assert!((gauge.get() - expected).abs() < 1e-9, "{}", gauge.get());
+        }
+        for _ in 0..10 {
+            advance(Duration::from_secs(10)).await;
+            throttle.passed();
+        }
+        assert!((gauge.get() - 10.0).abs() < 1e-9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_pauses_everyone_even_who_already_waits() {
+        let throttle = Arc::new(Throttle::new(1.0, 1));
+        throttle.acquire().await;
+        let start = Instant::now();
+        let waiter = tokio::spawn({
+            let throttle = Arc::clone(&throttle);
+            async move {
+                throttle.acquire().await;
+                Instant::now()
+            }
+        });
+        advance(ms(500)).await;
+        throttle.throttled(start, ms(10_000));
+        // Nothing until 10.5 s, then a token at half the rate.
+        let passed = waiter.await.expect("no panic") - start;
+        assert!((ms(12_500)..ms(12_505)).contains(&passed), "{passed:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_window_holds_more_than_burst_and_rate_allow(
+            rate in 0.5..50.0f64,
+            burst in 1u32..10,
+            gaps in prop::collection::vec((0u64..400, 0u8..8), 1..60),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .expect("a runtime");
+            let passed = runtime.block_on(async {
+                let throttle = Throttle::new(rate, burst);
+                let start = Instant::now();
+                let mut passed = Vec::new();
+                for (gap, event) in gaps {
+                    advance(ms(gap)).await;
+                    throttle.acquire().await;
+                    passed.push(start.elapsed().as_secs_f64());
+                    match event {
+                        0 => throttle.throttled(Instant::now(), ms(gap)),
+                        1 => {
+                            // Another waiter that perhaps gives up half-way.
+                            if timeout(ms(gap), throttle.acquire()).await.is_ok() {
+                                passed.push(start.elapsed().as_secs_f64());
+                            }
+                        }
+                        _ => throttle.passed(),
+                    }
+                }
+                passed
+            });
+            for (first, from) in passed.iter().enumerate() {
+                for (last, to) in passed.iter().enumerate().skip(first) {
+                    let count = f64::from(u32::try_from(last - first + 1).expect("few"));
+                    prop_assert!(count <= f64::from(burst) + rate * (to - from) + 1e-6);
+                }
+            }
+        }
+    }
+}
