@@ -114,6 +114,7 @@ struct Failed {
 /// A successful answer.
 struct Answer<T> {
     value: T,
+    status: u16,
     request_id: String,
 }
 
@@ -207,8 +208,8 @@ impl Client {
             let pause = match hint {
                 // The bucket waits it out, for everybody.
                 Some(_) if error.class() == Class::Throttled => Duration::ZERO,
-                Some(hint) => hint,
-                None => self.backoff(attempt),
+                Some(hint) => hint.max(backoff(self.options.backoff, attempt)),
+                None => backoff(self.options.backoff, attempt),
             };
             // Where the deadline would pass first, this error tells more than that.
             if attempt >= self.options.retries || !error.is_transient() || budget.left() <= pause {
@@ -217,17 +218,6 @@ impl Client {
             sleep(pause).await;
         }
         unreachable!("attempts end before the numbers do")
-    }
-
-    /// Full jitter: anything up to the base doubled with each attempt.
-    fn backoff(&self, attempt: u32) -> Duration {
-        let doubled = 2_u32.saturating_pow(attempt);
-        let longest = self
-            .options
-            .backoff
-            .saturating_mul(doubled)
-            .min(BACKOFF_MAX);
-        longest.mul_f64(fastrand::f64())
     }
 
     /// One attempt, from the wait for its turn to the decoded answer.
@@ -278,11 +268,16 @@ impl Client {
 
         let account = &self.account;
         match exchanged {
-            Ok(Answer { value, request_id }) => {
+            Ok(Answer {
+                value,
+                status,
+                request_id,
+            }) => {
                 account.throttle.passed();
                 tracing::debug!(
                     credentials = account.name,
                     action,
+                    status,
                     request_id,
                     ?elapsed,
                     "API request"
@@ -380,6 +375,7 @@ impl Client {
                     .map_err(unreadable("the answer has another shape than documented"))?;
                 return Ok(Answer {
                     value,
+                    status: status.as_u16(),
                     request_id: envelope.request_id,
                 });
             }
@@ -404,6 +400,12 @@ impl From<Failure> for Failed {
             hint: None,
         }
     }
+}
+
+/// Full jitter: anything up to `base` doubled with each attempt.
+fn backoff(base: Duration, attempt: u32) -> Duration {
+    let doubled = base.saturating_mul(2_u32.saturating_pow(attempt));
+    doubled.min(BACKOFF_MAX).mul_f64(fastrand::f64())
 }
 
 fn nonce() -> String {
@@ -431,6 +433,20 @@ impl Drop for InFlight<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_double_up_to_five_seconds_and_are_spread() {
+        for (attempt, longest) in [(0, 200), (1, 400), (4, 3200), (5, 5000), (u32::MAX, 5000)] {
+            let longest = Duration::from_millis(longest);
+            let pauses: Vec<_> = (0..1000)
+                .map(|_| backoff(Duration::from_millis(200), attempt))
+                .collect();
+            assert!(pauses.iter().all(|pause| *pause <= longest));
+            // Of 1000 even draws none in a tenth: 1 in 10^45.
+            assert!(pauses.iter().any(|pause| *pause > longest.mul_f64(0.9)));
+            assert!(pauses.iter().any(|pause| *pause < longest.mul_f64(0.1)));
+        }
+    }
 
     #[test]
     fn a_nonce_is_never_the_same() {

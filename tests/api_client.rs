@@ -2,6 +2,7 @@
 //! scripted one, that can also do what no well-behaved server does.
 
 use std::error::Error as _;
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::process::Stdio;
@@ -19,6 +20,10 @@ use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::credentials::{Counted, ProvideCredentials};
 use aliyun_acr_exporter::metrics::own::{API_REASONS, Build, Own};
 use aliyun_acr_exporter::signing::{Algorithm, acs3, hmac_sha1};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::crypto::ring;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -210,6 +215,10 @@ impl Setup {
     }
 
     fn client(&self) -> Client {
+        self.client_over(Http::new().expect("TLS"))
+    }
+
+    fn client_over(&self, http: Http) -> Client {
         Client::new(
             Account {
                 name: "prod".to_owned(),
@@ -217,7 +226,7 @@ impl Setup {
                 throttle: Arc::clone(&self.throttle),
             },
             Shared {
-                http: Http::new().expect("TLS"),
+                http,
                 in_flight: Arc::clone(&self.in_flight),
                 own: Arc::clone(&self.own),
                 clock: self.clock.clone(),
@@ -709,6 +718,89 @@ async fn no_connection_no_name_and_no_tls_are_connect() {
     }
 }
 
+/// A TLS server for one connection, that tells the protocol agreed on and
+/// answers one request. A thread, because it is rustls without an async layer.
+fn serve_tls(
+    issuer: &CertifiedIssuer<'_, KeyPair>,
+) -> (
+    SocketAddr,
+    std::thread::JoinHandle<io::Result<Option<Vec<u8>>>>,
+) {
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(["127.0.0.1".to_owned()])
+        .and_then(|params| params.signed_by(&key, issuer))
+        .expect("a certificate");
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .expect("a key that fits");
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let thread = std::thread::spawn(move || {
+        let (stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(LONG))?;
+        let session = ServerConnection::new(Arc::new(config)).map_err(io::Error::other)?;
+        let mut tls = StreamOwned::new(session, stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            tls.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        let Reply::Bytes(answer) = rows(0..1, 100, 1) else {
+            unreachable!("rows are bytes")
+        };
+        tls.write_all(&answer)?;
+        tls.flush()?;
+        Ok(tls.conn.alpn_protocol().map(<[u8]>::to_vec))
+    });
+    (address, thread)
+}
+
+fn certificate_authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    CertifiedIssuer::self_signed(params, key).expect("a certificate")
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_whom_the_roots_trust_and_nobody_else() {
+    let issuer = certificate_authority();
+    let (address, thread) = serve_tls(&issuer);
+    let mut roots = RootCertStore::empty();
+    roots.add(issuer.der().clone()).expect("a root");
+    let setup = Setup::new();
+    let client = setup.client_over(Http::with_roots(roots).expect("TLS"));
+    let endpoint = format!("https://{address}");
+    let mut budget = Budget::new(LONG);
+    let rows = client
+        .task_results(&endpoint, "cri-1", "crast-1", &mut budget)
+        .await
+        .expect("rows");
+    assert_eq!(tags(&rows), ["v0"]);
+    let protocol = thread.join().expect("no panic").expect("a conversation");
+    assert_eq!(protocol.as_deref(), Some(&b"http/1.1"[..]));
+
+    let (address, thread) = serve_tls(&issuer);
+    let mut setup = Setup::new();
+    setup.options.retries = 0;
+    let error = setup.fail(&format!("https://{address}")).await;
+    let told = chain(&error);
+    assert_eq!(error.reason(), "connect", "{told}");
+    assert!(
+        told.contains("invalid peer certificate: UnknownIssuer"),
+        "{told}"
+    );
+    assert!(thread.join().expect("no panic").is_err());
+}
+
 #[tokio::test]
 async fn an_oversized_answer_is_refused_as_soon_as_it_is_known() {
     let stated = Server::start(|_, _| {
@@ -814,9 +906,9 @@ async fn a_failed_page_fails_the_list() {
 async fn the_deadline_cuts_a_request_short() {
     let server = Server::start(|_, _| Reply::Hang).await;
     let setup = Setup::new();
+    let client = setup.client();
     let mut budget = Budget::new(Duration::from_millis(80));
-    let error = setup
-        .client()
+    let error = client
         .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
         .await
         .expect_err("a deadline");
@@ -866,10 +958,10 @@ async fn waiting_for_the_rate_limit_does_not_use_up_the_deadline() {
     setup.options.page_size = 1;
     // One request each 150 ms: four waits are longer than the deadline.
     setup.throttle = Arc::new(Throttle::new(1.0 / 0.15, 1));
+    let client = setup.client();
     let started = Instant::now();
     let mut budget = Budget::new(Duration::from_millis(400));
-    let rows = setup
-        .client()
+    let rows = client
         .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
         .await
         .expect("rows");
@@ -884,7 +976,7 @@ async fn throttling_slows_the_account_down_and_heeds_the_hint() {
     let server = Server::start(|n, _| match n {
         1 => reply(
             400,
-            &[("x-acs-retry-after", "150")],
+            &[("x-acs-retry-after", "400")],
             &error_body("Throttling.Api", ""),
         ),
         _ => rows(0..1, 100, 1),
@@ -892,16 +984,16 @@ async fn throttling_slows_the_account_down_and_heeds_the_hint() {
     .await;
     let mut setup = Setup::new();
     setup.throttle = Arc::new(Throttle::new(1000.0, 10));
-    let started = Instant::now();
-    // The hint is longer than the deadline, and does not count.
-    let mut budget = Budget::new(Duration::from_millis(120));
     let client = setup.client();
     assert!((setup.metric("api_rate_limit", &["\"prod\""]) - 1000.0).abs() < 1e-9);
+    let started = Instant::now();
+    // The hint is longer than the deadline, and does not count.
+    let mut budget = Budget::new(Duration::from_millis(300));
     client
         .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
         .await
         .expect("rows");
-    assert!(started.elapsed() >= Duration::from_millis(150));
+    assert!(started.elapsed() >= Duration::from_millis(400));
     assert!((setup.metric("api_rate_limit", &["\"prod\""]) - 500.0).abs() < 1e-9);
     assert_eq!(setup.counted(), (2.0, 1.0, vec![("throttled", 1.0)]));
 }

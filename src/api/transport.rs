@@ -18,7 +18,7 @@ use super::error::Failure;
 
 const USER_AGENT: &str = concat!("aliyun-acr-exporter/", env!("CARGO_PKG_VERSION"));
 /// A page of 100 rows has some 30 KB.
-pub(super) const ANSWER_MAX: usize = 32 << 20;
+const ANSWER_MAX: usize = 32 << 20;
 /// No hint of the cloud makes us wait longer.
 const HINT_MAX: Duration = Duration::from_secs(60);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
@@ -159,11 +159,13 @@ pub(super) async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
         problem: "the answer has more than 32 MiB",
         source: None,
     };
-    let stated = response.content_length().unwrap_or(0);
-    if stated > ANSWER_MAX as u64 {
+    if response
+        .content_length()
+        .is_some_and(|stated| stated > ANSWER_MAX as u64)
+    {
         return Err(too_large());
     }
-    let mut body = Vec::with_capacity(usize::try_from(stated).unwrap_or(0));
+    let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
         if body.len() + chunk.len() > ANSWER_MAX {
             return Err(too_large());

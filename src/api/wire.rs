@@ -3,6 +3,7 @@
 //! an integer, a bool or its name for a bool, anything else is as good as
 //! absent. What the words mean is left to `source`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -14,18 +15,15 @@ pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> serde_json::Result<T> 
     serde_json::from_slice(body).map(|Object(value)| value)
 }
 
-/// What every answer says about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+/// What every answer says about itself. Its keys are known in any case: read
+/// past, `isSuccess: false` would turn into a task without artifacts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// Names the request in the vendor's support and audit log.
-    #[serde(alias = "requestId", alias = "requestid", deserialize_with = "text")]
     pub request_id: String,
     /// `success`, or what went wrong.
-    #[serde(alias = "code", deserialize_with = "text")]
     pub code: String,
     /// Says the same.
-    #[serde(alias = "isSuccess", alias = "issuccess", deserialize_with = "boolean")]
     pub is_success: Option<bool>,
 }
 
@@ -34,6 +32,41 @@ impl Envelope {
     pub fn is_success(&self) -> bool {
         self.is_success != Some(false)
             && (self.code.is_empty() || self.code.eq_ignore_ascii_case("success"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Envelope;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
+                let mut envelope = Envelope::default();
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    let value: Scalar = map.next_value()?;
+                    // The documented spelling wins over another one beside it.
+                    let is = |name: &str, unset: bool| {
+                        key == name || (unset && key.eq_ignore_ascii_case(name))
+                    };
+                    if is("RequestId", envelope.request_id.is_empty()) {
+                        envelope.request_id = value.into_text();
+                    } else if is("Code", envelope.code.is_empty()) {
+                        envelope.code = value.into_text();
+                    } else if is("IsSuccess", envelope.is_success.is_none()) {
+                        envelope.is_success = value.into_bool();
+                    }
+                }
+                Ok(envelope)
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
     }
 }
 
@@ -191,29 +224,48 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+impl Scalar {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(value) => value,
+            Self::Integer(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Bool(value) => value.to_string(),
+            Self::Nothing => String::new(),
+        }
+    }
+
+    fn into_integer(self) -> Option<i64> {
+        match self {
+            Self::Integer(value) => Some(value),
+            Self::Float(value) => whole(value),
+            Self::Text(value) => {
+                let value = value.trim();
+                value
+                    .parse()
+                    .ok()
+                    .or_else(|| value.parse().ok().and_then(whole))
+            }
+            Self::Bool(_) | Self::Nothing => None,
+        }
+    }
+
+    fn into_bool(self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(value),
+            Self::Text(value) if value.trim().eq_ignore_ascii_case("true") => Some(true),
+            Self::Text(value) if value.trim().eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        }
+    }
+}
+
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(match Scalar::deserialize(deserializer)? {
-        Scalar::Text(value) => value,
-        Scalar::Integer(value) => value.to_string(),
-        Scalar::Float(value) => value.to_string(),
-        Scalar::Bool(value) => value.to_string(),
-        Scalar::Nothing => String::new(),
-    })
+    Scalar::deserialize(deserializer).map(Scalar::into_text)
 }
 
 fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    Ok(match Scalar::deserialize(deserializer)? {
-        Scalar::Integer(value) => Some(value),
-        Scalar::Float(value) => whole(value),
-        Scalar::Text(value) => {
-            let value = value.trim();
-            value
-                .parse()
-                .ok()
-                .or_else(|| value.parse().ok().and_then(whole))
-        }
-        Scalar::Bool(_) | Scalar::Nothing => None,
-    })
+    Scalar::deserialize(deserializer).map(Scalar::into_integer)
 }
 
 /// A float as an integer, where it is one that a float can hold exactly.
@@ -221,15 +273,6 @@ fn whole(value: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     #[expect(clippy::cast_possible_truncation, reason = "within 2^53")]
     (value.abs() <= EXACT).then_some(value as i64)
-}
-
-fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    Ok(match Scalar::deserialize(deserializer)? {
-        Scalar::Bool(value) => Some(value),
-        Scalar::Text(value) if value.trim().eq_ignore_ascii_case("true") => Some(true),
-        Scalar::Text(value) if value.trim().eq_ignore_ascii_case("false") => Some(false),
-        _ => None,
-    })
 }
 
 /// Rows: an array of objects, or nothing. Anything else is no page.
@@ -390,6 +433,9 @@ mod tests {
             (json!({"Code": "success", "IsSuccess": true}), true),
             (json!({"Code": "Success"}), true),
             (json!({"code": "SUCCESS", "isSuccess": true}), true),
+            (json!({"Code": "success", "code": 200}), true),
+            (json!({"code": 200, "message": "ok"}), false),
+            (json!({"code": "success", "isSuccess": "false"}), false),
             (json!({"IsSuccess": "True"}), true),
             (json!({"Code": null}), true),
             (json!({}), true),
