@@ -10,5 +10,6 @@ pub mod config;
 pub mod exposition;
 pub mod metrics;
 pub mod model;
+pub mod server;
 pub mod signing;
 pub mod store;

@@ -1,0 +1,128 @@
+//! A stream whose writes fail once the other side takes nothing for a while:
+//! hyper bounds how slowly a request may come, not how slowly an answer is read.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// See the module.
+pub(super) struct Stall<S> {
+    stream: S,
+    limit: Duration,
+    /// Runs while a write waits.
+    since: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Stall<S> {
+    pub(super) fn new(stream: S, limit: Duration) -> Self {
+        Self {
+            stream,
+            limit,
+            since: None,
+        }
+    }
+
+    /// Passes progress on and turns waiting beyond the limit into an error.
+    fn watch(
+        &mut self,
+        context: &mut Context<'_>,
+        progress: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if progress.is_ready() {
+            self.since = None;
+            return progress;
+        }
+        let limit = self.limit;
+        let timer = self.since.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(timer.as_mut().poll(context));
+        self.since = None;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Stall<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch(context, progress)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.watch(context, progress)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_ends_the_write() {
+        let (ours, mut theirs) = duplex(4);
+        let mut stream = Stall::new(ours, Duration::from_secs(30));
+        stream.write_all(b"full").await.unwrap();
+
+        let began = Instant::now();
+        let error = stream.write_all(b"more").await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), Duration::from_secs(30));
+
+        theirs.read_exact(&mut [0; 4]).await.unwrap();
+        stream.write_all(b"more").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_gets_everything() {
+        let (ours, mut theirs) = duplex(1);
+        let reader = tokio::spawn(async move {
+            let mut got = Vec::new();
+            let mut byte = [0];
+            while theirs.read_exact(&mut byte).await.is_ok() {
+                got.push(byte[0]);
+                sleep(Duration::from_secs(29)).await;
+            }
+            got
+        });
+        let mut stream = Stall::new(ours, Duration::from_secs(30));
+        stream.write_all(b"slowly").await.unwrap();
+        drop(stream);
+        assert_eq!(reader.await.unwrap(), b"slowly");
+    }
+}

@@ -1,0 +1,542 @@
+//! Every path over real sockets, and how the server ends. The client is a few
+//! lines over a TCP stream, so that nothing about HTTP is shared with hyper.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpSocket;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::metrics::own::Build;
+use crate::model::{Assessment, Folded, Row, Words};
+use crate::store::{ArtifactSeries, Limits, Target, TaskEntry};
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+/// Far beyond what anything here needs; a test that gets there hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As small as the kernel allows, so that a long answer cannot hide in it.
+const SOCKET_BUFFER: u32 = 4 * 1024;
+
+fn entry(id: &str, artifacts: u32) -> TaskEntry {
+    let target = Target {
+        instance_id: "cri-a".into(),
+        task_id: id.into(),
+        task: "<nginx>".into(),
+        region: "cn-hangzhou".into(),
+        artifacts: ArtifactSeries::All,
+    };
+    let rows = (0..artifacts).map(|tag| Row {
+        repo_namespace: "mirror".into(),
+        repo_name: "nginx".into(),
+        tag: tag.to_string(),
+        status: "COMPLETED".into(),
+        result: "SUCCESS".into(),
+        start_ms: Some(NOW_MS - 2_000),
+        end_ms: Some(NOW_MS - 1_000),
+    });
+    let words = Words::default();
+    let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
+    let folded = Folded::new(rows.collect(), &words);
+    entry.data = Some(Arc::new(Assessment::new(folded, None, &words)));
+    entry.last_poll_ms = Some(NOW_MS);
+    entry.last_success_ms = Some(NOW_MS);
+    entry
+}
+
+struct Running {
+    address: SocketAddr,
+    settings: Settings,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+fn start(entries: Vec<TaskEntry>, change: impl FnOnce(&mut Settings)) -> Running {
+    let limits = Limits {
+        series: 200_000,
+        artifacts_per_task: 60_000,
+        stale_after: Duration::from_secs(300),
+    };
+    let own = Own::new(Build {
+        version: "1.2.3",
+        revision: "abc",
+        rustversion: "1.90.0",
+        target: "x86_64-unknown-linux-gnu",
+    });
+    let mut settings = Settings {
+        store: Arc::new(Store::new(limits, entries)),
+        own: Arc::new(own),
+        clock: Clock::fixed(NOW_MS),
+        ready: Arc::new(AtomicBool::new(true)),
+        telemetry_path: "/metrics".into(),
+        max_requests: 40,
+        drain: PATIENCE,
+    };
+    change(&mut settings);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(SOCKET_BUFFER).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(64).unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(serve(vec![listener], settings.clone(), stop.clone()));
+    Running {
+        address,
+        settings,
+        stop,
+        serving,
+    }
+}
+
+impl Running {
+    async fn connect(&self) -> Connection {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(SOCKET_BUFFER).unwrap();
+        Connection(BufReader::new(socket.connect(self.address).await.unwrap()))
+    }
+
+    /// One request on a connection of its own.
+    async fn ask(&self, method: &str, target: &str) -> Answer {
+        let mut connection = self.connect().await;
+        connection.send(method, target).await;
+        connection.answer(method).await
+    }
+
+    async fn stopped(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.serving).await.unwrap().unwrap();
+    }
+}
+
+struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    async fn send(&mut self, method: &str, target: &str) {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: exporter\r\n\r\n");
+        self.0.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    async fn head(&mut self) -> Answer {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            timeout(PATIENCE, self.0.read_line(&mut line))
+                .await
+                .unwrap()
+                .unwrap();
+            match line.strip_suffix("\r\n") {
+                Some("") => break,
+                Some(line) => lines.push(line.to_owned()),
+                None => panic!("the connection ended in the head: {lines:?} {line:?}"),
+            }
+        }
+        let status = lines[0].strip_prefix("HTTP/1.1 ").unwrap();
+        Answer {
+            status: status[..3].parse().unwrap(),
+            headers: lines[1..]
+                .iter()
+                .map(|line| line.split_once(": ").unwrap())
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect(),
+            body: String::new(),
+        }
+    }
+
+    async fn body(&mut self, answer: &mut Answer) {
+        let length = answer.header("content-length").parse().unwrap();
+        let mut body = vec![0; length];
+        timeout(PATIENCE, self.0.read_exact(&mut body))
+            .await
+            .unwrap()
+            .unwrap();
+        answer.body = String::from_utf8(body).unwrap();
+    }
+
+    async fn answer(&mut self, method: &str) -> Answer {
+        let mut answer = self.head().await;
+        if method != "HEAD" {
+            self.body(&mut answer).await;
+        }
+        answer
+    }
+
+    /// Whether the server has closed it and sent nothing more.
+    async fn is_over(&mut self) -> bool {
+        let mut byte = [0];
+        timeout(PATIENCE, self.0.read(&mut byte))
+            .await
+            .unwrap()
+            .unwrap()
+            == 0
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Answer {
+    fn find(&self, name: &str) -> Option<&str> {
+        let mut all = self.headers.iter().filter(|(this, _)| this == name);
+        let found = all.next().map(|(_, value)| value.as_str());
+        assert!(all.next().is_none(), "{name} is there twice");
+        found
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.find(name)
+            .unwrap_or_else(|| panic!("no {name} in {self:?}"))
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_page() {
+    let server = start(vec![entry("crast-1", 1)], |_| {});
+    let answer = server.ask("GET", "/metrics").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    for line in [
+        r#"aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="<nginx>",status="succeeded"} 1"#,
+        r#"aliyun_acr_subscription_artifact_sync_duration_seconds{instance_id="cri-a",task_id="crast-1",task="<nginx>",repo_namespace="mirror",repo_name="nginx",tag="0"} 1"#,
+        // 20 of the task, 2 of its artifact.
+        "aliyun_acr_exporter_series 22",
+        "aliyun_acr_exporter_series_dropped 0",
+        "aliyun_acr_exporter_tasks 1",
+        "aliyun_acr_exporter_ready 1",
+    ] {
+        assert!(
+            answer.body.lines().any(|this| this == line),
+            "{line}\n{}",
+            answer.body
+        );
+    }
+    let watched = answer
+        .body
+        .lines()
+        .filter(|line| line.starts_with("aliyun_acr_subscription_"));
+    assert_eq!(watched.count(), 22, "{}", answer.body);
+
+    server.settings.clock.set(NOW_MS + 300_001);
+    server.settings.ready.store(false, Ordering::Relaxed);
+    let later = server.ask("GET", "/metrics?whatever=1").await;
+    assert!(
+        !later.body.contains("task_status"),
+        "the data is stale by now"
+    );
+    assert!(later.body.contains("\naliyun_acr_exporter_ready 0\n"));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn every_path_and_method() {
+    let server = start(vec![entry("crast-1", 1)], |_| {});
+    let reload = "The lifecycle API is not enabled: --web.enable-lifecycle enables it.\n";
+    let healthy = "aliyun-acr-exporter is healthy.\n";
+    let ready = "aliyun-acr-exporter is ready.\n";
+    for (method, target, status, allow, body) in [
+        ("GET", "/-/healthy", 200, None, Some(healthy)),
+        ("GET", "/healthz", 200, None, Some(healthy)),
+        ("GET", "/-/ready", 200, None, Some(ready)),
+        ("GET", "/readyz", 200, None, Some(ready)),
+        ("POST", "/-/reload", 403, None, Some(reload)),
+        ("PUT", "/-/reload", 403, None, Some(reload)),
+        ("GET", "/-/reload", 405, Some("POST, PUT"), None),
+        ("DELETE", "/-/reload", 405, Some("POST, PUT"), None),
+        ("POST", "/metrics", 405, Some("GET, HEAD"), None),
+        ("OPTIONS", "/metrics", 405, Some("GET, HEAD"), None),
+        ("PUT", "/", 405, Some("GET, HEAD"), None),
+        ("POST", "/healthz", 405, Some("GET, HEAD"), None),
+        ("POST", "/-/ready", 405, Some("GET, HEAD"), None),
+        ("GET", "/", 200, None, None),
+        ("GET", "/?page=7", 200, None, None),
+        ("GET", "/nothing", 404, None, None),
+        ("POST", "/nothing", 404, None, None),
+        ("GET", "/metrics/", 404, None, None),
+        ("GET", "/METRICS", 404, None, None),
+        ("GET", "/-/healthy/../../etc/passwd", 404, None, None),
+    ] {
+        let answer = server.ask(method, target).await;
+        assert_eq!(answer.status, status, "{method} {target}");
+        assert_eq!(answer.find("allow"), allow, "{method} {target}");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        if let Some(body) = body {
+            assert_eq!(answer.body, body, "{method} {target}");
+            assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+        }
+    }
+
+    let counted = server.ask("GET", "/metrics").await.body;
+    let counted: Vec<_> = counted
+        .lines()
+        .filter_map(|line| line.strip_prefix("aliyun_acr_exporter_http_requests_total"))
+        .collect();
+    assert_eq!(
+        counted,
+        [
+            r#"{code="200",path="/"} 2"#,
+            r#"{code="200",path="/-/healthy"} 2"#,
+            r#"{code="200",path="/-/ready"} 2"#,
+            r#"{code="403",path="/-/reload"} 2"#,
+            r#"{code="404",path="other"} 5"#,
+            r#"{code="405",path="/"} 1"#,
+            r#"{code="405",path="/-/healthy"} 1"#,
+            r#"{code="405",path="/-/ready"} 1"#,
+            r#"{code="405",path="/-/reload"} 2"#,
+            r#"{code="405",path="/metrics"} 2"#,
+        ]
+    );
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let server = start(vec![entry("crast-1", 1)], |_| {});
+    let mut connection = server.connect().await;
+    for target in ["/", "/healthz", "/readyz", "/nothing"] {
+        connection.send("GET", target).await;
+        let get = connection.answer("GET").await;
+        // A body after HEAD would be taken for the head of the next answer.
+        connection.send("HEAD", target).await;
+        let head = connection.answer("HEAD").await;
+        assert_eq!(head.status, get.status, "{target}");
+        let without_date = |answer: Answer| {
+            let mut headers = answer.headers;
+            headers.retain(|(name, _)| name != "date");
+            headers
+        };
+        assert_eq!(without_date(head), without_date(get), "{target}");
+    }
+    connection.send("HEAD", "/metrics").await;
+    let head = connection.answer("HEAD").await;
+    assert_eq!(head.status, 200);
+    assert!(head.header("content-length").parse::<usize>().unwrap() > 1_000);
+    connection.send("GET", "/healthz").await;
+    assert_eq!(connection.answer("GET").await.status, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn readiness_follows_the_flag() {
+    let server = start(Vec::new(), |settings| {
+        settings.ready.store(false, Ordering::Relaxed);
+    });
+    let before = server.ask("GET", "/-/ready").await;
+    assert_eq!(before.status, 503);
+    assert_eq!(
+        before.body,
+        "aliyun-acr-exporter is not ready: not every task was tried yet.\n"
+    );
+    assert_eq!(server.ask("GET", "/healthz").await.status, 200);
+    server.settings.ready.store(true, Ordering::Relaxed);
+    assert_eq!(server.ask("GET", "/readyz").await.status, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_stopping_server_is_not_ready() {
+    let server = start(Vec::new(), |_| {});
+    let routes = Routes::new(server.settings.clone(), server.stop.clone());
+    let request = hyper::Request::get("/readyz").body(()).unwrap();
+    assert_eq!(routes.answer(&request).await.status(), 200);
+    server.stopped().await;
+    assert_eq!(routes.answer(&request).await.status(), 503);
+}
+
+#[tokio::test]
+async fn the_status_page_is_locked_down_and_escaped() {
+    let server = start(vec![entry("crast-1", 1)], |_| {});
+    let answer = server.ask("GET", "/").await;
+    assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert_eq!(answer.header("x-frame-options"), "DENY");
+    assert_eq!(answer.header("referrer-policy"), "no-referrer");
+    let policy = answer.header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"));
+    assert!(answer.body.contains("&lt;nginx&gt;") && !answer.body.contains("<nginx>"));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn another_telemetry_path_counts_as_metrics() {
+    let server = start(Vec::new(), |settings| {
+        settings.telemetry_path = "/a/b".into();
+    });
+    assert_eq!(server.ask("GET", "/metrics").await.status, 404);
+    assert_eq!(server.ask("GET", "/a/b").await.status, 200);
+    let page = server.ask("GET", "/a/b").await.body;
+    assert!(page.contains(r#"http_requests_total{code="200",path="/metrics"} 1"#));
+    assert!(server.ask("GET", "/").await.body.contains("href=\"./a/b\""));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn scrapes_beyond_the_limit_are_refused_and_health_is_not() {
+    // Some 2 MB, far more than the sockets and the server's buffer hold.
+    let server = start(vec![entry("crast-1", 5_000)], |settings| {
+        settings.max_requests = 1;
+    });
+    let mut first = server.connect().await;
+    first.send("GET", "/metrics").await;
+    let mut answer = first.head().await;
+    assert!(answer.header("content-length").parse::<usize>().unwrap() > 1_000_000);
+
+    let refused = server.ask("GET", "/metrics").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.header("retry-after"), "1");
+    for path in ["/-/healthy", "/-/ready", "/"] {
+        assert_eq!(server.ask("GET", path).await.status, 200, "{path}");
+    }
+
+    first.body(&mut answer).await;
+    assert!(answer.body.ends_with('\n'));
+    first.send("GET", "/metrics").await;
+    assert_eq!(
+        first.answer("GET").await.status,
+        200,
+        "its own place is free again"
+    );
+    drop(first);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn no_limit_of_scrapes() {
+    let server = start(Vec::new(), |settings| settings.max_requests = 0);
+    assert_eq!(server.ask("GET", "/metrics").await.status, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn the_end_waits_for_what_is_in_flight() {
+    let server = start(vec![entry("crast-1", 5_000)], |_| {});
+    let mut idle = server.connect().await;
+    idle.send("GET", "/healthz").await;
+    idle.answer("GET").await;
+    let mut busy = server.connect().await;
+    busy.send("GET", "/metrics").await;
+    let mut answer = busy.head().await;
+
+    server.stop.cancel();
+    assert!(idle.is_over().await, "an idle connection is closed at once");
+    // The listener goes too; each attempt lets the server run.
+    timeout(PATIENCE, async {
+        while TcpStream::connect(server.address).await.is_ok() {}
+    })
+    .await
+    .expect("no more connections are accepted");
+    assert!(!server.serving.is_finished());
+
+    busy.body(&mut answer).await;
+    assert!(answer.body.contains("\naliyun_acr_exporter_series "));
+    assert!(busy.is_over().await);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_ever() {
+    let server = start(vec![entry("crast-1", 5_000)], |settings| {
+        settings.drain = Duration::ZERO;
+    });
+    let mut busy = server.connect().await;
+    busy.send("GET", "/metrics").await;
+    let answer = busy.head().await;
+    server.stopped().await;
+
+    let expected: usize = answer.header("content-length").parse().unwrap();
+    let mut rest = Vec::new();
+    // The end of the stream or a reset: either way the answer is cut off.
+    let _ = timeout(PATIENCE, busy.0.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(rest.len() < expected);
+}
+
+#[tokio::test]
+async fn a_large_page_is_made_elsewhere_and_is_whole() {
+    let server = start(vec![entry("crast-1", 50_000)], |_| {});
+    let page = server.ask("GET", "/metrics").await.body;
+    let artifacts = page
+        .lines()
+        .filter(|line| line.starts_with("aliyun_acr_subscription_artifact_"));
+    assert_eq!(artifacts.count(), 100_000);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_request_with_a_body_is_answered() {
+    let server = start(Vec::new(), |_| {});
+    let mut connection = server.connect().await;
+    let request = "GET /healthz HTTP/1.1\r\nHost: exporter\r\nContent-Length: 1000000\r\n\r\n";
+    connection.0.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(connection.answer("GET").await.status, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn nonsense_is_refused() {
+    let server = start(Vec::new(), |_| {});
+    let mut connection = server.connect().await;
+    connection
+        .0
+        .write_all(b"\x16\x03\x01\x02\x00\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(connection.head().await.status, 400);
+    let mut connection = server.connect().await;
+    // All that the server takes and not a byte more: what it leaves unread
+    // would reset the connection and take the answer with it.
+    let start = "GET /healthz HTTP/1.1\r\nHost: exporter\r\nX: ";
+    let request = start.to_owned() + &"a".repeat(BUFFER_MAX - start.len());
+    connection.0.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(connection.head().await.status, 431);
+    assert_eq!(server.ask("GET", "/healthz").await.status, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn several_listeners() {
+    let one = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [one.local_addr().unwrap(), other.local_addr().unwrap()];
+    let template = start(Vec::new(), |_| {});
+    let stop = CancellationToken::new();
+    let serving = serve(vec![one, other], template.settings.clone(), stop.clone());
+    let serving = tokio::spawn(serving);
+    for address in addresses {
+        let mut connection = Connection(BufReader::new(TcpStream::connect(address).await.unwrap()));
+        connection.send("GET", "/healthz").await;
+        assert_eq!(connection.answer("GET").await.status, 200);
+    }
+    stop.cancel();
+    timeout(PATIENCE, serving).await.unwrap().unwrap();
+    template.stopped().await;
+}
+
+#[test]
+fn the_telemetry_path_cannot_hide_another() {
+    for path in [
+        "/",
+        "/-/healthy",
+        "/healthz",
+        "/-/ready",
+        "/readyz",
+        "/-/reload",
+    ] {
+        assert!(reserved_paths().contains(&path), "{path}");
+    }
+    assert!(!reserved_paths().contains(&"/metrics"));
+}
