@@ -16,5 +16,6 @@ pub mod model;
 pub mod poll;
 pub mod server;
 pub mod signing;
+pub mod simulator;
 pub mod store;
 pub mod telemetry;

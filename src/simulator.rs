@@ -1,0 +1,459 @@
+//! The simulated cloud: an HTTP server that plays the registry's side of the API
+//! closely enough that a client which satisfies it would satisfy the original.
+//! It derives each signature again from what arrived, keeps a [`World`] of
+//! instances, rules, runs and rows that moves with time, and makes faults on
+//! request. `demo` and `simulate` run it, and most tests of the daemon do.
+//!
+//! It listens on loopback addresses only. STS and the metadata service are not
+//! played here; the tests of the credentials have their own.
+
+pub mod demo;
+pub mod faults;
+pub mod world;
+
+mod control;
+mod gateway;
+mod log;
+mod operations;
+mod run;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use faults::{Fault, FaultRule, Faults};
+use gateway::{Call, Nonces, Refusal};
+use log::Log;
+pub use log::{Requests, Seen};
+pub use world::World;
+
+/// A request's body is small: inputs travel in the query.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// How long [`Running::stop`] waits for a client that does not read its answer.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+type Body = BoxBody<Bytes, io::Error>;
+
+/// An access key that the simulated cloud accepts.
+#[derive(Clone)]
+pub struct AccessKey {
+    /// The access key id.
+    pub id: String,
+    /// The access key secret.
+    pub secret: String,
+    /// The security token that must come along, for temporary credentials.
+    pub token: Option<String>,
+}
+
+impl AccessKey {
+    /// A key without a token.
+    pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            secret: secret.into(),
+            token: None,
+        }
+    }
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a simulated cloud starts with.
+#[derive(Clone, Debug)]
+pub struct SimulatorConfig {
+    /// Where to listen; a loopback address, port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The keys it accepts.
+    pub keys: Vec<AccessKey>,
+    /// The cloud's clock.
+    pub clock: Clock,
+    /// How far a request's date may be off.
+    pub date_window: Duration,
+    /// How long it waits before each answer.
+    pub latency: Duration,
+    /// What it contains.
+    pub world: World,
+}
+
+impl Default for SimulatorConfig {
+    /// An empty world on a free port, [`demo::KEY_ID`] and the system's clock.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            keys: vec![AccessKey::new(demo::KEY_ID, demo::KEY_SECRET)],
+            clock: Clock::system(),
+            date_window: Duration::from_secs(15 * 60),
+            latency: Duration::ZERO,
+            world: World::new(),
+        }
+    }
+}
+
+/// Why a simulated cloud did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its keys are public and its control path is open.
+    #[error("the simulated cloud listens on loopback addresses only, not on {0}")]
+    NotLoopback(SocketAddr),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No thread or no event loop could be had.
+    #[error("cannot start the simulated cloud's thread")]
+    Thread(#[source] io::Error),
+}
+
+/// The simulated cloud, to be started.
+#[derive(Debug)]
+pub struct Simulator;
+
+impl Simulator {
+    /// Starts a simulated cloud on a thread of its own, so that neither a test
+    /// that blocks nor a paused tokio clock stops it.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the address is not a loopback one or cannot be had.
+    pub fn start(config: SimulatorConfig) -> Result<Running, Error> {
+        let address = config.listen;
+        if !address.ip().is_loopback() {
+            return Err(Error::NotLoopback(address));
+        }
+        let listening = TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, listener))
+        });
+        let (addr, listener) = listening.map_err(|source| Error::Listen { address, source })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Error::Thread)?;
+        let shared = Arc::new(Shared::new(config));
+        let thread = thread::Builder::new()
+            .name("simulator".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    runtime.block_on(shared.serve(listener));
+                    runtime.shutdown_background();
+                }
+            })
+            .map_err(Error::Thread)?;
+        Ok(Running {
+            addr,
+            shared,
+            thread: Some(thread),
+        })
+    }
+}
+
+/// A simulated cloud that serves until it is stopped or dropped.
+pub struct Running {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its URL, without a slash at the end: an `endpoint` of the configuration.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Changes the world between two requests.
+    pub fn update<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        change(&mut lock(&self.shared.world))
+    }
+
+    /// Adds a fault; the first that matches a request counts.
+    pub fn add_fault(&self, fault: FaultRule) {
+        lock(&self.shared.faults).add(fault);
+    }
+
+    /// Ends all faults. What hangs already, hangs on.
+    pub fn clear_faults(&self) {
+        lock(&self.shared.faults).clear();
+    }
+
+    /// What was asked so far.
+    pub fn requests(&self) -> Requests {
+        self.shared.log.read()
+    }
+
+    /// Forgets what was asked so far, the counts included.
+    pub fn clear_requests(&self) {
+        self.shared.log.clear();
+    }
+
+    /// Takes no more connections, finishes the requests in flight (those that
+    /// hang are dropped) and waits for the end.
+    pub fn stop(mut self) {
+        self.shared.stopping.cancel();
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.aborting.cancel();
+        self.join();
+    }
+}
+
+struct Shared {
+    keys: Vec<AccessKey>,
+    clock: Clock,
+    date_window: Duration,
+    latency: Duration,
+    world: Mutex<World>,
+    faults: Mutex<Faults>,
+    nonces: Mutex<Nonces>,
+    log: Log,
+    stopping: CancellationToken,
+    aborting: CancellationToken,
+}
+
+/// Closes the connection without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("connection dropped on purpose")]
+struct Dropped;
+
+impl Shared {
+    fn new(config: SimulatorConfig) -> Self {
+        Self {
+            keys: config.keys,
+            clock: config.clock,
+            date_window: config.date_window,
+            latency: config.latency,
+            world: Mutex::new(config.world),
+            faults: Mutex::default(),
+            nonces: Mutex::default(),
+            log: Log::default(),
+            stopping: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+        }
+    }
+
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let aborting = self.aborting.clone();
+        aborting
+            .run_until_cancelled_owned(async move {
+                // Only a runtime without its I/O driver refuses.
+                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+                    return;
+                };
+                let connections = TaskTracker::new();
+                while let Some(accepted) =
+                    self.stopping.run_until_cancelled(listener.accept()).await
+                {
+                    match accepted {
+                        Ok((stream, _)) => {
+                            self.log.connection();
+                            connections.spawn(Arc::clone(&self).connection(stream));
+                        }
+                        // Out of file handles, say: the listener itself is fine.
+                        Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                    }
+                }
+                drop(listener);
+                connections.close();
+                let _ = tokio::time::timeout(STOP_LIMIT, connections.wait()).await;
+            })
+            .await;
+    }
+
+    async fn connection(self: Arc<Self>, stream: tokio::net::TcpStream) {
+        // Only a matter of speed.
+        let _ = stream.set_nodelay(true);
+        let stopping = self.stopping.clone();
+        let service = service_fn(move |request| Arc::clone(&self).answer(request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        // How a connection ends is the client's business, or a fault's.
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Dropped> {
+        let (head, body) = request.into_parts();
+        let body = Limited::new(body, BODY_LIMIT).collect().await;
+        let body = body.map_err(|_| Dropped)?.to_bytes();
+        if let Some(path) = head.uri.path().strip_prefix("/_sim/") {
+            return Ok(control::answer(&self, path, &head.method, &body));
+        }
+        let call = Call::read(&head, body);
+        let fault = match faults::from_header(&head.headers) {
+            Some(own) => own.map(Some),
+            None => Ok(lock(&self.faults).matching(&call)),
+        };
+        // In one step, so that whoever sees the request sees its fault.
+        let known = fault.as_ref().ok().and_then(Option::as_ref);
+        let entry = self.log.begin(&call, known, self.clock.now_millis());
+        let fault = match fault {
+            Ok(fault) => fault,
+            Err(refusal) => return Ok(self.respond(&call, &entry, 0, Err(refusal))),
+        };
+        let slow = match fault {
+            Some(Fault::Slow { ms }) => Duration::from_millis(ms),
+            _ => Duration::ZERO,
+        };
+        let delay = self.latency + slow;
+        if !delay.is_zero() {
+            // A stop does not wait for it.
+            let sleep = tokio::time::sleep(delay);
+            let _ = self.stopping.run_until_cancelled(sleep).await;
+        }
+        let skew = match fault {
+            Some(Fault::ClockSkew { seconds }) => seconds.saturating_mul(1000),
+            _ => 0,
+        };
+        match fault {
+            Some(Fault::Hang) => {
+                self.stopping.cancelled().await;
+                Err(Dropped)
+            }
+            Some(Fault::Drop) => Err(Dropped),
+            None | Some(Fault::Slow { .. } | Fault::ClockSkew { .. }) => {
+                let outcome = self.outcome(&call, skew);
+                Ok(self.respond(&call, &entry, skew, outcome))
+            }
+            Some(Fault::Error {
+                status,
+                code,
+                message,
+            }) => {
+                let refusal = Refusal::new(status, code, message);
+                Ok(self.respond(&call, &entry, 0, Err(refusal)))
+            }
+            Some(Fault::HalfBody) => {
+                let outcome = self.outcome(&call, 0);
+                let whole = self.respond(&call, &entry, 0, outcome);
+                Ok(faults::halve(whole).await)
+            }
+            Some(fault) => {
+                let mut response = fault.response(&entry.request_id());
+                self.stamp(&mut response, &entry, 0);
+                Ok(response)
+            }
+        }
+    }
+
+    /// Verifies a call and, where it is in order, carries it out.
+    fn outcome(&self, call: &Call, skew: i64) -> Result<serde_json::Value, Refusal> {
+        let now = self.clock.now_millis().saturating_add(skew);
+        gateway::verify(call, &self.keys, now, self.date_window, &self.nonces)?;
+        operations::carry_out(call, &lock(&self.world), now)
+    }
+
+    fn respond(
+        &self,
+        call: &Call,
+        entry: &log::Entry<'_>,
+        skew: i64,
+        outcome: Result<serde_json::Value, Refusal>,
+    ) -> Response<Body> {
+        let mut response = match outcome {
+            Ok(mut answer) => {
+                answer["RequestId"] = entry.request_id().into();
+                entry.code(answer["Code"].as_str());
+                call.format(StatusCode::OK, "Response", &answer)
+            }
+            Err(refusal) => {
+                entry.code(Some(&refusal.code));
+                let error = refusal.body(&entry.request_id(), call.host());
+                call.format(refusal.status(), "Error", &error)
+            }
+        };
+        self.stamp(&mut response, entry, skew);
+        response
+    }
+
+    fn stamp(&self, response: &mut Response<Body>, entry: &log::Entry<'_>, skew: i64) {
+        let now = self.clock.now_millis().saturating_add(skew);
+        let since_epoch = Duration::from_millis(u64::try_from(now).unwrap_or(0));
+        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + since_epoch);
+        let headers = response.headers_mut();
+        if let Ok(date) = HeaderValue::try_from(date) {
+            headers.insert(DATE, date);
+        }
+        if let Ok(id) = HeaderValue::try_from(entry.request_id()) {
+            headers.insert("x-acs-request-id", id);
+        }
+        entry.status(response.status().as_u16());
+    }
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let body = Full::new(body.into())
+        .map_err(|never: Infallible| match never {})
+        .boxed();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// A poisoned lock means that a test's own closure panicked; the data stays usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
