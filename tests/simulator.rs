@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::signing::{self, Algorithm, Key, Request, Signed};
+use aliyun_acr_exporter::signing::{self, Algorithm, Key, Request, Signed, acs3};
 use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
 use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec, load_task_id};
 use aliyun_acr_exporter::simulator::{
@@ -374,6 +374,72 @@ fn what_was_changed_on_the_way_is_refused() {
     }
     try_with(&|s| s.headers.clear(), &[]).refused(400, "MissingParameter");
     assert_eq!(try_with(&|_| {}, &[("accept", "*/*")]).status, 200);
+}
+
+#[test]
+fn what_should_be_signed_and_is_not_is_refused() {
+    let running = start(small_world());
+    let host = running.addr().to_string();
+    let body = "PageNo=1";
+    let (hash, nonces) = (
+        acs3::content_sha256(body.as_bytes()),
+        [nonce(), nonce(), nonce()],
+    );
+    let mut client = Client::connect(running.addr());
+    for (left_out, nonce) in ["", "host", "content-type"].into_iter().zip(&nonces) {
+        let mut headers = vec![
+            ("host", &*host),
+            ("content-type", signing::FORM),
+            ("x-acs-action", "ListInstance"),
+            ("x-acs-version", "2018-12-01"),
+            ("x-acs-date", "2026-01-02T03:04:05Z"),
+            ("x-acs-signature-nonce", nonce),
+            ("x-acs-content-sha256", &hash),
+        ];
+        let signed: Vec<_> = headers
+            .iter()
+            .copied()
+            .filter(|(n, _)| *n != left_out)
+            .collect();
+        let names = acs3::signed_headers(&signed);
+        let lines = acs3::canonical_headers(&signed);
+        let canonical = acs3::canonical_request("POST", "", &lines, &names, &hash);
+        let signature = acs3::signature(demo::KEY_SECRET, &acs3::string_to_sign(&canonical));
+        let authorization = acs3::authorization(demo::KEY_ID, &names, &signature);
+        headers.push(("authorization", &authorization));
+        client.send("POST", "/", &headers, body);
+        let answer = client.receive().expect("an answer");
+        if left_out.is_empty() {
+            assert_eq!(answer.status, 200, "{}", answer.json());
+        } else {
+            answer.refused(400, "IncompleteSignature");
+        }
+    }
+}
+
+#[test]
+fn inputs_in_a_form_are_read_and_their_signature_is_checked() {
+    let running = start(small_world());
+    let host = running.addr().to_string();
+    let mut client = Client::connect(running.addr());
+    for algorithm in BOTH {
+        let request = Request {
+            method: "POST",
+            host: &host,
+            action: "ListArtifactSubscriptionTask",
+            version: "2018-12-01",
+            params: &[],
+            form: &[("InstanceId", INSTANCE.into())],
+        };
+        let mut signed = signing::sign(algorithm, &request, &KEY, NOW, &nonce());
+        client.sent("POST", &host, &signed, &[]);
+        let answer = client.receive().expect("an answer").json();
+        assert_eq!(answer["Tasks"][0]["TaskId"], TASK, "{algorithm:?} {answer}");
+        signed.body.push('x');
+        client.sent("POST", &host, &signed, &[]);
+        let answer = client.receive().expect("an answer");
+        answer.refused(400, "SignatureDoesNotMatch");
+    }
 }
 
 #[test]

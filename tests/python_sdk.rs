@@ -1,0 +1,150 @@
+//! The vendor's own Python SDK against the simulated cloud: if both agree, the
+//! simulator is not just our idea of the API. `scripts/test.sh` installs it.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use aliyun_acr_exporter::simulator::world::{RowSpec, Source, TaskSpec};
+use aliyun_acr_exporter::simulator::{AccessKey, Simulator, SimulatorConfig, World};
+use serde_json::{Value, json};
+
+const INSTANCE: &str = "cri-90fxryf9pwf0abcd";
+const TASK: &str = "crast-y64sq01bgad0abcd";
+/// 2026-01-02T03:04:05Z
+const START: i64 = 1_767_323_045_000;
+/// Three pages of 30.
+const ROWS: i64 = 65;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how the tests are run is told to them by the environment"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A Python that has the SDK.
+fn python() -> Option<PathBuf> {
+    let project = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let python = environment("ALIYUN_ACR_EXPORTER_TEST_PYTHON")
+        .map_or_else(|| project.join(".venv/bin/python"), PathBuf::from);
+    let import = Command::new(&python)
+        .args(["-c", "import alibabacloud_cr20181201.client"])
+        .output();
+    import
+        .is_ok_and(|out| out.status.success())
+        .then_some(python)
+}
+
+/// The test's Python, or none where it may be left out.
+fn python_or_leave_out() -> Option<PathBuf> {
+    let python = python();
+    if python.is_none() {
+        let left_out =
+            "left out: the official Python SDK is not installed (scripts/test.sh installs it)";
+        let required = environment("REQUIRE_REAL_PARTS").as_deref() == Some("1");
+        assert!(!required, "{left_out}");
+        // Past the test harness, which keeps what a passing test prints.
+        writeln!(std::io::stderr(), "{left_out}").expect("standard error");
+    }
+    python
+}
+
+fn task() -> TaskSpec {
+    let source = Source::new("DOCKER_HUB", "library/nginx", "mirror/nginx");
+    TaskSpec::failed(
+        TASK,
+        START,
+        START + 90_000,
+        "toomanyrequests: no more today",
+    )
+    .source(&source)
+    .rows((0..ROWS).map(|at| {
+        let (tag, start) = (format!("v1.{at}"), START + at * 1000);
+        if at % 7 == 6 {
+            RowSpec::failed("mirror", "nginx", &tag, start, start + 500)
+        } else {
+            RowSpec::succeeded("mirror", "nginx", &tag, start, start + 900)
+        }
+    }))
+}
+
+/// The rows as the SDK must give them back.
+fn expected_rows() -> Vec<Value> {
+    let row = |at: i64| {
+        let (result, took) = if at % 7 == 6 {
+            ("FAILED", 500)
+        } else {
+            ("SUCCESS", 900)
+        };
+        json!({
+            "InstanceId": INSTANCE, "TaskId": TASK,
+            "NamespaceName": "mirror", "RepoName": "nginx", "Tag": format!("v1.{at}"),
+            "Status": "COMPLETED", "Result": result,
+            "StartTime": START + at * 1000, "EndTime": START + at * 1000 + took,
+        })
+    };
+    (0..ROWS).map(row).collect()
+}
+
+#[test]
+fn the_official_sdk_and_the_simulator_agree() {
+    let Some(python) = python_or_leave_out() else {
+        return;
+    };
+    for token in [None, Some("to+ken/=")] {
+        let key = AccessKey {
+            token: token.map(str::to_owned),
+            ..AccessKey::new("exampleAccessKeyId", "EXAMPLEexampleEXAMPLEexample12")
+        };
+        let running = Simulator::start(SimulatorConfig {
+            keys: vec![key],
+            world: World::new()
+                .instance(INSTANCE, "cn-hangzhou")
+                .set("InstanceName", "名 a*b+c")
+                .task(task()),
+            ..SimulatorConfig::default()
+        })
+        .expect("the simulator starts");
+
+        let mut command = Command::new(&python);
+        command
+            .arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/python_sdk/check.py"
+            ))
+            .args(["--endpoint", &running.addr().to_string()])
+            .args(["--key-id", "exampleAccessKeyId"])
+            .args(["--key-secret", "EXAMPLEexampleEXAMPLEexample12"])
+            .args(["--instance", INSTANCE, "--task", TASK])
+            .args(token.map_or(vec![], |token| vec!["--token", token]))
+            .env("NO_PROXY", "*")
+            .env("no_proxy", "*");
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().expect("Python runs");
+        let stderr = String::from_utf8_lossy(&stderr);
+        let requests = running.requests().requests;
+        assert!(status.success(), "{stderr}\n{requests:#?}");
+        let seen: Value = serde_json::from_slice(&stdout).expect("JSON");
+
+        for signature in ["acs3-hmac-sha256", "hmac-sha1"] {
+            let seen = &seen[signature];
+            assert_eq!(seen["rows"], json!(expected_rows()), "{signature}");
+            assert_eq!(seen["task"]["Message"], "toomanyrequests: no more today");
+            assert_eq!(seen["task"]["StartTime"], START, "{signature}");
+            assert_eq!(seen["instances"][0]["InstanceId"], INSTANCE, "{signature}");
+            let refused = json!({"code": "SignatureDoesNotMatch", "status": 400});
+            assert_eq!(seen["wrong_secret"], refused, "{signature}");
+
+            let of_it = || requests.iter().filter(|r| r.algorithm == Some(signature));
+            // One task, one list of instances, one refusal, three pages.
+            assert_eq!(of_it().count(), 6, "{requests:#?}");
+            let posts = of_it().filter(|r| r.method == "POST").count();
+            assert_eq!(posts, 1, "{requests:#?}");
+        }
+    }
+}
