@@ -43,6 +43,7 @@ cargo clippy --locked --all-targets -- -D warnings
 .venv/bin/shellcheck scripts/*.sh .ci/run
 .venv/bin/yamllint -s -c .yamllint.yaml .
 .venv/bin/typos --config .typos.toml
+.venv/bin/check-jsonschema --schemafile src/config/schema.json config.example.yaml tests/testdata/config/good/*.yaml
 
 step 'unit, whole-daemon and real-part tests'
 cargo test --locked --all-targets

@@ -147,21 +147,11 @@ impl Client {
         budget: &mut Budget,
     ) -> Result<Vec<TaskResult>, Error> {
         let mut pages = Pages::new(self.options.page_size, self.options.max_pages);
-        let page_size = self.options.page_size.to_string();
         loop {
-            let params = [
-                ("InstanceId", instance_id.into()),
-                ("TaskId", task_id.into()),
-                ("PageNo", pages.next().to_string().into()),
-                ("PageSize", page_size.as_str().into()),
-            ];
-            let call = Call {
-                operation: &self.task_results,
-                endpoint,
-                instance_id,
-                params: &params,
-            };
-            let page: TaskResultPage = self.call(&call, budget).await?;
+            let window = (pages.next(), self.options.page_size);
+            let page = self
+                .task_results_page(endpoint, instance_id, task_id, window, budget)
+                .await?;
             match pages.add(page.task_results, page.page_size, page.total_count) {
                 Ok(None) => {}
                 Ok(Some(rows)) => return Ok(rows),
@@ -171,6 +161,42 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether the artifacts of a task can be read: one page of one row.
+    pub async fn probe(
+        &self,
+        endpoint: &str,
+        instance_id: &str,
+        task_id: &str,
+        budget: &mut Budget,
+    ) -> Result<(), Error> {
+        self.task_results_page(endpoint, instance_id, task_id, (1, 1), budget)
+            .await
+            .map(|_| ())
+    }
+
+    async fn task_results_page(
+        &self,
+        endpoint: &str,
+        instance_id: &str,
+        task_id: &str,
+        (number, size): (u32, u32),
+        budget: &mut Budget,
+    ) -> Result<TaskResultPage, Error> {
+        let params = [
+            ("InstanceId", instance_id.into()),
+            ("TaskId", task_id.into()),
+            ("PageNo", number.to_string().into()),
+            ("PageSize", size.to_string().into()),
+        ];
+        let call = Call {
+            operation: &self.task_results,
+            endpoint,
+            instance_id,
+            params: &params,
+        };
+        self.call(&call, budget).await
     }
 
     /// One task itself. `endpoint` as for [`Client::task_results`].

@@ -21,12 +21,15 @@ use crate::config::{Artifacts, Config};
 use crate::metrics::own::{Build, Own};
 use crate::model::{Meaning, Words};
 use crate::poll::{Scheduler, Settings, Watch};
-use crate::server::{self, Server};
+use crate::server;
 use crate::source::{CloudSource, Place};
 use crate::store::{ArtifactSeries, Limits, Store, Target, TaskEntry};
 
 /// A daemon that has not tried every task by then is ready all the same.
 const READY_AFTER: Duration = Duration::from_secs(60);
+
+/// How long answers in flight may take after a signal; the exit must come within 10 s.
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// What the command line decides.
 #[derive(Clone, Debug)]
@@ -133,30 +136,28 @@ impl Daemon {
             watches,
         );
         let ready = Arc::new(AtomicBool::new(false));
-        let server = Server {
+        let web = server::Settings {
             store,
             own: Arc::clone(&own),
             clock,
             ready: Arc::clone(&ready),
             telemetry_path: web.telemetry_path,
             max_requests: web.max_requests,
+            drain: DRAIN,
         };
         for address in addresses {
             tracing::info!(%address, "listening");
         }
 
         let signals = signals::stop_on_signal(stop.clone()).map_err(Error::Signals)?;
-        let readiness = become_ready(Arc::clone(&ready), Arc::clone(&own), tried_once, stop.clone());
-        let parts = async {
-            tokio::join!(
-                part("scheduler", scheduler.run(stop.clone()), &stop),
-                part("server", server::serve(server, listeners, stop.clone()), &stop),
-                part("readiness", readiness, &stop),
-                part("signal handler", signals, &stop),
-            )
-        };
-        let (scheduler, server, readiness, signals) = parts.await;
-        scheduler.and(server).and(readiness).and(signals)?;
+        let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
+        let (polled, answered, announced, signalled) = tokio::join!(
+            part("scheduler", scheduler.run(stop.clone()), &stop),
+            part("server", server::serve(listeners, web, stop.clone()), &stop),
+            part("readiness", readiness, &stop),
+            part("signal handler", signals, &stop),
+        );
+        polled.and(answered).and(announced).and(signalled)?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -179,7 +180,6 @@ async fn part(
 /// Ready once every task was tried, or a minute has passed; not while stopping.
 async fn become_ready(
     ready: Arc<AtomicBool>,
-    own: Arc<Own>,
     mut tried_once: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
@@ -191,10 +191,8 @@ async fn become_ready(
         () = stop.cancelled() => return,
     }
     ready.store(true, Ordering::Relaxed);
-    own.ready.set(1);
     stop.cancelled().await;
     ready.store(false, Ordering::Relaxed);
-    own.ready.set(0);
 }
 
 /// `:PORT` is every address of the machine, by IPv6 where it has it.
@@ -271,7 +269,9 @@ pub fn words(config: &Config) -> Words {
         (Meaning::Succeeded, &status.succeeded),
         (Meaning::Failed, &status.failed),
     ];
-    Words::with(lists.into_iter().flat_map(|(meaning, words)| {
-        words.iter().map(move |word| (meaning, word.clone()))
-    }))
+    Words::with(
+        lists
+            .into_iter()
+            .flat_map(|(meaning, words)| words.iter().map(move |word| (meaning, word.clone()))),
+    )
 }

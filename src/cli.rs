@@ -39,23 +39,53 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 struct Flags {
     /// The configuration file
-    #[arg(long = "config.file", env = "ALIYUN_ACR_EXPORTER_CONFIG_FILE", global = true, value_name = "FILE")]
+    #[arg(
+        long = "config.file",
+        env = "ALIYUN_ACR_EXPORTER_CONFIG_FILE",
+        global = true,
+        value_name = "FILE"
+    )]
     config_file: Option<PathBuf>,
 
     /// Address to listen on; repeatable; port 0 picks a free one and the log tells it
-    #[arg(long = "web.listen-address", env = "ALIYUN_ACR_EXPORTER_WEB_LISTEN_ADDRESS", global = true, value_name = "ADDRESS", value_delimiter = ',', default_value = ":10980")]
+    #[arg(
+        long = "web.listen-address",
+        env = "ALIYUN_ACR_EXPORTER_WEB_LISTEN_ADDRESS",
+        global = true,
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        default_value = ":10980"
+    )]
     web_listen_address: Vec<String>,
 
     /// Path of the metrics
-    #[arg(long = "web.telemetry-path", env = "ALIYUN_ACR_EXPORTER_WEB_TELEMETRY_PATH", global = true, value_name = "PATH", default_value = "/metrics")]
+    #[arg(
+        long = "web.telemetry-path",
+        env = "ALIYUN_ACR_EXPORTER_WEB_TELEMETRY_PATH",
+        global = true,
+        value_name = "PATH",
+        default_value = "/metrics"
+    )]
     web_telemetry_path: String,
 
-    /// Scrapes answered at once; further ones get 503
-    #[arg(long = "web.max-requests", env = "ALIYUN_ACR_EXPORTER_WEB_MAX_REQUESTS", global = true, value_name = "N", default_value = "40", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Scrapes answered at once, 0 for no limit; further ones get 503
+    #[arg(
+        long = "web.max-requests",
+        env = "ALIYUN_ACR_EXPORTER_WEB_MAX_REQUESTS",
+        global = true,
+        value_name = "N",
+        default_value = "40"
+    )]
     web_max_requests: u32,
 
     /// Not available in this version
-    #[arg(long = "web.config.file", env = "ALIYUN_ACR_EXPORTER_WEB_CONFIG_FILE", global = true, value_name = "FILE", hide = true)]
+    #[arg(
+        long = "web.config.file",
+        env = "ALIYUN_ACR_EXPORTER_WEB_CONFIG_FILE",
+        global = true,
+        value_name = "FILE",
+        hide = true
+    )]
     web_config_file: Option<PathBuf>,
 
     /// Not available in this version
@@ -63,19 +93,45 @@ struct Flags {
     web_enable_lifecycle: bool,
 
     /// Not available in this version
-    #[arg(long = "shard.index", env = "ALIYUN_ACR_EXPORTER_SHARD_INDEX", global = true, value_name = "N", hide = true)]
+    #[arg(
+        long = "shard.index",
+        env = "ALIYUN_ACR_EXPORTER_SHARD_INDEX",
+        global = true,
+        value_name = "N",
+        hide = true
+    )]
     shard_index: Option<String>,
 
     /// Not available in this version
-    #[arg(long = "shard.total", env = "ALIYUN_ACR_EXPORTER_SHARD_TOTAL", global = true, value_name = "N", hide = true)]
+    #[arg(
+        long = "shard.total",
+        env = "ALIYUN_ACR_EXPORTER_SHARD_TOTAL",
+        global = true,
+        value_name = "N",
+        hide = true
+    )]
     shard_total: Option<String>,
 
     /// Least severe messages to log
-    #[arg(long = "log.level", env = "ALIYUN_ACR_EXPORTER_LOG_LEVEL", global = true, value_name = "LEVEL", default_value = "info", ignore_case = true)]
+    #[arg(
+        long = "log.level",
+        env = "ALIYUN_ACR_EXPORTER_LOG_LEVEL",
+        global = true,
+        value_name = "LEVEL",
+        default_value = "info",
+        ignore_case = true
+    )]
     log_level: LogLevel,
 
     /// How log messages are written
-    #[arg(long = "log.format", env = "ALIYUN_ACR_EXPORTER_LOG_FORMAT", global = true, value_name = "FORMAT", default_value = "logfmt", ignore_case = true)]
+    #[arg(
+        long = "log.format",
+        env = "ALIYUN_ACR_EXPORTER_LOG_FORMAT",
+        global = true,
+        value_name = "FORMAT",
+        default_value = "logfmt",
+        ignore_case = true
+    )]
     log_format: LogFormat,
 }
 
@@ -115,6 +171,8 @@ enum Command {
     },
     /// Print the manual page
     Man,
+    /// Print a JSON Schema of the configuration file
+    Schema,
 }
 
 /// Why a command did not do its work.
@@ -173,8 +231,8 @@ impl Cli {
             Command::Serve => serve::serve(&flags, own),
             Command::Demo => serve::demo(&flags, own),
             Command::Simulate(arguments) => simulate::run(&arguments),
-            Command::CheckConfig(arguments) => check_config::run(&flags, &arguments, own),
-            Command::Query(arguments) => query::run(&flags, &arguments, own),
+            Command::CheckConfig(arguments) => check_config::run(&flags, &arguments, &own),
+            Command::Query(arguments) => query::run(&flags, &arguments, &own),
             Command::Healthcheck => healthcheck::run(&flags),
             Command::Completions { shell } => {
                 let mut command = Self::command();
@@ -183,6 +241,7 @@ impl Cli {
                 clap_complete::generate(shell, &mut command, name, &mut script);
                 print(&script)
             }
+            Command::Schema => print(crate::config::SCHEMA.as_bytes()),
             Command::Man => {
                 let mut page = Vec::new();
                 clap_mangen::Man::new(Self::command()).render(&mut page)?;
@@ -262,16 +321,6 @@ fn print(bytes: &[u8]) -> Result<(), Error> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
-}
-
-/// A failure of the API with everything that helps to mend it.
-fn explain(error: &crate::api::Error) -> String {
-    let mut text = error.chain();
-    if let Some(action) = error.ram_action() {
-        let resource = error.resource().map_or_else(String::new, |resource| format!(" on {resource}"));
-        text.push_str(&format!("\nthe RAM policy of this key lacks {action}{resource}"));
-    }
-    text
 }
 
 /// One thread is enough: a scrape reads memory, a poll waits for the network.

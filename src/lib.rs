@@ -7,6 +7,8 @@
 //! `store` and `metrics` (how it is kept and shown), then the rest.
 
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credentials;
@@ -17,5 +19,6 @@ pub mod poll;
 pub mod server;
 pub mod signing;
 pub mod simulator;
+pub mod source;
 pub mod store;
 pub mod telemetry;

@@ -140,10 +140,6 @@ impl<S: Source> Scheduler<S> {
             clock,
             tried_once,
         };
-        scheduler
-            .own
-            .tasks
-            .set(i64::try_from(scheduler.watched.len()).unwrap_or(i64::MAX));
         (scheduler, receiver)
     }
 

@@ -10,6 +10,7 @@ use crate::api::{Budget, Client, Error};
 use crate::model::{Row, TaskInfo};
 use crate::poll::{Source, SourceError};
 use crate::store::Target;
+use crate::telemetry;
 
 /// Asks the cloud about tasks of known instances.
 pub struct CloudSource {
@@ -29,10 +30,7 @@ pub struct Place {
 impl CloudSource {
     /// A source for `instances`; one poll takes at most `deadline`, the wait
     /// for the rate limit not counted.
-    pub fn new(
-        instances: impl IntoIterator<Item = (Arc<str>, Place)>,
-        deadline: Duration,
-    ) -> Self {
+    pub fn new(instances: impl IntoIterator<Item = (Arc<str>, Place)>, deadline: Duration) -> Self {
         Self {
             instances: instances.into_iter().collect(),
             deadline,
@@ -61,9 +59,14 @@ impl Source for CloudSource {
         let place = self.place(target)?;
         let rows = place
             .client
-            .task_results(&place.endpoint, &target.instance_id, &target.task_id, budget)
+            .task_results(
+                &place.endpoint,
+                &target.instance_id,
+                &target.task_id,
+                budget,
+            )
             .await
-            .map_err(told)?;
+            .map_err(|error| told(&error))?;
         Ok(rows.into_iter().map(row).collect())
     }
 
@@ -71,9 +74,14 @@ impl Source for CloudSource {
         let place = self.place(target)?;
         let task = place
             .client
-            .task(&place.endpoint, &target.instance_id, &target.task_id, budget)
+            .task(
+                &place.endpoint,
+                &target.instance_id,
+                &target.task_id,
+                budget,
+            )
             .await
-            .map_err(told)?;
+            .map_err(|error| told(&error))?;
         Ok(task_info(task))
     }
 }
@@ -113,9 +121,9 @@ pub fn task_info(wire: wire::Task) -> TaskInfo {
     }
 }
 
-fn told(error: Error) -> SourceError {
+fn told(error: &Error) -> SourceError {
     SourceError {
         reason: error.reason(),
-        text: error.chain(),
+        text: telemetry::chain(error),
     }
 }

@@ -13,7 +13,9 @@ fn table() -> BTreeMap<String, BTreeSet<String>> {
         pieces.map(str::to_owned).collect()
     };
     let mut rooms = BTreeMap::new();
-    let lines = text.lines().skip_while(|line| !line.starts_with("| room |"));
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| room |"));
     for line in lines.skip(2).take_while(|line| line.starts_with('|')) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').collect();
         assert_eq!(cells.len(), 3, "{line}");
@@ -106,7 +108,9 @@ fn rooms_import_only_what_the_table_allows() {
                 .find(|allowed| *allowed == other || **allowed == import);
             match granted {
                 Some(granted) => {
-                    used.entry(room.clone()).or_default().insert(granted.clone());
+                    used.entry(room.clone())
+                        .or_default()
+                        .insert(granted.clone());
                 }
                 None => wrong.push(format!("{} imports {import}", file.display())),
             }
@@ -115,7 +119,9 @@ fn rooms_import_only_what_the_table_allows() {
     for (room, allowed) in &table {
         let used = used.remove(room).unwrap_or_default();
         for unused in allowed.difference(&used) {
-            wrong.push(format!("the table lets {room} import {unused}, which it does not"));
+            wrong.push(format!(
+                "the table lets {room} import {unused}, which it does not"
+            ));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

@@ -46,8 +46,12 @@ pub fn clients(
         max_pages: config.api.max_pages,
     };
     let mut groups: HashMap<&str, Arc<Throttle>> = HashMap::new();
-    let new_throttle =
-        || Arc::new(Throttle::new(config.api.requests_per_second, config.api.burst));
+    let new_throttle = || {
+        Arc::new(Throttle::new(
+            config.api.requests_per_second,
+            config.api.burst,
+        ))
+    };
     let clients = config.credentials.iter().map(|entry| {
         let throttle = match &entry.quota_group {
             Some(group) => Arc::clone(groups.entry(group).or_insert_with(new_throttle)),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::config::{Artifacts, Config, Instance};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -23,6 +25,22 @@ pub const ACTIONS: [&str; 2] = [
 pub struct Plan<'a> {
     config: &'a Config,
     accounts: Vec<Account>,
+}
+
+/// A RAM policy, its keys in the order that the vendor writes them.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Policy {
+    version: &'static str,
+    statement: [Statement; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    effect: &'static str,
+    action: [&'static str; 2],
+    resource: Vec<String>,
 }
 
 /// Calls of the entries that share one rate limit.
@@ -108,11 +126,15 @@ impl<'a> Plan<'a> {
                 format!("acs:cr:{region}:*:instance/{}", instance.id)
             })
             .collect();
-        let policy = serde_json::json!({
-            "Version": "1",
-            "Statement": [{ "Effect": "Allow", "Action": ACTIONS, "Resource": resources }],
-        });
-        format!("{policy:#}")
+        let policy = Policy {
+            version: "1",
+            statement: [Statement {
+                effect: "Allow",
+                action: ACTIONS,
+                resource: resources,
+            }],
+        };
+        serde_json::to_string_pretty(&policy).expect("texts become JSON")
     }
 
     fn tasks(&self) -> usize {
@@ -174,7 +196,11 @@ impl fmt::Display for Plan<'_> {
                 )?;
             }
         }
-        writeln!(f, "\nAPI calls, one page of at most {} artifacts a task, retries not counted:", api.page_size)?;
+        writeln!(
+            f,
+            "\nAPI calls, one page of at most {} artifacts a task, retries not counted:",
+            api.page_size
+        )?;
         for account in &self.accounts {
             let limit = api.requests_per_second * DAY.as_secs_f64();
             let Calls {
@@ -194,7 +220,10 @@ impl fmt::Display for Plan<'_> {
                 ("worst ", worst, "every task empty: rows and task each time"),
             ] {
                 let share = 100.0 * calls / limit;
-                writeln!(f, "    {what}  {calls:>9.0} a day  ({when}; {share:.1} % of the limit)")?;
+                writeln!(
+                    f,
+                    "    {what}  {calls:>9.0} a day  ({when}; {share:.1} % of the limit)"
+                )?;
             }
         }
         let limits = &self.config.limits;

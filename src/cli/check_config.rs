@@ -11,8 +11,9 @@ use crate::app::plan::Plan;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::own::Own;
+use crate::telemetry;
 
-use super::{Error, Flags, block_on, explain, print};
+use super::{Error, Flags, block_on, print};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -21,7 +22,7 @@ pub(super) struct Arguments {
     online: bool,
 }
 
-pub(super) fn run(flags: &Flags, arguments: &Arguments, own: Arc<Own>) -> Result<(), Error> {
+pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Result<(), Error> {
     let config = flags.load_config()?;
     let plan = Plan::new(&config);
     let path = flags.config_path();
@@ -30,15 +31,15 @@ pub(super) fn run(flags: &Flags, arguments: &Arguments, own: Arc<Own>) -> Result
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
     if arguments.online {
-        block_on(online(&config, &own))??;
+        block_on(online(&config, own))??;
     }
     Ok(())
 }
 
 /// One signed call for each instance, all of them though one fails.
 async fn online(config: &Config, own: &Arc<Own>) -> Result<(), Error> {
-    let clients = accounts::clients(config, own, &Clock::system())
-        .map_err(|error| Error::failed(&error))?;
+    let clients =
+        accounts::clients(config, own, &Clock::system()).map_err(|error| Error::failed(&error))?;
     print(b"\nOnline:\n")?;
     let mut failures = Vec::new();
     for instance in &config.instances {
@@ -47,11 +48,11 @@ async fn online(config: &Config, own: &Arc<Own>) -> Result<(), Error> {
         let task = &instance.tasks[0];
         let mut budget = Budget::new(config.poll.deadline);
         match client
-            .task(&endpoint, &instance.id, &task.id, &mut budget)
+            .probe(&endpoint, &instance.id, &task.id, &mut budget)
             .await
         {
-            Ok(_) => print(format!("  {}: answers\n", instance.id).as_bytes())?,
-            Err(error) => failures.push(format!("{}: {}", instance.id, explain(&error))),
+            Ok(()) => print(format!("  {}: answers\n", instance.id).as_bytes())?,
+            Err(error) => failures.push(format!("{}: {}", instance.id, telemetry::chain(&error))),
         }
     }
     if failures.is_empty() {

@@ -14,8 +14,9 @@ use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::model::{Assessment, Folded, Outcome, Row, TaskInfo, Words};
 use crate::source;
+use crate::telemetry;
 
-use super::{Error, Flags, block_on, explain, print, table};
+use super::{Error, Flags, block_on, print, table};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -41,9 +42,9 @@ enum Output {
     Yaml,
 }
 
-pub(super) fn run(flags: &Flags, arguments: &Arguments, own: Arc<Own>) -> Result<(), Error> {
+pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Result<(), Error> {
     let config = configuration(flags, arguments)?;
-    let answer = block_on(ask(&config, arguments, &own))??;
+    let answer = block_on(ask(&config, arguments, own))??;
     let text = match arguments.output {
         Output::Table => answer.table(),
         Output::Json => format!("{:#}\n", serde_json::json!(answer)),
@@ -58,7 +59,9 @@ fn configuration(flags: &Flags, arguments: &Arguments) -> Result<Config, Error> 
     let path = flags.config_path();
     if !typed && (flags.config_file.is_some() || Path::new(&path).exists()) {
         let mut config = flags.load_config()?;
-        config.instances.retain(|one| one.id == arguments.instance_id);
+        config
+            .instances
+            .retain(|one| one.id == arguments.instance_id);
         if config.instances.is_empty() {
             return Err(Error::Usage(format!(
                 "{}: instance {:?} is not in it; name it there, or give --region or --endpoint",
@@ -78,7 +81,10 @@ fn configuration(flags: &Flags, arguments: &Arguments) -> Result<Config, Error> 
         "id": arguments.instance_id,
         "tasks": [arguments.task_id],
     });
-    for (key, value) in [("region", &arguments.region), ("endpoint", &arguments.endpoint)] {
+    for (key, value) in [
+        ("region", &arguments.region),
+        ("endpoint", &arguments.endpoint),
+    ] {
         if let Some(value) = value {
             instance[key] = value.as_str().into();
         }
@@ -89,8 +95,8 @@ fn configuration(flags: &Flags, arguments: &Arguments) -> Result<Config, Error> 
 }
 
 async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<Answer, Error> {
-    let clients = accounts::clients(config, own, &Clock::system())
-        .map_err(|error| Error::failed(&error))?;
+    let clients =
+        accounts::clients(config, own, &Clock::system()).map_err(|error| Error::failed(&error))?;
     let instance = &config.instances[0];
     let client: &Client = &clients[instance.credentials];
     let endpoint = instance.endpoint.url();
@@ -99,12 +105,15 @@ async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<A
     let rows = client
         .task_results(&endpoint, instance_id, task_id, &mut budget)
         .await
-        .map_err(|error| Error::Failed(explain(&error)))?;
+        .map_err(|error| Error::failed(&error))?;
     // The rows are worth showing where the task itself may not be read.
-    let info = match client.task(&endpoint, instance_id, task_id, &mut budget).await {
+    let info = match client
+        .task(&endpoint, instance_id, task_id, &mut budget)
+        .await
+    {
         Ok(task) => Some(source::task_info(task)),
         Err(error) => {
-            tracing::warn!(error = %explain(&error), "the task itself could not be read");
+            tracing::warn!(error = %telemetry::chain(&error), "the task itself could not be read");
             None
         }
     };
@@ -191,9 +200,15 @@ impl Answer {
         );
         if let Some(task) = &self.task {
             for (name, value) in [
-                ("source", join(" ", &task.source_provider, &task.source_repository)),
+                (
+                    "source",
+                    join(" ", &task.source_provider, &task.source_repository),
+                ),
                 ("target", join("/", &task.repo_namespace, &task.repo_name)),
-                ("TaskStatus, TaskResult", join(", ", &task.status, &task.result)),
+                (
+                    "TaskStatus, TaskResult",
+                    join(", ", &task.status, &task.result),
+                ),
                 ("message", table::shown(&task.message)),
             ] {
                 if !value.is_empty() {
@@ -213,7 +228,14 @@ impl Answer {
             return text;
         }
         let header = [
-            "NAMESPACE", "REPOSITORY", "TAG", "STATUS", "RESULT", "OUTCOME", "START", "END",
+            "NAMESPACE",
+            "REPOSITORY",
+            "TAG",
+            "STATUS",
+            "RESULT",
+            "OUTCOME",
+            "START",
+            "END",
             "SECONDS",
         ];
         let cells = self.rows.iter().map(|row| {
@@ -265,7 +287,10 @@ fn time(millis: i64) -> Option<String> {
     Some(time.to_string())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "durations are far below 2^53 ms")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "durations are far below 2^53 ms"
+)]
 fn seconds(millis: i64) -> f64 {
     millis as f64 / 1_000.0
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Daemon, Web};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
-use crate::simulator::{self, Simulator};
+use crate::simulator::{Simulator, SimulatorConfig, World, demo};
 
 use super::{Error, Flags, block_on, print};
 
@@ -26,11 +27,14 @@ pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
     let metrics = web.telemetry_path.clone();
     block_on(async {
         let daemon = bind(web, own).await?;
-        let simulator = Simulator::start(simulator::Config::demo())
-            .await
-            .map_err(|error| Error::failed(&error))?;
+        let simulator = Simulator::start(SimulatorConfig {
+            world: World::demo(Clock::system().now_millis()),
+            ..SimulatorConfig::default()
+        })
+        .map_err(|error| Error::failed(&error))?;
         let config = demo_config(&simulator.url())?;
-        let mut text = String::from("A simulated cloud and the exporter run in this process. Open\n");
+        let mut text =
+            String::from("A simulated cloud and the exporter run in this process. Open\n");
         for address in daemon.addresses() {
             let host = if address.ip().is_unspecified() {
                 "localhost".to_owned()
@@ -51,10 +55,32 @@ pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
     })?
 }
 
-/// The configuration that fits the simulated cloud's content.
+/// The configuration that fits the simulated cloud's content. Polled more often
+/// than a real account should be, so that there is something to see.
 fn demo_config(url: &str) -> Result<Config, Error> {
-    let text = simulator::demo_config(url);
-    config::parse(&text, "demo").map_err(|error| Error::failed(&error))
+    let (instance, region) = demo::INSTANCES[0];
+    let tasks: Vec<_> = demo::TASKS
+        .iter()
+        .map(|(id, name)| json!({ "id": id, "name": name }))
+        .collect();
+    let config = json!({
+        "poll": { "interval": "5s", "finished_interval": "1m" },
+        "api": { "requests_per_second": 20, "burst": 40 },
+        "credentials": { "demo": {
+            "type": "access_key",
+            "access_key_id": demo::KEY_ID,
+            "access_key_secret": demo::KEY_SECRET,
+        } },
+        "instances": [{
+            "id": instance,
+            "region": region,
+            "endpoint": url,
+            "credentials": "demo",
+            "tasks": tasks,
+        }],
+    });
+    // JSON is YAML.
+    config::parse(&config.to_string(), "demo").map_err(|error| Error::failed(&error))
 }
 
 async fn bind(web: Web, own: Arc<Own>) -> Result<Daemon, Error> {

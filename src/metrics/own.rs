@@ -25,7 +25,7 @@ pub struct OwnMetric {
     pub name: &'static str,
     /// `gauge`, `counter` or `histogram`.
     pub kind: &'static str,
-    /// Labels in the order of the page.
+    /// Its labels; the page orders them by name.
     pub labels: &'static [&'static str],
     /// The `# HELP` text.
     pub help: &'static str,
@@ -311,6 +311,7 @@ impl Own {
         for level in ["error", "warn", "info", "debug", "trace"] {
             own.log_messages.with_label_values(&[level]);
         }
+        own.http_requests.with_label_values(&["/metrics", "200"]);
         for reason in API_REASONS.iter().chain([&CREDENTIALS_REASON]) {
             own.poll_failures.with_label_values(&[reason]);
         }

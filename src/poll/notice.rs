@@ -89,7 +89,7 @@ fn status(before: &TaskEntry, answer: &Answer) {
         return;
     }
     let target = &before.target;
-    let message = answer
+    let cloud_message = answer
         .info
         .as_ref()
         .map_or("", |info| info.message.as_str());
@@ -100,7 +100,7 @@ fn status(before: &TaskEntry, answer: &Answer) {
             task = %target.task,
             status = now.as_str(),
             artifacts_failed = answer.assessment.count(crate::model::Outcome::Failed),
-            message,
+            cloud_message,
             "the subscription task has failed"
         );
     } else {

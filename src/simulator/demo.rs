@@ -39,7 +39,7 @@ const FAILED: &str = "crast-demofailed00001";
 const RUNNING: &str = "crast-demorunning0001";
 /// More rows than a page holds.
 const MANY: &str = "crast-demomanyrows001";
-/// No row at all.
+/// No row at all, and no verdict.
 const EMPTY: &str = "crast-demoempty000001";
 /// A row with a `Result` that no list names.
 const ODD_WORD: &str = "crast-demooddword0001";
@@ -133,7 +133,7 @@ fn odd_tasks(now: i64, source: &Source) -> [TaskSpec; 5] {
     let task = |id: &str| TaskSpec::succeeded(id, start, end).source(source);
     let row = |tag: &str| RowSpec::succeeded("mirror", "busybox", tag, start, end);
     [
-        task(EMPTY),
+        task(EMPTY).set("TaskResult", Value::Null),
         task(ODD_WORD)
             .set("TaskResult", Value::Null)
             .row(row("1.36"))

@@ -1,0 +1,186 @@
+//! Commands that end: their output, messages and exit codes.
+
+use crate::harness::{Daemon, binary, run};
+
+const CONFIG: &str = "\
+api: { requests_per_second: 2 }
+instances:
+  - id: cri-90fxryf9pwf0abcd
+    region: cn-hangzhou
+    tasks:
+      - crast-y64sq01bgad0abcd
+      - { id: crast-wkpfwqozjiq0abcd, name: nginx, interval: 30s }
+";
+
+fn with_config(text: &str, arguments: &[&str]) -> crate::harness::Said {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.yaml"), text).unwrap();
+    run(binary(arguments).current_dir(folder.path()))
+}
+
+#[test]
+fn check_config_tells_what_will_be_polled_and_what_it_costs() {
+    let said = with_config(CONFIG, &["check-config"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    // Worst: every minute and every 30 s, rows and task: 2 × 1440 + 2 × 2880.
+    assert_eq!(
+        said.out,
+        r#"config.yaml is valid
+
+instance cri-90fxryf9pwf0abcd (cn-hangzhou) at https://cr.cn-hangzhou.aliyuncs.com, credentials default
+  task crast-y64sq01bgad0abcd: every 1m, finished ever more rarely up to every 1h
+  task crast-wkpfwqozjiq0abcd (nginx): every 30s, finished ever more rarely up to every 1h
+
+API calls, one page of at most 100 artifacts a task, retries not counted:
+  credentials default: 2 tasks, at most 2 requests a second
+    start           4        (at least 0 s)
+    steady         48 a day  (every task finished; 0.0 % of the limit)
+    worst        8640 a day  (every task empty: rows and task each time; 5.0 % of the limit)
+
+Series: 40 now (20 a task) and 2 for each artifact, at most 500 artifacts a task and 200000 series in all; 0 new ones a day, since configured ids do not change.
+
+RAM policy:
+{
+  "Version": "1",
+  "Statement": [
+    {
+      "Effect": "Allow",
+      "Action": [
+        "cr:GetArtifactSubscriptionTask",
+        "cr:GetArtifactSubscriptionTaskResult"
+      ],
+      "Resource": [
+        "acs:cr:cn-hangzhou:*:instance/cri-90fxryf9pwf0abcd"
+      ]
+    }
+  ]
+}
+"#
+    );
+}
+
+#[test]
+fn a_crowded_rate_limit_is_a_warning_and_no_failure() {
+    let text = CONFIG.replace("requests_per_second: 2", "requests_per_second: 0.11");
+    let said = with_config(&text, &["check-config"]);
+    assert_eq!(said.code, 0);
+    assert!(
+        said.err
+            .starts_with("warning: credentials default: 8640 calls a day"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn every_mistake_is_told_at_once_and_ends_with_2() {
+    let text = CONFIG
+        .replace("cn-hangzhou", "cn-hangzou")
+        .replace("30s", "30");
+    for command in ["check-config", "serve"] {
+        let said = with_config(&text, &[command]);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{command}");
+        let lines: Vec<_> = said.err.lines().collect();
+        assert_eq!(lines.len(), 2, "{}", said.err);
+        assert!(lines[0].starts_with("config.yaml:4:13: instances[0].region: unknown region"));
+        assert!(lines[1].starts_with("config.yaml:7:62: instances[0].tasks[1].interval: "));
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let said = run(&mut binary(&["--config.file=/nowhere/config.yaml"]));
+    assert_eq!(said.code, 2);
+    assert_eq!(
+        said.err,
+        "cannot read /nowhere/config.yaml: No such file or directory (os error 2)\n"
+    );
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for arguments in [
+        &["--no.such.flag"][..],
+        &["no-such-command"],
+        &["--log.level=loud"],
+        &["--web.telemetry-path=metrics", "demo"],
+        &["--web.telemetry-path=/-/healthy", "demo"],
+        &["--web.telemetry-path=/", "demo"],
+        &["--web.config.file=web.yaml"],
+        &["--web.enable-lifecycle"],
+        &["--shard.total=2"],
+        &["query", "cri-a"],
+        &["simulate", "--listen=0.0.0.0:0"],
+    ] {
+        let said = run(&mut binary(arguments));
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{arguments:?}");
+        assert!(!said.err.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn flags_come_from_the_environment_too_and_win_over_it() {
+    let from = |arguments: &[&str]| {
+        run(binary(arguments).env("ALIYUN_ACR_EXPORTER_CONFIG_FILE", "/from/environment"))
+    };
+    assert!(from(&[]).err.contains("/from/environment"));
+    assert!(
+        from(&["--config.file=/from/flag"])
+            .err
+            .contains("/from/flag")
+    );
+    // Kubernetes injects this one for a Service of that name.
+    let said =
+        run(binary(&["--config.file=/x"]).env("ALIYUN_ACR_EXPORTER_PORT", "tcp://10.0.0.1:10980"));
+    assert!(said.err.contains("cannot read /x"), "{}", said.err);
+}
+
+#[test]
+fn version_completions_and_manual_go_to_standard_output() {
+    let version = run(&mut binary(&["--version"]));
+    assert_eq!(version.code, 0);
+    let expected = format!(
+        "aliyun-acr-exporter {} (revision ",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(version.out.starts_with(&expected), "{}", version.out);
+    let completions = run(&mut binary(&["completions", "bash"]));
+    assert!(completions.out.contains("check-config"));
+    let manual = run(&mut binary(&["man"]));
+    assert!(manual.out.contains(".TH"), "{}", manual.out);
+    assert_eq!((completions.code, manual.code), (0, 0));
+    let schema = run(&mut binary(&["schema"]));
+    let schema: serde_json::Value = serde_json::from_str(&schema.out).unwrap();
+    assert!(schema["properties"]["instances"].is_object());
+}
+
+#[test]
+fn an_address_in_use_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let flag = format!("--web.listen-address={address}");
+    let said = with_config(CONFIG, &[&flag]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.err.contains(&format!(
+            "cannot listen on {address}: Address already in use"
+        )),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn healthcheck_asks_a_running_daemon() {
+    let daemon = Daemon::serve(&CONFIG.replace(
+        "cn-hangzhou",
+        "cn-hangzhou\n    endpoint: http://127.0.0.1:1",
+    ));
+    let flag = format!("--web.listen-address={}", daemon.address);
+    let said = run(&mut binary(&["healthcheck", &flag]));
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    drop(daemon);
+    let said = run(&mut binary(&["healthcheck", &flag]));
+    assert_eq!(said.code, 1);
+    assert!(said.err.starts_with("unhealthy: "), "{}", said.err);
+}

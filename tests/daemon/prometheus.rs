@@ -1,0 +1,225 @@
+//! A real Prometheus scrapes the demo: the values arrive, the shipped rules
+//! work on them, and every query of the dashboard answers.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{Daemon, binary, eventually, project, real_part, request, run};
+
+struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Prometheus {
+    fn scraping(program: &Path, folder: &Path, target: SocketAddr) -> Self {
+        let rules = project().join("deploy/prometheus/rules.yaml");
+        let config = folder.join("prometheus.yaml");
+        std::fs::write(
+            &config,
+            format!(
+                "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
+rule_files: [\"{}\"]
+scrape_configs:
+- job_name: aliyun-acr-exporter
+  static_configs: [{{ targets: [\"{target}\"] }}]
+",
+                rules.display()
+            ),
+        )
+        .unwrap();
+        // Prometheus cannot pick a port by itself.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let child = Command::new(program)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                folder.join("data").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let prometheus = Self { child, address };
+        eventually("Prometheus listens", || {
+            std::net::TcpStream::connect(address).ok().map(drop)
+        });
+        prometheus
+    }
+
+    fn api(&self, path: &str) -> Value {
+        let answer = request(self.address, "GET", path);
+        serde_json::from_str(&unchunked(&answer.head, &answer.body)).unwrap_or_default()
+    }
+
+    /// The values of an instant query, in the order that Prometheus gives.
+    fn query(&self, query: &str) -> Vec<String> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = self.api(&format!("/api/v1/query?query={encoded}"));
+        let Some(result) = answer["data"]["result"].as_array() else {
+            return Vec::new();
+        };
+        let value = |sample: &Value| sample["value"][1].as_str().unwrap().to_owned();
+        result.iter().map(value).collect()
+    }
+}
+
+/// Prometheus sends longer answers in chunks.
+fn unchunked(head: &str, body: &str) -> String {
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_owned();
+    }
+    let mut whole = String::new();
+    let mut rest = body;
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+fn demo() -> Daemon {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = binary(&["demo", "--web.listen-address=127.0.0.1:0"]);
+    command.current_dir(folder.path());
+    let daemon = Daemon::start(command, folder);
+    daemon.ready();
+    daemon
+}
+
+#[test]
+fn promtool_has_nothing_to_say_about_the_page() {
+    let Some(promtool) = real_part("promtool") else {
+        return;
+    };
+    let daemon = demo();
+    let page = daemon.get("/metrics").body;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("page.txt");
+    std::fs::write(&file, page).unwrap();
+    let mut check = Command::new(promtool);
+    check
+        .args(["check", "metrics"])
+        .stdin(std::fs::File::open(&file).unwrap());
+    let said = run(&mut check);
+    assert_eq!(
+        (said.code, said.out.as_str(), said.err.as_str()),
+        (0, "", "")
+    );
+}
+
+#[test]
+fn prometheus_scrapes_the_demo() {
+    let Some(program) = real_part("prometheus") else {
+        return;
+    };
+    let daemon = demo();
+    let folder = tempfile::tempdir().unwrap();
+    let prometheus = Prometheus::scraping(&program, folder.path(), daemon.address);
+    eventually("the target was scraped", || {
+        let targets = prometheus.api("/api/v1/targets");
+        let health = targets["data"]["activeTargets"][0]["health"]
+            .as_str()?
+            .to_owned();
+        (health != "unknown").then_some(())
+    });
+    let one = |query: &str| prometheus.query(query);
+    assert_eq!(one("up"), ["1"]);
+    // What the simulated cloud was given: 10 s to 60 s after its start for the
+    // repeated artifact, a minute for the contradictory one, and so on.
+    for (query, value) in [
+        (
+            "aliyun_acr_subscription_task_status{task=\"redis\",status=\"failed\"}",
+            "1",
+        ),
+        (
+            "aliyun_acr_subscription_task_status{task=\"nginx\",status=\"succeeded\"}",
+            "1",
+        ),
+        (
+            "aliyun_acr_subscription_task_status{task=\"ubuntu\",status=\"running\"}",
+            "1",
+        ),
+        (
+            "aliyun_acr_subscription_task_status{task=\"unused\",status=\"empty\"}",
+            "1",
+        ),
+        (
+            "aliyun_acr_subscription_task_status{task=\"odd-word\",status=\"unknown\"}",
+            "1",
+        ),
+        (
+            "aliyun_acr_subscription_task_artifacts_failed{task=\"redis\"}",
+            "3",
+        ),
+        (
+            "aliyun_acr_subscription_task_artifacts_succeeded{task=\"redis\"}",
+            "3",
+        ),
+        (
+            "aliyun_acr_subscription_task_artifacts{task=\"etcd\"}",
+            "240",
+        ),
+        (
+            "aliyun_acr_subscription_task_sync_duration_seconds{task=\"contradictory\"}",
+            "60",
+        ),
+        (
+            "aliyun_acr_subscription_artifact_sync_duration_seconds{task=\"repeated\"}",
+            "50",
+        ),
+        (
+            "aliyun_acr_subscription_artifact_sync_duration_seconds{task=\"backwards\"}",
+            "60",
+        ),
+        (
+            "count(aliyun_acr_subscription_artifact_status{task=\"etcd\"})",
+            "240",
+        ),
+    ] {
+        assert_eq!(one(query), [value], "{query}");
+    }
+
+    eventually("the shipped rules fire for the failed task alone", || {
+        let firing = one("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",alertstate=\"firing\"})");
+        let redis = one("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",task=\"redis\"})");
+        (firing == ["1"] && redis == ["1"]).then_some(())
+    });
+    let rules = prometheus.api("/api/v1/rules");
+    for group in rules["data"]["groups"].as_array().unwrap() {
+        for rule in group["rules"].as_array().unwrap() {
+            assert_eq!(rule["health"], "ok", "{rule}");
+        }
+    }
+
+    let Some(python) = real_part("python3") else {
+        return;
+    };
+    // Rates need a few scrapes.
+    eventually("every query of the dashboard answers", || {
+        let mut check = Command::new(&python);
+        check
+            .arg(project().join("scripts/dashboard-queries.py"))
+            .arg(format!("http://{}", prometheus.address))
+            .arg(project().join("grafana/dashboards/aliyun-acr-overview.json"));
+        let said = run(&mut check);
+        if said.code != 0 {
+            eprintln!("{}{}", said.out, said.err);
+        }
+        (said.code == 0).then_some(())
+    });
+}
