@@ -22,6 +22,10 @@ use secrecy::SecretString;
 pub use mistake::Mistake;
 use mistake::Place;
 
+/// The JSON Schema of the file, for editors. It knows the keys and the values one
+/// by one; what only [`parse`] can see stands in `tests/config_schema.rs`.
+pub const SCHEMA: &str = include_str!("config/schema.json");
+
 /// Larger files are no configuration; a hundred thousand tasks take a tenth.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
