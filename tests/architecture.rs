@@ -1,6 +1,11 @@
 //! Holds the code to the table of `docs/architecture.md`: which room may
 //! import which, one file and one folder a room, and a first line that says why.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, where a panic is the right end"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -286,6 +286,7 @@ async fn every_path_and_method() {
             r#"{code="200",path="/"} 2"#,
             r#"{code="200",path="/-/healthy"} 2"#,
             r#"{code="200",path="/-/ready"} 2"#,
+            r#"{code="200",path="/metrics"} 0"#,
             r#"{code="403",path="/-/reload"} 2"#,
             r#"{code="404",path="other"} 5"#,
             r#"{code="405",path="/"} 1"#,

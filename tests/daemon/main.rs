@@ -1,6 +1,11 @@
 //! The whole daemon, the real binary over real sockets against the simulated
 //! cloud: what a user sees from outside.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, where a panic is the right end"
+)]
+
 mod commands;
 mod failures;
 mod harness;

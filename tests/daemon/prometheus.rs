@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Daemon, binary, eventually, project, real_part, request, run};
+use crate::harness::{Daemon, binary, eventually, project, real_part, request, run, say};
 
 struct Prometheus {
     child: Child,
@@ -67,7 +67,7 @@ scrape_configs:
 
     /// The values of an instant query, in the order that Prometheus gives.
     fn query(&self, query: &str) -> Vec<String> {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = aliyun_acr_exporter::signing::percent_encode(query);
         let answer = self.api(&format!("/api/v1/query?query={encoded}"));
         let Some(result) = answer["data"]["result"].as_array() else {
             return Vec::new();
@@ -218,7 +218,7 @@ fn prometheus_scrapes_the_demo() {
             .arg(project().join("grafana/dashboards/aliyun-acr-overview.json"));
         let said = run(&mut check);
         if said.code != 0 {
-            eprintln!("{}{}", said.out, said.err);
+            say(&format!("{}{}", said.out, said.err));
         }
         (said.code == 0).then_some(())
     });
