@@ -191,10 +191,7 @@ task_up{*} 1
 
 #[test]
 fn a_task_of_many_pages_is_whole_in_both_schemes() {
-    for (signature, algorithm) in [
-        ("acs3-hmac-sha256", "ACS3-HMAC-SHA256"),
-        ("hmac-sha1", "HMAC-SHA1"),
-    ] {
+    for signature in ["acs3-hmac-sha256", "hmac-sha1"] {
         // Row i begins 10 × i ms after the start and takes 1000 + i ms.
         let rows = (0..250).map(|i| {
             let start = S + 10 * i;
@@ -248,7 +245,7 @@ fn a_task_of_many_pages_is_whole_in_both_schemes() {
             requests
                 .requests
                 .iter()
-                .all(|one| one.algorithm == Some(algorithm))
+                .all(|one| one.algorithm == Some(signature))
         );
     }
 }
