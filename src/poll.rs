@@ -103,9 +103,22 @@ pub struct Scheduler<S> {
 
 #[derive(Default)]
 struct Account {
-    /// Due tasks: those that can change before finished ones, the most overdue first.
-    ready: BTreeSet<(bool, Instant, usize)>,
+    /// Due tasks that can change, the most overdue first.
+    lively: BTreeSet<(Instant, usize)>,
+    /// Due tasks that are finished; these wait for the others.
+    resting: BTreeSet<(Instant, usize)>,
     active: usize,
+}
+
+impl Account {
+    fn pop(&mut self) -> Option<(Instant, usize)> {
+        self.lively.pop_first().or_else(|| self.resting.pop_first())
+    }
+
+    fn most_overdue(&self) -> Option<Instant> {
+        let firsts = [self.lively.first(), self.resting.first()];
+        firsts.into_iter().flatten().map(|(due, _)| *due).min()
+    }
 }
 
 impl<S: Source> Scheduler<S> {
@@ -169,16 +182,20 @@ impl<S: Source> Scheduler<S> {
         {
             self.waiting.pop();
             let watched = &self.watched[index];
-            self.accounts[watched.account()]
-                .ready
-                .insert((watched.rests(), due, index));
+            let account = &mut self.accounts[watched.account()];
+            let ready = if watched.rests() {
+                &mut account.resting
+            } else {
+                &mut account.lively
+            };
+            ready.insert((due, index));
         }
     }
 
     fn begin(&mut self, polls: &mut JoinSet<(usize, Polled)>) {
         for account in &mut self.accounts {
             while account.active < self.settings.concurrency
-                && let Some((_, _, index)) = account.ready.pop_first()
+                && let Some((_, index)) = account.pop()
             {
                 account.active += 1;
                 let poll = self.watched[index].question();
@@ -187,11 +204,7 @@ impl<S: Source> Scheduler<S> {
                 polls.spawn(async move { (index, poll.ask(&*source, &settings.words).await) });
             }
         }
-        let most_overdue = self
-            .accounts
-            .iter()
-            .flat_map(|account| account.ready.iter().map(|(_, due, _)| *due))
-            .min();
+        let most_overdue = self.accounts.iter().filter_map(Account::most_overdue).min();
         self.own.set_most_overdue(most_overdue);
     }
 
