@@ -50,7 +50,7 @@ cargo test --locked --all-targets
 
 step 'documentation and its examples'
 cargo test --locked --doc
-RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib
+RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
 
 step 'Prometheus rules'
 promtool check rules deploy/prometheus/rules.yaml

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# What takes longer than every change should: many more cases of the property
+# tests, whole-daemon tests over and over, a soak of the demo under scrapes,
+# the image. Its last result stands in docs/verification.md.
+#
+# Usage: scripts/verify-long.sh [cases|repeat|soak|image ...]   (default: all)
+#   CASES=20000     cases of each property test
+#   REPEAT=20       runs of the whole-daemon tests
+#   SOAK_SECONDS=1800
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cases() {
+    PROPTEST_CASES="${CASES:-20000}" cargo test --locked --release --lib
+    PROPTEST_CASES="${CASES:-20000}" cargo test --locked --release --test config --test config_schema --test api_client
+}
+
+repeat() {
+    cargo test --locked --test daemon --no-run
+    for run in $(seq "${REPEAT:-20}"); do
+        printf 'run %s\n' "$run"
+        cargo test --locked --quiet --test daemon
+    done
+}
+
+# Scrapes the demo for SOAK_SECONDS; memory must not grow after the first tenth.
+soak() {
+    cargo build --locked --release
+    local log pid address seconds half first last
+    log=$(mktemp)
+    target/release/aliyun-acr-exporter demo --web.listen-address=127.0.0.1:0 >/dev/null 2>"$log" &
+    pid=$!
+    # shellcheck disable=SC2064 # the pid of now
+    trap "kill $pid 2>/dev/null; rm -f '$log'" RETURN
+    until address=$(sed -n 's/.*msg=listening address=//p' "$log") && [ -n "$address" ]; do
+        kill -0 "$pid"
+    done
+    resident() { awk '/^VmRSS/ { print $2 }' "/proc/$pid/status"; }
+    seconds=${SOAK_SECONDS:-1800}
+    half=$((SECONDS + seconds / 10))
+    while [ "$SECONDS" -lt "$half" ]; do curl -sf "http://$address/metrics" >/dev/null; done
+    first=$(resident)
+    half=$((SECONDS + seconds * 9 / 10))
+    while [ "$SECONDS" -lt "$half" ]; do curl -sf "http://$address/metrics" >/dev/null; done
+    last=$(resident)
+    printf 'resident memory: %s kB after a tenth, %s kB at the end\n' "$first" "$last"
+    [ "$last" -le $((first + first / 10 + 1024)) ]
+    kill -TERM "$pid"
+    wait "$pid"
+}
+
+# Builds the image without an engine and runs its healthcheck's command.
+# The builder is a local base: a container whose root is this machine's.
+image() {
+    command -v buildah >/dev/null || {
+        printf 'buildah is not installed: apt-get install buildah\n' >&2
+        return 1
+    }
+    STORAGE_DRIVER=vfs buildah bud --isolation chroot --build-arg BUILDER="${BUILDER:?an image with Rust}" \
+        -f deploy/docker/Dockerfile -t aliyun-acr-exporter .
+}
+
+[ "$#" -gt 0 ] || set -- cases repeat soak
+for part in "$@"; do
+    printf '== %s\n' "$part"
+    "$part"
+done
