@@ -103,9 +103,25 @@ pub struct Scheduler<S> {
 
 #[derive(Default)]
 struct Account {
-    /// Due tasks: those that can change before finished ones, the most overdue first.
-    ready: BTreeSet<(bool, Instant, usize)>,
+    /// Due tasks that can change, the most overdue first.
+    changing: BTreeSet<(Instant, usize)>,
+    /// Due tasks that are finished, likewise; their turn comes after the others'.
+    resting: BTreeSet<(Instant, usize)>,
     active: usize,
+}
+
+impl Account {
+    fn next(&mut self) -> Option<usize> {
+        let first = self.changing.pop_first();
+        let (_, index) = first.or_else(|| self.resting.pop_first())?;
+        Some(index)
+    }
+
+    /// When its most overdue task was due.
+    fn most_overdue(&self) -> Option<Instant> {
+        let heads = [self.changing.first(), self.resting.first()];
+        heads.into_iter().flatten().map(|(due, _)| *due).min()
+    }
 }
 
 impl<S: Source> Scheduler<S> {
@@ -169,16 +185,20 @@ impl<S: Source> Scheduler<S> {
         {
             self.waiting.pop();
             let watched = &self.watched[index];
-            self.accounts[watched.account()]
-                .ready
-                .insert((watched.rests(), due, index));
+            let account = &mut self.accounts[watched.account()];
+            let ready = if watched.rests() {
+                &mut account.resting
+            } else {
+                &mut account.changing
+            };
+            ready.insert((due, index));
         }
     }
 
     fn begin(&mut self, polls: &mut JoinSet<(usize, Polled)>) {
         for account in &mut self.accounts {
             while account.active < self.settings.concurrency
-                && let Some((_, _, index)) = account.ready.pop_first()
+                && let Some(index) = account.next()
             {
                 account.active += 1;
                 let poll = self.watched[index].question();
@@ -187,12 +207,8 @@ impl<S: Source> Scheduler<S> {
                 polls.spawn(async move { (index, poll.ask(&*source, &settings.words).await) });
             }
         }
-        let most_overdue = self
-            .accounts
-            .iter()
-            .flat_map(|account| account.ready.iter().map(|(_, due, _)| *due))
-            .min();
-        self.own.set_most_overdue(most_overdue);
+        let most_overdue = self.accounts.iter().filter_map(Account::most_overdue);
+        self.own.set_most_overdue(most_overdue.min());
     }
 
     fn finish(&mut self, index: usize, polled: Polled) {
