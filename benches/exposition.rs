@@ -60,6 +60,7 @@ fn page(criterion: &mut Criterion) {
     group.bench_function("view", |bencher| {
         bencher.iter(|| snapshot.view(black_box(NOW_MS), task_series).series);
     });
+    group.sample_size(30);
     group.bench_function("text", |bencher| {
         bencher.iter(|| text::render(black_box(&view), &[]));
     });

@@ -294,7 +294,11 @@ impl<'a> TaskView<'a> {
                 self.shown = Shown::These(failed);
             }
         }
-        if self.artifacts().nth(most).is_none() {
+        let count = match &self.shown {
+            Shown::Every => artifacts.len(),
+            Shown::These(indices) => indices.len(),
+        };
+        if count <= most {
             return 0;
         }
         let mut indices = self.indices();

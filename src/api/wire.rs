@@ -12,7 +12,12 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 /// Reads one answer, which must be a JSON object.
 pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> serde_json::Result<T> {
-    serde_json::from_slice(body).map(|Object(value)| value)
+    // Checked as a whole, text is not checked again string by string.
+    match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    }
+    .map(|Object(value)| value)
 }
 
 /// What every answer says about itself. Its keys are known in any case: read
@@ -282,7 +287,9 @@ where
     T: Deserialize<'de>,
 {
     let rows: Option<Vec<Object<T>>> = Option::deserialize(deserializer)?;
-    Ok(rows.into_iter().flatten().map(|Object(row)| row).collect())
+    // Of one layout, so that they stay where they are.
+    let rows = rows.unwrap_or_default().into_iter();
+    Ok(rows.map(|Object(row)| row).collect())
 }
 
 /// A struct from an object alone: derived ones read an array too, by position,

@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""What whole-process.sh measures, and the table that it prints.
+
+Started by it: whole_process.py BINARY [PYTHON]. Standard library alone. Every
+wait is for a condition; a pause is only the time between two looks at it.
+"""
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+PATIENCE = 120.0
+INSTANCE = "cri-load000000000000"
+ROWS = 90
+PEER = pathlib.Path(__file__).with_name("peers") / "python_exporter.py"
+
+
+def eventually(what, probe, pause=0.02):
+    """Asks `probe` until it answers."""
+    end = time.monotonic() + PATIENCE
+    while (answer := probe()) is None:
+        if time.monotonic() > end:
+            sys.exit(f"never happened: {what}")
+        time.sleep(pause)
+    return answer
+
+
+class Process:
+    """A process of ours; its output is read all the time, so that it never waits for us."""
+
+    def __init__(self, *command):
+        self.started = time.perf_counter()
+        self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.lines = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.child.stdout:
+            self.lines.append(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.terminate()
+        self.child.wait(PATIENCE)
+        self.reader.join(PATIENCE)
+
+    def told(self, pattern):
+        """Waits for output that matches; the first group."""
+        def probe():
+            found = re.search(pattern, "".join(self.lines))
+            if found is None and self.child.poll() is not None:
+                sys.exit(f"{self.child.args} ended:\n{''.join(self.lines)}")
+            return found
+        return eventually(pattern, probe, 0.001).group(1)
+
+    def cpu(self):
+        """Seconds of all its threads, ended ones included, in nanoseconds' steps:
+        clock_getcpuclockid(3). What /proc/PID/stat tells has steps of 10 ms."""
+        return time.clock_gettime((~self.child.pid << 3) | 2)
+
+    def memory(self, name):
+        """VmRSS or VmHWM, MB."""
+        status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
+        return int(re.search(rf"{name}:\s+(\d+) kB", status).group(1)) / 1000
+
+
+class Bench:
+    def __init__(self, binary, folder):
+        self.binary = binary
+        self.folder = pathlib.Path(folder)
+
+    @contextlib.contextmanager
+    def cloud(self, tasks, latency=0):
+        with Process(self.binary, "simulate", "--listen=127.0.0.1:0", f"--tasks={tasks}",
+                     f"--rows={ROWS}", f"--latency={latency}") as process:
+            url = process.told(r"endpoint:\s+(\S+)\n")
+            key = process.told(r"access_key_id:\s+(\S+)\n")
+            secret = process.told(r"access_key_secret:\s+(\S+)\n")
+            yield url, key, secret
+
+    def config(self, cloud, tasks, page_size):
+        """JSON is YAML. Nothing is polled twice while it is measured."""
+        url, key, secret = cloud
+        path = self.folder / "config.yaml"
+        path.write_text(json.dumps({
+            "poll": {"interval": "1h", "finished_interval": "1h", "concurrency": 16},
+            "api": {"requests_per_second": 1000, "burst": 10000, "page_size": page_size},
+            "credentials": {"bench": {"type": "access_key", "access_key_id": key,
+                                      "access_key_secret": secret}},
+            "instances": [{"id": INSTANCE, "region": "cn-hangzhou", "endpoint": url,
+                           "credentials": "bench", "tasks": task_ids(tasks)}],
+        }))
+        return path
+
+    @contextlib.contextmanager
+    def daemon(self, config):
+        with Process(self.binary, "serve", f"--config.file={config}",
+                     "--web.listen-address=127.0.0.1:0") as process:
+            yield process, int(process.told(r"listening.*:(\d+)"))
+
+
+def task_ids(tasks):
+    return [f"crast-{number:015}" for number in range(tasks)]
+
+
+def get(port, path):
+    """One answer on a connection of its own: status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def ready(port, pause=0.02):
+    eventually("ready", lambda: get(port, "/-/ready")[0] == 200 or None, pause)
+
+
+def sample(page, name):
+    return float(re.search(rf"^{name} (\S+)$", page.decode(), re.MULTILINE).group(1))
+
+
+def total(page, name):
+    found = re.findall(rf"^{name}\{{[^}}]*\}} (\S+)$", page.decode(), re.MULTILINE)
+    return sum(map(float, found))
+
+
+def poll(bench, page_size, latency, runs):
+    """The first poll of 1 000 tasks, each run by a new daemon."""
+    walls, cpus, requests = [], [], 0
+    with bench.cloud(1000, latency) as cloud:
+        one = bench.config(cloud, 1, page_size)
+        starts = []
+        for _ in range(runs):
+            with bench.daemon(one) as (process, port):
+                ready(port)
+                starts.append(process.cpu())
+        config = bench.config(cloud, 1000, page_size)
+        for _ in range(runs):
+            with bench.daemon(config) as (process, port):
+                began = time.perf_counter()
+                # Looking costs the daemon some CPU time too.
+                ready(port, 0.25 if latency else 0.02)
+                walls.append(time.perf_counter() - began)
+                cpus.append(process.cpu() - statistics.median(starts))
+                _, page = get(port, "/metrics")
+                assert total(page, "aliyun_acr_exporter_api_request_errors_total") == 0
+                requests = total(page, "aliyun_acr_exporter_api_requests_total")
+    wall, cpu = statistics.median(walls), statistics.median(cpus)
+    row(f"poll, {requests:.0f} requests, page_size {page_size}, latency {latency} ms",
+        f"{wall:.2f} s, {requests / wall:.0f} requests/s; daemon CPU {cpu * 1e3:.0f} ms"
+        f" ({min(cpus) * 1e3:.0f} to {max(cpus) * 1e3:.0f}), {cpu / requests * 1e6:.0f} µs/request")
+
+
+def peer(bench, python, page_size, runs):
+    with bench.cloud(1000) as cloud:
+        url, key, secret = cloud
+        tasks = bench.folder / "tasks"
+        tasks.write_text("\n".join(task_ids(1000)))
+        keys = {"ALIBABA_CLOUD_ACCESS_KEY_ID": key, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": secret}
+        done = subprocess.run(
+            [python, PEER, f"--instance-id={INSTANCE}", f"--tasks-file={tasks}",
+             f"--endpoint={url.removeprefix('http://')}", "--protocol=HTTP",
+             f"--page-size={page_size}", f"--once={runs}"],
+            check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | keys)
+    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(one["rows"] == 1000 * ROWS and one["errors"] == 0 for one in rounds), done.stderr
+    middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    requests = 1000 * -(-ROWS // page_size)
+    row(f"Python peer, {requests} requests, page_size {page_size}, latency 0 ms",
+        f"{middle['wall_s']:.2f} s, {requests / middle['wall_s']:.0f} requests/s; CPU"
+        f" {middle['cpu_s'] * 1e3:.0f} ms, {middle['cpu_s'] / requests * 1e6:.0f} µs/request;"
+        f" {max(one['rss_MB'] for one in rounds):.0f} MB;"
+        f" page of {middle['rows']:.0f} series in {middle['render_ms']:.0f} ms")
+
+
+def scrape(bench, runs):
+    """500 tasks of 90 artifacts have 20 + 2 × 90 series each: 100 000."""
+    with bench.cloud(500) as cloud, bench.daemon(bench.config(cloud, 500, 100)) as (process, port):
+        ready(port)
+        _, page = get(port, "/metrics")
+        series = sample(page, "aliyun_acr_exporter_series")
+        assert series == 100_000 and sample(page, "aliyun_acr_exporter_series_dropped") == 0
+        walls, cpus = [], []
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        for _ in range(runs):
+            cpu, began = process.cpu(), time.perf_counter()
+            connection.request("GET", "/metrics")
+            page = connection.getresponse().read()
+            walls.append(time.perf_counter() - began)
+            cpus.append(process.cpu() - cpu)
+        connection.close()
+    wall, cpu = statistics.median(walls), statistics.median(cpus)
+    row(f"scrape of {series:.0f} series, {runs} times",
+        f"{wall * 1e3:.1f} ms ({min(walls) * 1e3:.1f} to {max(walls) * 1e3:.1f}); daemon CPU"
+        f" {cpu * 1e3:.1f} ms, {cpu / series * 1e9:.0f} ns/series; {len(page) / 1e6:.1f} MB")
+
+
+def memory(bench):
+    with bench.cloud(1000) as cloud, bench.daemon(bench.config(cloud, 1000, 30)) as (process, port):
+        ready(port)
+        polled = process.memory("VmRSS")
+        sizes = []
+        for _ in range(20):
+            sizes.append(len(get(port, "/metrics")[1]))
+        row("resident memory, 1 000 tasks × 90 rows",
+            f"{polled:.1f} MB polled; {process.memory('VmRSS'):.1f} MB after 20 scrapes of"
+            f" {sizes[-1] / 1e6:.1f} MB; peak {process.memory('VmHWM'):.1f} MB")
+
+
+def start(bench, runs):
+    """Up to the first answer, with 1 000 tasks in the configuration."""
+    times = []
+    with bench.cloud(1000) as cloud:
+        config = bench.config(cloud, 1000, 100)
+        for _ in range(runs):
+            port = free_port()
+            with Process(bench.binary, "serve", f"--config.file={config}",
+                         f"--web.listen-address=127.0.0.1:{port}") as process:
+                eventually("healthy", lambda port=port: answers(port, "/-/healthy"), 0)
+                times.append(time.perf_counter() - process.started)
+    row(f"start to the first answer, {runs} times", spread(times))
+
+
+def demo(bench, runs):
+    times = []
+    for _ in range(runs):
+        port = free_port()
+        with Process(bench.binary, "demo", f"--web.listen-address=127.0.0.1:{port}") as process:
+            def shows(port=port):
+                page = answers(port, "/metrics") or b""
+                return True if b"aliyun_acr_subscription_artifact_status{" in page else None
+            eventually("data", shows, 0.001)
+            times.append(time.perf_counter() - process.started)
+    row(f"demo from start to data, {runs} times", spread(times))
+
+
+def spread(times):
+    return (f"{statistics.median(times) * 1e3:.0f} ms"
+            f" ({min(times) * 1e3:.0f} to {max(times) * 1e3:.0f})")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def answers(port, path):
+    """The body, or nothing while nobody listens."""
+    try:
+        return get(port, path)[1]
+    except ConnectionError:
+        return None
+
+
+def row(what, figures):
+    print(f"{what:<62}{figures}", flush=True)
+
+
+def main():
+    binary, *rest = sys.argv[1:]
+    print("Medians of this run (least to most). Times move with what else the machine does:\n"
+          "compare rows of one run.\n")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(binary, folder)
+        for page_size in (30, 100):
+            poll(bench, page_size, 0, 5)
+        poll(bench, 30, 50, 1)
+        if rest:
+            for page_size in (30, 100):
+                peer(bench, rest[0], page_size, 3)
+        else:
+            row("Python peer", "left out: no PYTHON was given")
+        scrape(bench, 25)
+        memory(bench)
+        start(bench, 10)
+        demo(bench, 5)
+        row("size of the binary", f"{os.path.getsize(binary) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
