@@ -107,7 +107,8 @@ struct Account {
     lively: BTreeSet<(Instant, usize)>,
     /// Due tasks that are finished; these wait for the others.
     resting: BTreeSet<(Instant, usize)>,
-    active: usize,
+    /// Polls under way: they may be waiting for the rate limit still.
+    active: BTreeSet<(Instant, usize)>,
 }
 
 impl Account {
@@ -116,7 +117,7 @@ impl Account {
     }
 
     fn most_overdue(&self) -> Option<Instant> {
-        let firsts = [self.lively.first(), self.resting.first()];
+        let firsts = [&self.lively, &self.resting, &self.active].map(BTreeSet::first);
         firsts.into_iter().flatten().map(|(due, _)| *due).min()
     }
 }
@@ -194,10 +195,10 @@ impl<S: Source> Scheduler<S> {
 
     fn begin(&mut self, polls: &mut JoinSet<(usize, Polled)>) {
         for account in &mut self.accounts {
-            while account.active < self.settings.concurrency
-                && let Some((_, index)) = account.pop()
+            while account.active.len() < self.settings.concurrency
+                && let Some((due, index)) = account.pop()
             {
-                account.active += 1;
+                account.active.insert((due, index));
                 let poll = self.watched[index].question();
                 let source = Arc::clone(&self.source);
                 let settings = Arc::clone(&self.settings);
@@ -211,7 +212,9 @@ impl<S: Source> Scheduler<S> {
     fn finish(&mut self, index: usize, polled: Polled) {
         let watched = &mut self.watched[index];
         let account = watched.account();
-        self.accounts[account].active -= 1;
+        self.accounts[account]
+            .active
+            .remove(&(watched.due(), index));
         self.own.polls.inc();
         if let Err(error) = &polled.outcome {
             self.own.poll_failed(error.reason);

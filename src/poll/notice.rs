@@ -1,6 +1,9 @@
 //! What a poll is worth in the log: one line a change, not one a poll. A
-//! trouble of the whole account (a wrong key, a dead network) is told once for
-//! the account and not again for each of its tasks.
+//! trouble that many tasks of an account tend to share (a wrong key, a dead
+//! network) is told for the first of them and not again for the others, until
+//! the last of them is rid of it.
+
+use std::collections::HashMap;
 
 use crate::model::TaskStatus;
 use crate::store::{Target, TaskEntry};
@@ -9,59 +12,63 @@ use super::SourceError;
 use super::watch::{Answer, Polled};
 
 pub(super) struct Notices {
-    accounts: Vec<(String, Option<&'static str>)>,
+    accounts: Vec<Account>,
+}
+
+struct Account {
+    name: String,
+    /// How many tasks have each shared trouble now.
+    troubled: HashMap<&'static str, usize>,
 }
 
 impl Notices {
     pub(super) fn new(accounts: Vec<String>) -> Self {
+        let account = |name| Account {
+            name,
+            troubled: HashMap::new(),
+        };
         Self {
-            accounts: accounts.into_iter().map(|name| (name, None)).collect(),
+            accounts: accounts.into_iter().map(account).collect(),
         }
     }
 
     /// Tells what `polled` changes; `before` is the task as it was known until now.
     pub(super) fn polled(&mut self, account: usize, before: &TaskEntry, polled: &Polled) {
-        match &polled.outcome {
-            Ok(answer) => {
-                self.recovered(account, before);
-                status(before, answer);
-                task_error(before, answer);
+        let account = &mut self.accounts[account];
+        let was = before.error.as_ref().map(|error| error.reason);
+        let is = polled.outcome.as_ref().err();
+        if is.map(|error| error.reason) != was {
+            if let Some(error) = is {
+                account.failed(&before.target, error);
             }
-            Err(error) => self.failed(account, before, error),
+            if let Some(reason) = was {
+                account.recovered(&before.target, reason, is.is_none());
+            }
+        }
+        if let Ok(answer) = &polled.outcome {
+            status(before, answer);
+            task_error(before, answer);
         }
     }
+}
 
-    fn recovered(&mut self, account: usize, before: &TaskEntry) {
-        let (name, trouble) = &mut self.accounts[account];
-        if let Some(reason) = trouble.take() {
-            tracing::info!(credentials = %name, reason, "the cloud answers these credentials again");
-        } else if let Some(error) = &before.error
-            && !is_of_account(error.reason)
-        {
-            let target = &before.target;
-            tracing::info!(
-                instance_id = %target.instance_id,
-                task_id = %target.task_id,
-                task = %target.task,
-                reason = error.reason,
-                "polling the task works again"
-            );
-        }
-    }
-
-    fn failed(&mut self, account: usize, before: &TaskEntry, error: &SourceError) {
-        let target = &before.target;
-        if is_of_account(error.reason) {
-            let (name, trouble) = &mut self.accounts[account];
-            if trouble.replace(error.reason) != Some(error.reason) {
+impl Account {
+    fn failed(&mut self, target: &Target, error: &SourceError) {
+        if is_shared(error.reason) {
+            let tasks = self.troubled.entry(error.reason).or_default();
+            *tasks += 1;
+            if *tasks == 1 {
                 tracing::error!(
-                    credentials = %name,
+                    credentials = %self.name,
+                    instance_id = %target.instance_id,
+                    task_id = %target.task_id,
+                    task = %target.task,
                     reason = error.reason,
                     error = %error.text,
-                    "polling fails for these credentials; it goes on, and further tasks with the same reason are not logged"
+                    "polling fails and goes on; further tasks of these credentials with the same reason are not logged"
                 );
             }
-        } else if before.error.as_ref().map(|error| error.reason) != Some(error.reason) {
+        } else {
             tracing::warn!(
                 instance_id = %target.instance_id,
                 task_id = %target.task_id,
@@ -72,13 +79,36 @@ impl Notices {
             );
         }
     }
+
+    /// `works`: it is rid of the trouble without having another one now.
+    fn recovered(&mut self, target: &Target, reason: &'static str, works: bool) {
+        if is_shared(reason) {
+            let tasks = self.troubled.entry(reason).or_default();
+            *tasks = tasks.saturating_sub(1);
+            if *tasks == 0 {
+                tracing::info!(
+                    credentials = %self.name,
+                    reason,
+                    "no task of these credentials fails for this reason any more"
+                );
+            }
+        } else if works {
+            tracing::info!(
+                instance_id = %target.instance_id,
+                task_id = %target.task_id,
+                task = %target.task,
+                reason,
+                "polling the task works again"
+            );
+        }
+    }
 }
 
-/// Troubles that all tasks of an account share.
-fn is_of_account(reason: &str) -> bool {
+/// Troubles that many tasks of an account tend to have at once.
+fn is_shared(reason: &str) -> bool {
     matches!(
         reason,
-        "auth" | "clock" | "connect" | "throttled" | "credentials"
+        "auth" | "clock" | "connect" | "throttled" | "timeout" | "server" | "credentials"
     )
 }
 
@@ -103,13 +133,22 @@ fn status(before: &TaskEntry, answer: &Answer) {
             cloud_message,
             "the subscription task has failed"
         );
-    } else {
+    } else if known.is_some() {
         tracing::info!(
             instance_id = %target.instance_id,
             task_id = %target.task_id,
             task = %target.task,
             status = now.as_str(),
             "the subscription task has a new status"
+        );
+    } else {
+        // Every task has a first status at the start: no news.
+        tracing::debug!(
+            instance_id = %target.instance_id,
+            task_id = %target.task_id,
+            task = %target.task,
+            status = now.as_str(),
+            "the subscription task was read"
         );
     }
 }

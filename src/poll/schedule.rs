@@ -43,8 +43,8 @@ pub fn spread(instance_id: &str, task_id: &str) -> f64 {
 ///
 /// Tasks at their base interval keep to a fixed beat, whatever a poll takes;
 /// the first beat comes early by up to a half, which pulls apart what the
-/// start has bunched. Longer intervals count from the poll's end and are
-/// shortened by up to a tenth for the same reason.
+/// start has bunched. Longer intervals count from the poll's end; those that
+/// have just grown are shortened by up to a tenth for the same reason.
 pub fn next_due(beat: Beat, due: Instant, now: Instant, spread: f64) -> (Instant, u64) {
     match beat {
         Beat::First(interval) => (now + interval.mul_f64(0.5 + spread / 2.0), 0),
@@ -59,9 +59,18 @@ pub fn next_due(beat: Beat, due: Instant, now: Instant, spread: f64) -> (Instant
             }
             (next, skipped)
         }
-        Beat::Resting(interval) => (now + interval.mul_f64(1.0 - spread / 10.0), 0),
+        Beat::Growing(interval) => (now + interval.mul_f64(1.0 - spread / 10.0), 0),
+        Beat::Resting(interval) => (now + interval, 0),
         Beat::Retry(delay) => (now + delay, 0),
     }
+}
+
+/// How long the task itself is left alone after it could not be read, having
+/// failed `failures` times before: half an interval, so that the next poll asks
+/// again, then ever longer. Its rows are polled all the same.
+pub fn task_pause(failures: u32, interval: Duration, longest: Duration) -> Duration {
+    let half = interval / 2;
+    half.saturating_mul(1 << failures.min(20)).min(longest)
 }
 
 /// Which rule gives the next due time.
@@ -71,7 +80,9 @@ pub enum Beat {
     First(Duration),
     /// At the base interval.
     Steady(Duration),
-    /// A finished task between re-checks.
+    /// A finished task whose interval has just changed.
+    Growing(Duration),
+    /// A finished task at its longest interval.
     Resting(Duration),
     /// After a failure that may pass by itself.
     Retry(Duration),
@@ -158,13 +169,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_beat_comes_early_and_rests_are_shortened_by_the_spread() {
+    async fn the_first_beat_comes_early_and_growing_rests_are_shortened() {
         let now = Instant::now();
         let millis = |beat, spread| (next_due(beat, now, now, spread).0 - now).as_millis();
         assert_eq!(millis(Beat::First(secs(60)), 0.0), 30_000);
         assert_eq!(millis(Beat::First(secs(60)), 0.5), 45_000);
-        assert_eq!(millis(Beat::Resting(secs(3600)), 0.0), 3_600_000);
-        assert_eq!(millis(Beat::Resting(secs(3600)), 0.5), 3_420_000);
+        assert_eq!(millis(Beat::Growing(secs(3600)), 0.0), 3_600_000);
+        assert_eq!(millis(Beat::Growing(secs(3600)), 0.5), 3_420_000);
+        assert_eq!(millis(Beat::Resting(secs(3600)), 0.5), 3_600_000);
+    }
+
+    #[test]
+    fn a_task_that_cannot_be_read_is_asked_for_ever_more_rarely() {
+        let pause = |failures| task_pause(failures, secs(60), secs(3_600)).as_secs();
+        assert_eq!(
+            [0, 1, 2, 3, 7, 40].map(pause),
+            [30, 60, 120, 240, 3_600, 3_600]
+        );
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub(super) struct Watched {
     failures: u32,
     /// The task itself was asked for after its last row had finished.
     asked_finished: bool,
+    /// Times in a row that the task itself could not be read.
+    task_failures: u32,
+    /// Until then it is not asked for again.
+    ask_task_after: Instant,
 }
 
 /// One poll that is about to begin.
@@ -27,6 +31,7 @@ pub(super) struct Question {
     target: Arc<Target>,
     info: Option<Arc<TaskInfo>>,
     asked_finished: bool,
+    may_ask_task: bool,
 }
 
 /// What one poll has brought.
@@ -63,7 +68,7 @@ impl Question {
         let mut info = self.info;
         let mut asked_finished = self.asked_finished && folded.all_finished();
         let mut task = None;
-        if folded.wants_task(info.as_deref(), self.asked_finished, words) {
+        if self.may_ask_task && folded.wants_task(info.as_deref(), self.asked_finished, words) {
             match source.task(&self.target, &mut budget).await {
                 Ok(told) => {
                     odd.extend(unrecognized(&[], Some(&told), words).map(owned));
@@ -115,6 +120,8 @@ impl Watched {
             spread: schedule::spread(&watch.target.instance_id, &watch.target.task_id),
             failures: 0,
             asked_finished: false,
+            task_failures: 0,
+            ask_task_after: now,
             watch,
         }
     }
@@ -124,6 +131,7 @@ impl Watched {
             target: Arc::clone(&self.watch.target),
             info: self.entry.info.clone(),
             asked_finished: self.asked_finished,
+            may_ask_task: Instant::now() >= self.ask_task_after,
         }
     }
 
@@ -161,10 +169,11 @@ impl Watched {
         now: Instant,
     ) -> u64 {
         let first = self.is_untried();
+        let before = self.entry.interval;
         self.entry.last_poll_ms = Some(now_ms);
         let retry = match polled.outcome {
             Ok(answer) => {
-                self.take(answer, settings, now_ms);
+                self.take(answer, settings, now_ms, now);
                 None
             }
             Err(error) => self.fail(error),
@@ -173,7 +182,8 @@ impl Watched {
         let beat = match retry {
             Some(delay) => Beat::Retry(delay),
             None if first => Beat::First(interval),
-            None if self.rests() => Beat::Resting(interval),
+            None if self.rests() && interval == before => Beat::Resting(interval),
+            None if self.rests() => Beat::Growing(interval),
             None => Beat::Steady(interval),
         };
         let (due, skipped) = schedule::next_due(beat, self.due, now, self.spread);
@@ -183,7 +193,17 @@ impl Watched {
         skipped
     }
 
-    fn take(&mut self, answer: Answer, settings: &Settings, now_ms: i64) {
+    fn take(&mut self, answer: Answer, settings: &Settings, now_ms: i64, now: Instant) {
+        match &answer.task {
+            Some(Err(_)) => {
+                let longest = settings.finished_interval.max(self.watch.interval);
+                let pause = schedule::task_pause(self.task_failures, self.watch.interval, longest);
+                self.task_failures = self.task_failures.saturating_add(1);
+                self.ask_task_after = now + pause;
+            }
+            Some(Ok(())) => self.task_failures = 0,
+            None => {}
+        }
         let entry = &mut self.entry;
         let changed =
             entry.data.as_deref() != Some(&answer.assessment) || entry.info != answer.info;
