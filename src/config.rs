@@ -36,7 +36,9 @@ pub struct Config {
     pub poll: Poll,
     /// How the cloud is spoken to.
     pub api: Api,
-    /// The accounts that instances use, in the order of the file.
+    /// The entries that instances use, in the order of the file, each preceded
+    /// by those its keys come from ([`CredentialsSource::AssumeRole`]), which
+    /// need not be any instance's own.
     pub credentials: Vec<Credentials>,
     /// The registry instances and their tasks, in the order of the file.
     pub instances: Vec<Instance>,
@@ -107,7 +109,10 @@ pub struct Credentials {
 #[derive(Clone, Debug)]
 pub enum CredentialsSource {
     /// The official chain of providers.
-    Default,
+    Default {
+        /// For the links of the chain that ask.
+        addresses: Addresses,
+    },
     /// A key written in the file or read from another.
     AccessKey {
         /// The id.
@@ -119,6 +124,89 @@ pub enum CredentialsSource {
     },
     /// `ALIBABA_CLOUD_ACCESS_KEY_ID` and its siblings.
     Environment,
+    /// A profile of the vendor's command line tool.
+    Profile {
+        /// The profile; `None` is the one that the file calls `current`.
+        name: Option<String>,
+        /// The tool's file; `None` is `~/.aliyun/config.json`.
+        file: Option<PathBuf>,
+        /// For the modes that ask.
+        addresses: Addresses,
+    },
+    /// A section of the ini file that the vendor's SDKs share.
+    CredentialsFile {
+        /// The section's name.
+        section: String,
+        /// The file; `None` is the SDKs' own place for it.
+        file: Option<PathBuf>,
+        /// For the types of sections that ask.
+        addresses: Addresses,
+    },
+    /// A role assumed with a token of an `OpenID` Connect provider (RRSA in ACK).
+    Oidc {
+        /// `acs:ram::ACCOUNT:role/NAME`
+        role_arn: String,
+        /// `acs:ram::ACCOUNT:oidc-provider/NAME`
+        oidc_provider_arn: String,
+        /// Holds the token; it is replaced every now and then.
+        oidc_token_file: PathBuf,
+        /// How the session and its keys are asked for.
+        session: RoleSession,
+        /// Of which STS alone is asked.
+        addresses: Addresses,
+    },
+    /// The role of the ECS instance, from its metadata service.
+    EcsRamRole {
+        /// `None` asks the service for the name.
+        role_name: Option<String>,
+        /// Whether a service that hands out no token is left alone.
+        disable_imdsv1: bool,
+        /// Of which the metadata service alone is asked.
+        addresses: Addresses,
+    },
+    /// A server that answers with keys.
+    Uri {
+        /// https, or http to a loopback address. May hold a password or a token.
+        uri: SecretString,
+    },
+    /// A role assumed with the keys of another entry.
+    AssumeRole {
+        /// `acs:ram::ACCOUNT:role/NAME`
+        role_arn: String,
+        /// Index into [`Config::credentials`]; always less than this entry's own,
+        /// so that entries can be set up in their order.
+        source: usize,
+        /// What the role's owner demands of a third party.
+        external_id: Option<Secret>,
+        /// How the session and its keys are asked for.
+        session: RoleSession,
+        /// Of which STS alone is asked.
+        addresses: Addresses,
+    },
+}
+
+/// What a role is assumed with, however that is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleSession {
+    /// 2 to 64 of `A-Za-z0-9.@_-`; stands in the cloud's audit log.
+    pub name: String,
+    /// How long the keys are to live; 15 minutes to 12 hours, whole seconds.
+    pub duration: Duration,
+    /// A RAM policy as JSON that narrows the role's permissions.
+    pub policy: Option<String>,
+}
+
+/// Where an entry asks for keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// What `sts_endpoint`, or else `sts_region` within `api.network`, says.
+    /// `None`: neither is written, which is the central endpoint unless what
+    /// the keys come from (a profile, the environment) names a region.
+    pub sts: Option<Endpoint>,
+    /// Whether `api.network` is `vpc`: where such a region is to be asked.
+    pub vpc: bool,
+    /// The metadata service.
+    pub metadata: Endpoint,
 }
 
 /// A secret's place: `KEY` or `KEY_file`.
@@ -145,7 +233,8 @@ pub struct Instance {
     pub tasks: Vec<Task>,
 }
 
-/// Scheme and authority of an API; plain http only to a loopback address.
+/// Scheme and authority of a server; plain http only to a loopback address and,
+/// for the metadata service, to its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// Whether TLS is spoken.
@@ -304,6 +393,13 @@ impl Endpoint {
     pub fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}", self.authority)
+    }
+
+    /// The host alone, an IPv6 address in its brackets.
+    pub fn host(&self) -> &str {
+        let end = self.authority.rfind(']').map_or(0, |bracket| bracket + 1);
+        let port = self.authority[end..].find(':');
+        &self.authority[..port.map_or(self.authority.len(), |colon| end + colon)]
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aliyun_acr_exporter::config::{
-    self, Api, Artifacts, Config, CredentialsSource, Error, Limits, Poll, Secret, Signature,
-    StatusWords, Task,
+    self, Addresses, Api, Artifacts, Config, CredentialsSource, Endpoint, Error, Limits, Poll,
+    RoleSession, Secret, Signature, StatusWords, Task,
 };
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -70,7 +70,7 @@ fn broken_files_are_refused_in_these_words() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert!(names >= 45, "only {names} files in {}", folder.display());
+    assert!(names >= 130, "only {names} files in {}", folder.display());
 }
 
 /// The documented defaults, written down a second time by hand.
@@ -104,10 +104,10 @@ fn assert_defaults(config: &Config) {
     );
     assert_eq!(config.credentials.len(), 1);
     assert_eq!(config.credentials[0].name, "default");
-    assert!(matches!(
-        config.credentials[0].source,
-        CredentialsSource::Default
-    ));
+    let CredentialsSource::Default { addresses } = &config.credentials[0].source else {
+        panic!("not the chain");
+    };
+    assert_eq!(*addresses, unwritten(false));
     assert_eq!(config.credentials[0].quota_group, None);
     assert_eq!(config.instances.len(), 1);
     assert_eq!(config.instances[0].id, "cri-90fxryf9pwf0abcd");
@@ -273,10 +273,285 @@ fn secrets_are_inline_or_in_files_beside_the_configuration() {
 
 #[test]
 fn debug_output_shows_no_secret() {
-    let text = format!("{:#?}", good("full.yaml"));
-    assert!(text.contains("cri-vpc"), "{text}");
-    for secret in ["LTAI5tExample", "token-of-prod", "0123456789"] {
+    let text = format!("{:#?}{:#?}", good("full.yaml"), good("credentials.yaml"));
+    assert!(
+        text.contains("cri-vpc") && text.contains("cri-12"),
+        "{text}"
+    );
+    for secret in [
+        "LTAI5tExample",
+        "token-of-prod",
+        "0123456789",
+        "secret-of-keys",
+        "external-id-of-hub",
+        "password-of-uri",
+        "token-of-uri",
+    ] {
         assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+fn metadata() -> Endpoint {
+    Endpoint {
+        tls: false,
+        authority: "100.100.100.200".to_owned(),
+    }
+}
+
+/// What an entry has that names no address.
+fn unwritten(vpc: bool) -> Addresses {
+    Addresses {
+        sts: None,
+        vpc,
+        metadata: metadata(),
+    }
+}
+
+fn sts_at(host: &str) -> Addresses {
+    let sts = Some(Endpoint {
+        tls: true,
+        authority: host.to_owned(),
+    });
+    Addresses {
+        sts,
+        ..unwritten(true)
+    }
+}
+
+fn source_of<'a>(config: &'a Config, name: &str) -> &'a CredentialsSource {
+    let found = config.credentials.iter().find(|entry| entry.name == name);
+    &found.expect(name).source
+}
+
+#[test]
+fn entries_follow_those_their_keys_come_from() {
+    let config = good("credentials.yaml");
+    let names: Vec<&str> = config
+        .credentials
+        .iter()
+        .map(|entry| entry.name.as_str())
+        .collect();
+    let expected = [
+        "pod",
+        "hub",
+        "reader",
+        "default",
+        "laptop",
+        "laptop_default",
+        "shared",
+        "shared_default",
+        "machine",
+        "machine_default",
+        "sidecar",
+        "vault",
+        "ci",
+        "keys",
+    ];
+    assert_eq!(names, expected);
+    let of_instances: Vec<&str> = config
+        .instances
+        .iter()
+        .map(|instance| names[instance.credentials])
+        .collect();
+    let expected = [&expected[3..], &["reader"]].concat();
+    assert_eq!(of_instances, expected);
+    for (name, expected) in [("reader", "hub"), ("hub", "pod")] {
+        let CredentialsSource::AssumeRole { source, .. } = source_of(&config, name) else {
+            panic!("{name} assumes no role");
+        };
+        assert_eq!(names[*source], expected);
+    }
+    assert_eq!(config.credentials[0].quota_group.as_deref(), Some("main"));
+}
+
+#[test]
+fn roles_take_what_is_written_and_defaults() {
+    let config = good("credentials.yaml");
+    let CredentialsSource::AssumeRole {
+        role_arn,
+        external_id,
+        session,
+        addresses,
+        ..
+    } = source_of(&config, "reader")
+    else {
+        panic!("assumes no role");
+    };
+    assert_eq!(role_arn, "acs:ram::1234567890123456:role/acr-reader");
+    assert_eq!(
+        file(external_id.as_ref().expect("an external id")),
+        testdata("good").join("secrets/external.id")
+    );
+    let written = RoleSession {
+        name: "reader@prod".to_owned(),
+        duration: seconds(12 * 3600),
+        policy: Some(r#"{"Version": "1", "Statement": []}"#.to_owned()),
+    };
+    assert_eq!(*session, written);
+    let sts = addresses.sts.as_ref().map(Endpoint::url);
+    assert_eq!(sts.as_deref(), Some("http://127.0.0.1:18081"));
+
+    let CredentialsSource::AssumeRole {
+        external_id,
+        session,
+        addresses,
+        ..
+    } = source_of(&config, "hub")
+    else {
+        panic!("assumes no role");
+    };
+    assert_eq!(
+        inline(external_id.as_ref().expect("an external id")),
+        "external-id-of-hub"
+    );
+    let by_default = RoleSession {
+        name: "aliyun-acr-exporter".to_owned(),
+        duration: seconds(3600),
+        policy: None,
+    };
+    assert_eq!(*session, by_default);
+    assert_eq!(*addresses, sts_at("sts-vpc.cn-beijing.aliyuncs.com"));
+
+    let CredentialsSource::Oidc {
+        role_arn,
+        oidc_provider_arn,
+        oidc_token_file,
+        session,
+        addresses,
+    } = source_of(&config, "pod")
+    else {
+        panic!("not OIDC");
+    };
+    assert_eq!(role_arn, "acs:ram::1234567890123456:role/pod");
+    assert_eq!(
+        oidc_provider_arn,
+        "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123"
+    );
+    assert_eq!(
+        oidc_token_file,
+        Path::new("/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token")
+    );
+    assert_eq!(
+        (session.name.as_str(), session.duration),
+        ("pod", seconds(900))
+    );
+    let policy = session.policy.as_deref().expect("a policy");
+    assert!(policy.contains(r#""Action": "cr:Get*""#), "{policy}");
+    assert_eq!(
+        *addresses,
+        sts_at("sts-vpc.cn-shenzhen-finance-1.aliyuncs.com")
+    );
+}
+
+#[test]
+fn profiles_and_machines_take_what_is_written_and_defaults() {
+    let config = good("credentials.yaml");
+    let CredentialsSource::Default { addresses } = source_of(&config, "default") else {
+        panic!("not the chain");
+    };
+    assert_eq!(addresses.metadata.url(), "http://127.0.0.1:18082");
+    let sts = addresses.sts.as_ref().map(Endpoint::url);
+    assert_eq!(
+        sts.as_deref(),
+        Some("https://sts-vpc.cn-hangzhou.aliyuncs.com")
+    );
+
+    let profile = |entry| match source_of(&config, entry) {
+        CredentialsSource::Profile {
+            name,
+            file,
+            addresses,
+        } => (name.as_deref(), file.as_deref(), addresses),
+        other => panic!("{other:?}"),
+    };
+    let (name, file, addresses) = profile("laptop");
+    let beside = testdata("good").join("cli/config.json");
+    assert_eq!((name, file), (Some("acr reader"), Some(&*beside)));
+    assert_eq!(addresses.metadata.url(), "http://[::1]:18082");
+    assert_eq!(
+        profile("laptop_default"),
+        (None, None, &unwritten(true)),
+        "nothing written"
+    );
+
+    let section = |entry| match source_of(&config, entry) {
+        CredentialsSource::CredentialsFile {
+            section,
+            file,
+            addresses,
+        } => (section.as_str(), file.as_deref(), addresses),
+        other => panic!("{other:?}"),
+    };
+    let (name, file, addresses) = section("shared");
+    let there = Path::new("/etc/alibabacloud/credentials.ini");
+    assert_eq!((name, file), ("acr", Some(there)));
+    assert_eq!(
+        addresses.metadata.url(),
+        "https://metadata.example.com:8443"
+    );
+    assert_eq!(addresses.sts, sts_at("sts.example.com").sts);
+    assert_eq!(
+        section("shared_default"),
+        ("default", None, &unwritten(true))
+    );
+
+    let machine = |entry| match source_of(&config, entry) {
+        CredentialsSource::EcsRamRole {
+            role_name,
+            disable_imdsv1,
+            addresses,
+        } => (role_name.as_deref(), *disable_imdsv1, addresses),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        machine("machine"),
+        (
+            Some("KubernetesWorkerRole-9c31_a.b"),
+            true,
+            &unwritten(true)
+        )
+    );
+    assert_eq!(machine("machine_default"), (None, false, &unwritten(true)));
+}
+
+#[test]
+fn uris_are_kept_as_they_are_written() {
+    let config = good("credentials.yaml");
+    let uri = |entry| match source_of(&config, entry) {
+        CredentialsSource::Uri { uri } => uri.expose_secret(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        uri("sidecar"),
+        "http://user:password-of-uri@localhost:8080/keys?token=token-of-uri"
+    );
+    assert_eq!(uri("vault"), "HTTPS://vault.example.com");
+}
+
+/// Every entry follows its source, however long the chain.
+#[test]
+fn long_chains_of_roles_are_no_mistake() {
+    const LENGTH: usize = 1_000;
+    let mut text = "credentials:\n".to_owned();
+    for index in 0..LENGTH {
+        let source = match index + 1 {
+            LENGTH => "default".to_owned(),
+            next => format!("c{next}"),
+        };
+        text += &format!(
+            "  c{index}: {{type: assume_role, role_arn: 'acs:ram::1:role/r', source: {source}}}\n"
+        );
+    }
+    text += "instances: [{id: cri-a, region: cn-hangzhou, credentials: c0, tasks: [crast-a]}]\n";
+    let config = config::parse(&text, "config.yaml").expect("usable");
+    assert_eq!(config.credentials.len(), LENGTH + 1);
+    assert_eq!(config.credentials[0].name, "default");
+    assert_eq!(config.instances[0].credentials, LENGTH);
+    for (index, entry) in config.credentials.iter().enumerate().skip(1) {
+        let CredentialsSource::AssumeRole { source, .. } = entry.source else {
+            panic!("{} assumes no role", entry.name);
+        };
+        assert_eq!(source, index - 1);
     }
 }
 
@@ -390,28 +665,95 @@ fn regions_are_those_of_the_vendor() {
     }
 }
 
+/// The endpoints of STS, as the vendor's metadata lists them; a region that it
+/// does not list is refused.
+#[test]
+fn sts_answers_where_the_vendor_says() {
+    let table: Value =
+        serde_json::from_str(include_str!("testdata/endpoints.json")).expect("endpoints.json");
+    let (cr, sts) = (table["cr"].as_object(), table["sts"].as_object());
+    let (cr, sts) = (cr.expect("regions"), sts.expect("regions of STS"));
+    assert_eq!(sts.len(), 32);
+    assert!(sts.keys().all(|region| cr.contains_key(region)));
+    for region in cr.keys() {
+        for network in ["public", "vpc"] {
+            let text = format!(
+                "api: {{network: {network}}}\n\
+                 credentials: {{default: {{type: default, sts_region: {region}}}}}\n\
+                 instances: [{{id: cri-a, endpoint: cr.example.com, tasks: [crast-a]}}]\n"
+            );
+            let found = config::parse(&text, "config.yaml").map(|config| {
+                let CredentialsSource::Default { addresses } = &config.credentials[0].source else {
+                    panic!("not the chain");
+                };
+                assert_eq!(addresses.vpc, network == "vpc");
+                let sts = addresses.sts.as_ref().expect("an endpoint");
+                (sts.tls, sts.authority.clone())
+            });
+            let why = match (sts.get(region), &table["sts"][region][network]) {
+                (_, Value::String(host)) => {
+                    assert_eq!(found.expect(region), (true, host.clone()));
+                    continue;
+                }
+                (Some(_), _) => "no endpoint within VPCs",
+                (None, _) => "no known endpoint",
+            };
+            let message = found.expect_err(region).to_string();
+            assert!(message.contains(why), "{message}");
+        }
+    }
+}
+
+/// Nothing in it is a default, and every secret reaches the configuration.
+fn every_type_in_use() -> Value {
+    let read = |name: &str| -> Value {
+        let text = fs::read_to_string(testdata("good").join(name)).expect(name);
+        // `NO` is a word, as in YAML 1.2.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        serde_saphyr::from_str_with_options(&text, options).expect("a document")
+    };
+    let mut document = read("full.yaml");
+    let every_type = read("credentials.yaml");
+    let credentials = document["credentials"].as_object_mut().expect("a mapping");
+    credentials.extend(
+        every_type["credentials"]
+            .as_object()
+            .expect("a mapping")
+            .clone(),
+    );
+    let instances = document["instances"].as_array_mut().expect("a list");
+    for user in list(&every_type["instances"]) {
+        let holds_secrets = ["sidecar", "keys", "reader"].map(|name| user["credentials"] == name);
+        instances.extend(holds_secrets.contains(&true).then(|| user.clone()));
+    }
+    config::parse(&document.to_string(), "config.yaml").expect("usable");
+    document
+}
+
 /// Each of these places and forms in turn holds a secret, as if pasted there.
 #[test]
 fn no_message_repeats_a_value_that_may_be_secret() {
     const MARKER: &str = "S3CR3T-marker";
-    let text = fs::read_to_string(testdata("good").join("full.yaml")).expect("full");
-    let document: Value = serde_saphyr::from_str(&text).expect("a document");
-    let mut document = document;
-    // Keys of types that are not available yet hold secrets as well.
-    document["credentials"]["later"] = json!({
-        "type": "assume_role", "role_arn": "a", "source": "b", "role_session_name": "c",
-        "external_id": "d", "policy": "e", "duration": "1h", "oidc_provider_arn": "f",
-        "oidc_token_file": "g", "profile": "h", "file": "i", "role_name": "j", "uri": "k",
-        "sts_endpoint": "l", "sts_region": "m", "quota_group": "n",
-    });
-    document["instances"][0]["follow"] = json!({
+    // Where what is pasted may well be taken: no debug output shows it either.
+    const SECRETS: [&str; 5] = [
+        "access_key_id",
+        "access_key_secret",
+        "security_token",
+        "external_id",
+        "uri",
+    ];
+    let document = every_type_in_use();
+    let mut places = Vec::new();
+    all_places(&document, String::new(), &mut places);
+    let mut refused_anyway = document.clone();
+    refused_anyway["instances"][0]["follow"] = json!({
         "interval": "5m", "include": [{"repo_namespace": "a", "repo_name": "b"}],
         "exclude": [{"repo_namespace": "a", "repo_name": "b"}], "runs": 1, "max_age": "30d",
         "max_tasks": 1000, "artifacts": "failed",
     });
-    let mut places = Vec::new();
-    all_places(&document, String::new(), &mut places);
-    assert!(places.len() > 90, "{}", places.len());
+    let follow = &refused_anyway["instances"][0]["follow"];
+    all_places(follow, "/instances/0/follow".to_owned(), &mut places);
+    assert!(places.len() > 150, "{}", places.len());
 
     let forms = [
         "S3CR3T-marker",
@@ -437,26 +779,48 @@ fn no_message_repeats_a_value_that_may_be_secret() {
         "{<<: S3CR3T-marker}",
         "cri-S3CR3T-marker S3CR3T-marker",
     ];
-    let mut refused = 0;
+    let (mut refused, mut taken) = (0, 0);
     for place in &places {
+        let key = place.rsplit('/').next().unwrap_or_default();
         for form in forms {
-            let mut document = document.clone();
+            let is_follow = place.contains("/follow");
+            let mut document = if is_follow {
+                &refused_anyway
+            } else {
+                &document
+            }
+            .clone();
             *document.pointer_mut(place).expect("a place") = json!("@@HERE@@");
             let text = document.to_string().replace("\"@@HERE@@\"", form);
-            if let Err(error) = config::parse(&text, "config.yaml") {
-                refused += 1;
-                assert!(
-                    !error.to_string().contains(MARKER),
-                    "{place} {form}: {error}"
-                );
-                assert!(
-                    !format!("{error:?}").contains(MARKER),
-                    "{place} {form}: {error:?}"
-                );
+            match config::parse(&text, "config.yaml") {
+                Err(error) => {
+                    refused += 1;
+                    assert!(
+                        !error.to_string().contains(MARKER),
+                        "{place} {form}: {error}"
+                    );
+                    assert!(
+                        !format!("{error:?}").contains(MARKER),
+                        "{place} {form}: {error:?}"
+                    );
+                }
+                Ok(config) if SECRETS.contains(&key) => {
+                    taken += 1;
+                    assert!(
+                        !format!("{config:?}").contains(MARKER),
+                        "{place} {form}: {config:?}"
+                    );
+                }
+                Ok(_) => {}
             }
         }
     }
-    assert!(refused > 1500, "{refused}");
+    assert!(refused > 3000, "{refused}");
+    assert!(taken > 20, "{taken}");
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().expect("a list")
 }
 
 fn all_places(value: &Value, place: String, places: &mut Vec<String>) {
@@ -522,9 +886,76 @@ fn every_key_is_documented_and_in_the_example() {
                 DOCUMENTATION.contains(&path),
                 "{path} is not in docs/configuration.md"
             );
-            let shown = EXAMPLE.contains(&format!("{key}:")) || prefix.starts_with("credentials");
-            assert!(shown, "{path} is not in config.example.yaml");
+            assert!(
+                EXAMPLE.contains(&format!("{key}:")),
+                "{path} is not in config.example.yaml"
+            );
         }
+    }
+}
+
+/// The example with all of its entries under `credentials:`.
+fn example_with_every_type() -> String {
+    let (before, rest) = EXAMPLE.split_once("\ncredentials:\n").expect("credentials");
+    let (block, after) = rest.split_once("\ninstances:\n").expect("instances");
+    let block = block.replace("\n  # ", "\n  ");
+    format!("{before}\ncredentials:\n{block}\ninstances:\n{after}")
+}
+
+/// What the refusal of another key or value lists.
+fn listed(message: &str, before: &str) -> Vec<String> {
+    let (_, listed) = message.split_once(before).expect(message);
+    let listed = listed.lines().next().unwrap_or_default();
+    listed.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_shows_every_type_of_credentials() {
+    let text = example_with_every_type();
+    config::parse(&text, "config.example.yaml").expect("usable without its comment signs");
+    let example: Value = serde_saphyr::from_str(&text).expect("a document");
+    let entries = example["credentials"].as_object().expect("entries");
+    let mut shown: Vec<&str> = entries
+        .values()
+        .filter_map(|entry| entry["type"].as_str())
+        .collect();
+    let types = broken("credentials: {prod: {type: unknowntype}}");
+    let mut types = listed(&types, "must be one of ");
+    shown.sort_unstable();
+    types.sort_unstable();
+    assert_eq!(shown, types);
+}
+
+/// Each type has a section with a row for each of its keys, in the loader's order.
+#[test]
+fn every_type_of_credentials_is_documented() {
+    let types = broken("credentials: {prod: {type: unknowntype}}");
+    for kind in listed(&types, "must be one of ") {
+        let foreign = match kind.as_str() {
+            "uri" => "file: x",
+            _ => "uri: x",
+        };
+        let message = broken(&format!(
+            "credentials: {{prod: {{type: {kind}, {foreign}}}}}"
+        ));
+        let takes = match kind.as_str() {
+            "environment" => Vec::new(),
+            _ => listed(&message, &format!("to type {kind}, which takes ")),
+        };
+        let heading = format!("\n### `type: {kind}`\n");
+        let (_, section) = DOCUMENTATION.split_once(&heading).expect(&heading);
+        let section = section.split("\n#").next().unwrap_or_default();
+        let rows: Vec<&str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `"))
+            .filter_map(|row| row.split(" |").next())
+            .collect();
+        let documented: Vec<&str> = rows
+            .iter()
+            .flat_map(|keys| keys.split('`'))
+            .filter_map(|key| key.strip_prefix("credentials.NAME."))
+            .collect();
+        assert_eq!(documented, takes, "{kind}");
     }
 }
 

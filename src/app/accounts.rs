@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::api::throttle::Throttle;
@@ -15,7 +16,7 @@ use crate::config::{Config, Credentials, CredentialsSource, Secret, Signature};
 use crate::credentials::chain::Chain;
 use crate::credentials::environment::{self, Environment};
 use crate::credentials::static_key::{Setting, StaticKey};
-use crate::credentials::{Counted, ProvideCredentials};
+use crate::credentials::{self, Counted, ProvideCredentials};
 use crate::metrics::own::Own;
 use crate::signing::Algorithm;
 
@@ -72,7 +73,9 @@ pub fn clients(
 
 fn provider(entry: &Credentials) -> Arc<dyn ProvideCredentials> {
     match &entry.source {
-        CredentialsSource::Default => Arc::new(Chain::official(environment::process)),
+        CredentialsSource::Default { addresses: _ } => {
+            Arc::new(Chain::official(environment::process))
+        }
         CredentialsSource::Environment => Arc::new(Environment::of_process()),
         CredentialsSource::AccessKey {
             access_key_id,
@@ -83,6 +86,24 @@ fn provider(entry: &Credentials) -> Arc<dyn ProvideCredentials> {
             setting(access_key_secret),
             security_token.as_ref().map(setting),
         )),
+        CredentialsSource::Profile { .. } => Arc::new(Refused("profile")),
+        CredentialsSource::CredentialsFile { .. } => Arc::new(Refused("credentials_file")),
+        CredentialsSource::Oidc { .. } => Arc::new(Refused("oidc")),
+        CredentialsSource::EcsRamRole { .. } => Arc::new(Refused("ecs_ram_role")),
+        CredentialsSource::Uri { .. } => Arc::new(Refused("uri")),
+        CredentialsSource::AssumeRole { .. } => Arc::new(Refused("assume_role")),
+    }
+}
+
+/// A type that the configuration knows and no provider serves.
+struct Refused(&'static str);
+
+impl ProvideCredentials for Refused {
+    fn provide(&self) -> BoxFuture<'_, Result<credentials::Credentials, credentials::Error>> {
+        Box::pin(std::future::ready(Err(credentials::Error::Broken {
+            provider: self.0,
+            problem: "is not available in this version".to_owned(),
+        })))
     }
 }
 

@@ -120,18 +120,20 @@ mappings! {
         profile: String,
         file: String,
         role_name: String,
+        disable_imdsv1: bool,
         uri: SecretString,
         role_arn: String,
         role_session_name: String,
         source: String,
         external_id: SecretString,
         external_id_file: String,
-        policy: SecretString,
+        policy: Json,
         duration: Amount,
         oidc_provider_arn: String,
         oidc_token_file: String,
-        sts_endpoint: String,
         sts_region: String,
+        sts_endpoint: String,
+        metadata_endpoint: String,
     }
 
     /// One of `instances:`
@@ -191,6 +193,9 @@ mappings! {
 /// `credentials:`, whose keys the user chooses; in the file's order.
 pub(super) struct Accounts(pub(super) Vec<(Placed<String>, Placed<Credentials>)>);
 
+/// JSON, as a text in the YAML.
+pub(super) struct Json(pub(super) String);
+
 /// A number with a unit, or without one, which `validate` refuses.
 pub(super) struct Amount(pub(super) String);
 
@@ -227,6 +232,24 @@ impl Shape for String {
 impl Shape for SecretString {
     fn read(node: &Node, at: &Place) -> Result<Self, Mistake> {
         String::read(node, at).map(Self::from)
+    }
+}
+
+impl Shape for bool {
+    fn read(node: &Node, at: &Place) -> Result<Self, Mistake> {
+        match node.kind {
+            Kind::Boolean(value) => Ok(value),
+            ref other => Err(mismatch(at, "true or false without quotes", other)),
+        }
+    }
+}
+
+impl Shape for Json {
+    fn read(node: &Node, at: &Place) -> Result<Self, Mistake> {
+        match &node.kind {
+            Kind::Text(text) => Ok(Self(text.clone())),
+            other => Err(mismatch(at, "JSON as a text, in quotes or after |", other)),
+        }
     }
 }
 
@@ -381,7 +404,7 @@ fn pairs<'a>(
 
 fn mismatch(at: &Place, expected: &str, found: &Kind) -> Mistake {
     let hint = match found {
-        Kind::Boolean | Kind::Integer(_) | Kind::Float(_) if expected.starts_with("a text") => {
+        Kind::Boolean(_) | Kind::Integer(_) | Kind::Float(_) if expected.starts_with("a text") => {
             "; put it in quotes"
         }
         _ if expected == "a list" => "; start each item with `- `",

@@ -1,24 +1,24 @@
 //! From the mirror to a [`Config`]: every value judged, every mistake collected.
+//! The entries under `credentials:` are judged in `credentials`.
 
-use std::collections::{HashMap, HashSet};
+mod credentials;
+
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-
-use super::file::{self, Accounts, Amount, Mapping as _, Number, Placed};
+use super::file::{self, Amount, Number, Placed};
 use super::mistake::Place;
-use super::values::{self, did_you_mean, in_words};
+use super::values::{self, MAX_DURATION, did_you_mean, in_words};
 use super::{
     Api, Artifacts, Config, Credentials, CredentialsSource, Endpoint, Instance, Limits, Mistake,
-    Poll, Secret, Signature, StatusWords, Task,
+    Poll, Signature, StatusWords, Task,
 };
+use credentials::Entry;
 
 /// The name that stands for the official chain unless the file defines it.
 const DEFAULT_CREDENTIALS: &str = "default";
-/// What `type:` may be in this version.
-const AVAILABLE_TYPES: [&str; 3] = ["default", "access_key", "environment"];
 /// Shorter than this, polls would be nothing but load.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 const MIN_DURATION: Duration = Duration::from_millis(1);
@@ -42,8 +42,9 @@ pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config
 
     let poll = check.poll(&inner(file.poll));
     let (api, vpc) = check.api(inner(file.api));
-    let entries = check.credentials(file.credentials);
-    let instances = check.instances(file.instances, &root, &entries, &poll, vpc);
+    let entries = check.credentials(file.credentials, vpc);
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let instances = check.instances(file.instances, &root, &names, &poll, vpc);
     let artifacts = check.artifacts(file.artifacts);
     let status = check.status(inner(file.status));
     let limits = check.limits(&inner(file.limits));
@@ -73,22 +74,41 @@ pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config
     }
 }
 
-/// Leaves out the credentials that no instance uses.
+/// Leaves out the entries that no instance leads to, and puts each behind the
+/// one that its keys come from.
 fn only_used(
     entries: Vec<Entry>,
     mut instances: Vec<Instance>,
 ) -> (Vec<Credentials>, Vec<Instance>) {
-    let used: HashSet<usize> = instances
+    let used: BTreeSet<usize> = instances
         .iter()
         .map(|instance| instance.credentials)
         .collect();
-    let mut kept = Vec::new();
+    let mut order = Vec::new();
     let mut new_index = HashMap::new();
-    for (index, entry) in entries.into_iter().enumerate() {
-        if let (true, Some(credentials)) = (used.contains(&index), entry.credentials) {
-            new_index.insert(index, kept.len());
-            kept.push(credentials);
+    for index in used {
+        let mut chain = Vec::new();
+        let mut next = Some(index);
+        while let Some(index) = next.filter(|index| !new_index.contains_key(index)) {
+            chain.push(index);
+            next = entries[index].source();
         }
+        for index in chain.into_iter().rev() {
+            new_index.insert(index, order.len());
+            order.push(index);
+        }
+    }
+    let mut found: Vec<_> = entries.into_iter().map(|entry| entry.credentials).collect();
+    let mut kept = Vec::with_capacity(order.len());
+    for index in order {
+        let mut credentials = found[index].take();
+        if let Some(CredentialsSource::AssumeRole { source, .. }) = credentials
+            .as_mut()
+            .map(|credentials| &mut credentials.source)
+        {
+            *source = new_index[source];
+        }
+        kept.extend(credentials);
     }
     for instance in &mut instances {
         instance.credentials = new_index[&instance.credentials];
@@ -98,12 +118,6 @@ fn only_used(
 
 fn inner<T: Default>(placed: Option<Placed<T>>) -> T {
     placed.map(|placed| placed.value).unwrap_or_default()
-}
-
-/// A name under `credentials:`, known even if what stands there is a mistake.
-struct Entry {
-    name: String,
-    credentials: Option<Credentials>,
 }
 
 struct Check<'a> {
@@ -123,7 +137,7 @@ impl Check<'_> {
 
     fn duration(&mut self, amount: Option<&Placed<Amount>>, min: Duration) -> Option<Duration> {
         let Placed { value, at } = amount?;
-        self.noted(at, values::duration(&value.0, min))
+        self.noted(at, values::duration(&value.0, min, MAX_DURATION))
     }
 
     /// The default where nothing is written, `None` where what is written is a mistake.
@@ -301,193 +315,11 @@ impl Check<'_> {
         }
     }
 
-    /// All entries, the built-in one last where it is needed.
-    fn credentials(&mut self, named: Option<Placed<Accounts>>) -> Vec<Entry> {
-        let named = named.map_or(Vec::new(), |named| named.value.0);
-        let mut entries = Vec::with_capacity(named.len() + 1);
-        for (name, entry) in named {
-            let is_name = (1..=64).contains(&name.value.len())
-                && name
-                    .value
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
-            if !is_name {
-                self.refuse(
-                    &name.at,
-                    "a name has letters, digits, _, . and - alone, at most 64 of them",
-                );
-            }
-            let credentials = self.entry(&name.value, entry);
-            entries.push(Entry {
-                name: name.value,
-                credentials,
-            });
-        }
-        if entries
-            .iter()
-            .all(|entry| entry.name != DEFAULT_CREDENTIALS)
-        {
-            let name = DEFAULT_CREDENTIALS.to_owned();
-            let credentials = Some(Credentials {
-                name: name.clone(),
-                source: CredentialsSource::Default,
-                quota_group: None,
-            });
-            entries.push(Entry { name, credentials });
-        }
-        entries
-    }
-
-    fn entry(&mut self, name: &str, entry: Placed<file::Credentials>) -> Option<Credentials> {
-        let Placed {
-            value: mut entry,
-            at,
-        } = entry;
-        let quota_group = entry.quota_group.take().and_then(|group| {
-            let usable = !group.value.is_empty() && group.value.trim() == group.value;
-            if !usable {
-                self.refuse(&group.at, "must be a name without surrounding white space");
-            }
-            usable.then_some(group.value)
-        });
-        let Some(kind) = entry.kind.take() else {
-            self.refuse(
-                &at.missing("type"),
-                format!("is missing; use one of {}", AVAILABLE_TYPES.join(", ")),
-            );
-            return None;
-        };
-        let source = match kind.value.as_str() {
-            "default" => self
-                .only_keys(&entry, "default", &[])
-                .then_some(CredentialsSource::Default),
-            "environment" => self
-                .only_keys(&entry, "environment", &[])
-                .then_some(CredentialsSource::Environment),
-            "access_key" => self.access_key(entry, &at),
-            "profile" | "credentials_file" | "oidc" | "ecs_ram_role" | "uri" | "assume_role" => {
-                let message = format!(
-                    "{} is not available in this version; use one of {}",
-                    kind.value,
-                    AVAILABLE_TYPES.join(", ")
-                );
-                self.refuse(&kind.at, message);
-                None
-            }
-            other => {
-                self.refuse(&kind.at, one_of(other, &AVAILABLE_TYPES));
-                None
-            }
-        };
-        Some(Credentials {
-            name: name.to_owned(),
-            source: source?,
-            quota_group,
-        })
-    }
-
-    /// Refuses the keys of other types.
-    fn only_keys(&mut self, entry: &file::Credentials, kind: &str, allowed: &[&str]) -> bool {
-        let count = self.mistakes.len();
-        for (key, at) in entry.written() {
-            if !allowed.contains(&key) {
-                let takes = match allowed {
-                    [] => "no key but quota_group".to_owned(),
-                    _ => allowed.join(", "),
-                };
-                self.refuse(
-                    at,
-                    format!("does not belong to type {kind}, which takes {takes}"),
-                );
-            }
-        }
-        self.mistakes.len() == count
-    }
-
-    fn access_key(&mut self, entry: file::Credentials, at: &Place) -> Option<CredentialsSource> {
-        let allowed = [
-            "access_key_id",
-            "access_key_id_file",
-            "access_key_secret",
-            "access_key_secret_file",
-            "security_token",
-            "security_token_file",
-        ];
-        self.only_keys(&entry, "access_key", &allowed);
-        let id = self.secret(
-            "access_key_id",
-            entry.access_key_id,
-            entry.access_key_id_file,
-        );
-        let secret = self.secret(
-            "access_key_secret",
-            entry.access_key_secret,
-            entry.access_key_secret_file,
-        );
-        let token = self.secret(
-            "security_token",
-            entry.security_token,
-            entry.security_token_file,
-        );
-        for (key, found) in [("access_key_id", &id), ("access_key_secret", &secret)] {
-            if let Found::Nothing = found {
-                self.refuse(
-                    &at.missing(key),
-                    format!("is missing; write {key} or {key}_file"),
-                );
-            }
-        }
-        Some(CredentialsSource::AccessKey {
-            access_key_id: id.usable()?,
-            access_key_secret: secret.usable()?,
-            security_token: token.usable(),
-        })
-    }
-
-    /// `KEY` or `KEY_file`, not both.
-    fn secret(
-        &mut self,
-        key: &str,
-        inline: Option<Placed<SecretString>>,
-        path: Option<Placed<String>>,
-    ) -> Found {
-        match (inline, path) {
-            (None, None) => Found::Nothing,
-            (Some(_), Some(path)) => {
-                self.refuse(
-                    &path.at,
-                    format!("stands beside {key}; only one of them can count"),
-                );
-                Found::Mistake
-            }
-            (Some(Placed { value, at }), None) => {
-                let text = value.expose_secret().trim();
-                if text.is_empty() {
-                    self.refuse(&at, format!("is empty; write the value, or use {key}_file"));
-                    Found::Mistake
-                } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                    self.refuse(&at, "must not hold white space or control characters");
-                    Found::Mistake
-                } else {
-                    Found::Secret(Secret::Inline(SecretString::from(text)))
-                }
-            }
-            (None, Some(Placed { value, at })) => {
-                if value.is_empty() {
-                    self.refuse(&at, "is empty; write the path of a file");
-                    Found::Mistake
-                } else {
-                    Found::Secret(Secret::File(self.folder.join(value)))
-                }
-            }
-        }
-    }
-
     fn instances(
         &mut self,
         list: Option<Placed<Vec<Placed<file::Instance>>>>,
         root: &Place,
-        entries: &[Entry],
+        names: &[&str],
         poll: &Poll,
         vpc: bool,
     ) -> Vec<Instance> {
@@ -500,7 +332,7 @@ impl Check<'_> {
         }
         let mut lines = HashMap::new();
         list.into_iter()
-            .filter_map(|placed| self.instance(placed, &mut lines, entries, poll, vpc))
+            .filter_map(|placed| self.instance(placed, &mut lines, names, poll, vpc))
             .collect()
     }
 
@@ -508,14 +340,17 @@ impl Check<'_> {
         &mut self,
         placed: Placed<file::Instance>,
         lines: &mut HashMap<String, u64>,
-        entries: &[Entry],
+        names: &[&str],
         poll: &Poll,
         vpc: bool,
     ) -> Option<Instance> {
         let Placed { value: file, at } = placed;
         let id = self.id(file.id, &at, "cri-", lines, "instance");
         let endpoint = self.endpoint(file.endpoint, file.region.as_ref(), &at, vpc);
-        let credentials = self.reference(file.credentials, entries);
+        let credentials = match &file.credentials {
+            Some(name) => self.reference(name, names),
+            None => names.iter().position(|name| *name == DEFAULT_CREDENTIALS),
+        };
         if let Some(follow) = &file.follow {
             let message = "is not available in this version; name the tasks under tasks:";
             self.refuse(&follow.at, message);
@@ -619,39 +454,20 @@ impl Check<'_> {
         }
     }
 
-    /// The index of the entry that an instance names.
-    fn reference(&mut self, name: Option<Placed<String>>, entries: &[Entry]) -> Option<usize> {
-        let find = |name: &str| entries.iter().position(|entry| entry.name == name);
-        let Some(Placed { value, at }) = name else {
-            return find(DEFAULT_CREDENTIALS);
-        };
-        let found = find(&value);
+    /// The index of the entry of that name.
+    fn reference<S: AsRef<str>>(&mut self, name: &Placed<String>, names: &[S]) -> Option<usize> {
+        let Placed { value, at } = name;
+        let found = names.iter().position(|name| name.as_ref() == value);
         if found.is_none() {
-            let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-            let meant = did_you_mean(&value, names.iter().copied());
+            let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+            let meant = did_you_mean(value, names.iter().copied());
             let names = names.join(", ");
             self.refuse(
-                &at,
+                at,
                 format!("no entry of this name under credentials{meant}; defined are {names}"),
             );
         }
         found
-    }
-}
-
-/// What stands at `KEY` or `KEY_file`.
-enum Found {
-    Nothing,
-    Mistake,
-    Secret(Secret),
-}
-
-impl Found {
-    fn usable(self) -> Option<Secret> {
-        match self {
-            Found::Secret(secret) => Some(secret),
-            Found::Nothing | Found::Mistake => None,
-        }
     }
 }
 

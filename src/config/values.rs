@@ -7,49 +7,71 @@ use std::time::Duration;
 
 use super::{Endpoint, is_loopback};
 
-/// Regions of the service and whether each has an endpoint within VPCs.
-/// Source: the vendor's endpoint metadata of April 2026
+/// Regions of the service, whether each has an endpoint within VPCs, and where
+/// STS answers. Source: the vendor's endpoint metadata of April 2026
 /// (`tests/testdata/endpoints.json`).
-const REGIONS: [(&str, bool); 38] = [
-    ("ap-northeast-1", true),
-    ("ap-northeast-2", true),
-    ("ap-south-1", true),
-    ("ap-southeast-1", true),
-    ("ap-southeast-2", true),
-    ("ap-southeast-3", true),
-    ("ap-southeast-5", true),
-    ("ap-southeast-6", true),
-    ("ap-southeast-7", true),
-    ("cn-beijing", true),
-    ("cn-beijing-finance-1", true),
-    ("cn-chengdu", true),
-    ("cn-fuzhou", true),
-    ("cn-guangzhou", true),
-    ("cn-hangzhou", true),
-    ("cn-hangzhou-finance", true),
-    ("cn-heyuan", false),
-    ("cn-heyuan-acdr-1", true),
-    ("cn-hongkong", true),
-    ("cn-huhehaote", false),
-    ("cn-nanjing", true),
-    ("cn-qingdao", true),
-    ("cn-shanghai", true),
-    ("cn-shanghai-finance-1", true),
-    ("cn-shenzhen", true),
-    ("cn-shenzhen-finance-1", true),
-    ("cn-wuhan-lr", true),
-    ("cn-wulanchabu", false),
-    ("cn-zhangjiakou", true),
-    ("cn-zhengzhou-jva", true),
-    ("eu-central-1", true),
-    ("eu-west-1", true),
-    ("me-central-1", true),
-    ("me-east-1", true),
-    ("na-south-1", true),
-    ("us-east-1", true),
-    ("us-southeast-1", true),
-    ("us-west-1", true),
+const REGIONS: [(&str, bool, Sts); 38] = [
+    ("ap-northeast-1", true, Sts::Regional),
+    ("ap-northeast-2", true, Sts::Regional),
+    ("ap-south-1", true, Sts::Nowhere),
+    ("ap-southeast-1", true, Sts::Regional),
+    ("ap-southeast-2", true, Sts::Nowhere),
+    ("ap-southeast-3", true, Sts::Regional),
+    ("ap-southeast-5", true, Sts::Regional),
+    ("ap-southeast-6", true, Sts::Nowhere),
+    ("ap-southeast-7", true, Sts::Regional),
+    ("cn-beijing", true, Sts::Regional),
+    ("cn-beijing-finance-1", true, Sts::Regional),
+    ("cn-chengdu", true, Sts::Regional),
+    ("cn-fuzhou", true, Sts::Regional),
+    ("cn-guangzhou", true, Sts::Regional),
+    ("cn-hangzhou", true, Sts::Regional),
+    ("cn-hangzhou-finance", true, Sts::Central),
+    ("cn-heyuan", false, Sts::Regional),
+    ("cn-heyuan-acdr-1", true, Sts::Nowhere),
+    ("cn-hongkong", true, Sts::Regional),
+    ("cn-huhehaote", false, Sts::Regional),
+    ("cn-nanjing", true, Sts::Regional),
+    ("cn-qingdao", true, Sts::Regional),
+    ("cn-shanghai", true, Sts::Regional),
+    ("cn-shanghai-finance-1", true, Sts::Regional),
+    ("cn-shenzhen", true, Sts::Regional),
+    ("cn-shenzhen-finance-1", true, Sts::RegionalWithinVpcs),
+    ("cn-wuhan-lr", true, Sts::Regional),
+    ("cn-wulanchabu", false, Sts::Regional),
+    ("cn-zhangjiakou", true, Sts::Regional),
+    ("cn-zhengzhou-jva", true, Sts::Nowhere),
+    ("eu-central-1", true, Sts::Regional),
+    ("eu-west-1", true, Sts::Regional),
+    ("me-central-1", true, Sts::Regional),
+    ("me-east-1", true, Sts::Regional),
+    ("na-south-1", true, Sts::Regional),
+    ("us-east-1", true, Sts::Regional),
+    ("us-southeast-1", true, Sts::Nowhere),
+    ("us-west-1", true, Sts::Regional),
 ];
+
+/// STS of a region.
+#[derive(Clone, Copy, PartialEq)]
+enum Sts {
+    /// Endpoints of the region's own, public and within VPCs.
+    Regional,
+    /// As `Regional`, but from outside the central endpoint serves the region.
+    RegionalWithinVpcs,
+    /// The central endpoint serves the region; it has none within VPCs.
+    Central,
+    /// Not listed.
+    Nowhere,
+}
+
+/// Serves every account, whatever its regions.
+const CENTRAL_STS: &str = "sts.aliyuncs.com";
+
+/// The metadata service of an ECS instance, which speaks plain http.
+const METADATA: &str = "100.100.100.200";
+
+const SCHEMES: &str = "must start with https://, or with http:// for a loopback address";
+const PLAIN_HTTP: &str = "plain http is for loopback addresses alone; write https://";
 
 /// The units of a duration, in milliseconds, in the order they are written.
 const UNITS: [(&str, u64); 7] = [
@@ -67,8 +89,8 @@ pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 86_400);
 
 const DURATION_HELP: &str = "write a duration such as 60s or 1h30m";
 
-/// Reads a duration in Prometheus' grammar, at least `min` long.
-pub(super) fn duration(text: &str, min: Duration) -> Result<Duration, String> {
+/// Reads a duration in Prometheus' grammar, at least `min` and at most `max` long.
+pub(super) fn duration(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
     if text.is_empty() {
         return Err(format!("is empty; {DURATION_HELP}"));
     }
@@ -91,10 +113,10 @@ pub(super) fn duration(text: &str, min: Duration) -> Result<Duration, String> {
             in_words(min)
         ));
     }
-    if length > MAX_DURATION {
+    if length > max {
         return Err(format!(
             "{value}is too long; it must be at most {}",
-            in_words(MAX_DURATION)
+            in_words(max)
         ));
     }
     Ok(length)
@@ -171,12 +193,7 @@ pub(super) fn plausible_region(region: &str) -> Result<(), String> {
 
 /// The service's endpoint in a known region.
 pub(super) fn region_endpoint(region: &str, vpc: bool) -> Result<Endpoint, String> {
-    let Some((_, has_vpc)) = REGIONS.iter().find(|(name, _)| *name == region) else {
-        let meant = did_you_mean(region, REGIONS.iter().map(|(name, _)| *name));
-        return Err(format!(
-            "unknown region{meant}; set endpoint for a region this version does not know"
-        ));
-    };
+    let (has_vpc, _) = known_region(region, "endpoint")?;
     if vpc && !has_vpc {
         return Err(
             "this region has no endpoint within VPCs; set endpoint, or api.network to public"
@@ -190,36 +207,115 @@ pub(super) fn region_endpoint(region: &str, vpc: bool) -> Result<Endpoint, Strin
     })
 }
 
-/// Reads `https://host[:port]`, `http://loopback[:port]` or a bare `host[:port]`.
-pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let (tls, authority) = match text.split_once("://") {
-        None => (true, text),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
-        Some(_) => {
+/// The endpoint of STS for a known region.
+pub(super) fn sts_endpoint(region: &str, vpc: bool) -> Result<Endpoint, String> {
+    let (_, sts) = known_region(region, "sts_endpoint")?;
+    let authority = match (sts, vpc) {
+        (Sts::Regional, false) => format!("sts.{region}.aliyuncs.com"),
+        (Sts::Regional | Sts::RegionalWithinVpcs, true) => format!("sts-vpc.{region}.aliyuncs.com"),
+        (Sts::RegionalWithinVpcs | Sts::Central, false) => CENTRAL_STS.to_owned(),
+        (Sts::Central, true) => {
+            return Err("STS has no endpoint within VPCs in this region; use another region, set sts_endpoint, or api.network to public".to_owned());
+        }
+        (Sts::Nowhere, _) => {
             return Err(
-                "must start with https://, or with http:// for a loopback address".to_owned(),
+                "STS has no known endpoint in this region; use another region, or set sts_endpoint"
+                    .to_owned(),
             );
         }
     };
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
-    if authority.contains('@') {
+    Ok(Endpoint {
+        tls: true,
+        authority,
+    })
+}
+
+/// What the table says about a region, `key` being the way out where it does not know it.
+fn known_region(region: &str, key: &str) -> Result<(bool, Sts), String> {
+    let known = REGIONS.iter().find(|(name, _, _)| *name == region);
+    known.map(|(_, vpc, sts)| (*vpc, *sts)).ok_or_else(|| {
+        let meant = did_you_mean(region, REGIONS.iter().map(|(name, _, _)| *name));
+        format!("unknown region{meant}; set {key} for a region this version does not know")
+    })
+}
+
+/// Where the metadata service answers unless told otherwise.
+pub(super) fn default_metadata_endpoint() -> Endpoint {
+    Endpoint {
+        tls: false,
+        authority: METADATA.to_owned(),
+    }
+}
+
+/// Reads `https://host[:port]`, `http://loopback[:port]` or a bare `host[:port]`.
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let (tls, authority) = if text.contains("://") {
+        scheme(text).ok_or(SCHEMES)?
+    } else {
+        (true, text)
+    };
+    let endpoint = origin(tls, authority)?;
+    if !tls && !is_loopback(endpoint.host()) {
+        return Err(PLAIN_HTTP.to_owned());
+    }
+    Ok(endpoint)
+}
+
+/// As [`endpoint`], with plain http to the metadata service as well, and never
+/// without a scheme, since https would be a wrong guess.
+pub(super) fn metadata_endpoint(text: &str) -> Result<Endpoint, String> {
+    let (tls, authority) = scheme(text).ok_or_else(|| {
+        format!("must start with https://, or with http:// for a loopback address or {METADATA}")
+    })?;
+    let endpoint = origin(tls, authority)?;
+    if !tls && !is_loopback(endpoint.host()) && endpoint.host() != METADATA {
+        return Err(format!(
+            "plain http is for loopback addresses and {METADATA} alone; write https://"
+        ));
+    }
+    Ok(endpoint)
+}
+
+/// Refuses what is no URI of a server that may be asked for keys.
+pub(super) fn credentials_uri(text: &str) -> Result<(), String> {
+    let (tls, rest) = scheme(text).ok_or(SCHEMES)?;
+    let of_uris =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&byte);
+    if !rest.bytes().all(of_uris) {
         return Err(
-            "a user or password has no place here; keys stand under credentials:".to_owned(),
+            "holds a character that has no place in this URI, such as a space or #; write it as %XX".to_owned(),
         );
     }
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let server = origin(tls, host)
+        .map_err(|_| "not a URI; write https://HOST/PATH or https://HOST:PORT/PATH".to_owned())?;
+    if !tls && !is_loopback(server.host()) {
+        return Err(PLAIN_HTTP.to_owned());
+    }
+    Ok(())
+}
+
+/// Whether TLS is asked for, and what follows `https://` or `http://`.
+fn scheme(text: &str) -> Option<(bool, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    let tls = scheme.eq_ignore_ascii_case("https");
+    (tls || scheme.eq_ignore_ascii_case("http")).then_some((tls, rest))
+}
+
+/// Reads `host[:port]`, with a slash at the end where somebody wrote one.
+fn origin(tls: bool, authority: &str) -> Result<Endpoint, String> {
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    if authority.contains('@') {
+        return Err("a user or password has no place here; start with the host".to_owned());
+    }
     if authority.contains(['/', '?', '#']) {
-        return Err(
-            "a path or query has no place here; write https://HOST or https://HOST:PORT".to_owned(),
-        );
+        return Err("a path or query has no place here; end with the host or its port".to_owned());
     }
     let wrong = || "not an endpoint; write https://HOST or https://HOST:PORT".to_owned();
     let (host, port) = split_port(authority).ok_or_else(wrong)?;
     if !is_host(host) {
         return Err(wrong());
-    }
-    if !tls && !is_loopback(host) {
-        return Err("plain http is for loopback addresses alone; write https://".to_owned());
     }
     let host = host.to_ascii_lowercase();
     let own_port = if tls { 443 } else { 80 };
@@ -287,6 +383,80 @@ pub(super) fn id(text: &str, prefix: &str) -> Result<(), String> {
     }
 }
 
+/// Refuses what cannot be `acs:ram::ACCOUNT:KIND/NAME`; what account and name may
+/// be is the cloud's business.
+pub(super) fn arn(text: &str, kind: &str) -> Result<(), String> {
+    let parts = text
+        .strip_prefix("acs:ram::")
+        .and_then(|rest| rest.split_once(':'))
+        .and_then(|(account, rest)| Some((account, rest.strip_prefix(kind)?.strip_prefix('/')?)));
+    let is_arn = parts.is_some_and(|(account, name)| !account.is_empty() && !name.is_empty())
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_arn {
+        Ok(())
+    } else {
+        Err(format!(
+            "not an ARN of the form acs:ram::ACCOUNT:{kind}/NAME"
+        ))
+    }
+}
+
+/// Refuses what STS takes for no name of a session.
+pub(super) fn role_session_name(text: &str) -> Result<(), String> {
+    let is_name = (2..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".@_-".contains(&byte));
+    if is_name {
+        Ok(())
+    } else {
+        Err("must be of 2 to 64 letters, digits, ., @, _ and -".to_owned())
+    }
+}
+
+/// Refuses what is no role's name; it becomes a part of a path.
+pub(super) fn role_name(text: &str) -> Result<(), String> {
+    let is_name = (1..=64).contains(&text.len())
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if is_name {
+        Ok(())
+    } else {
+        Err("not a role's name, which starts with a letter or digit, then come letters, digits, ., _ and -, at most 64 characters in all; the ARN has no place here".to_owned())
+    }
+}
+
+/// Refuses a path that means another file than it seems to.
+pub(super) fn path(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        Err("is empty; write the path of a file".to_owned())
+    } else if text.starts_with("~/") {
+        Err("~ is not replaced; write the whole path".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses what is no name.
+pub(super) fn name(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.trim() != text {
+        Err("must be a name without surrounding white space".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses what is not JSON of a policy's shape.
+pub(super) fn policy(text: &str) -> Result<(), String> {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
+        .map(|_| ())
+        .map_err(|_| {
+            r#"must be a RAM policy in JSON, such as {"Version": "1", "Statement": […]}"#.to_owned()
+        })
+}
+
 /// ` (did you mean NEAR?)` where a candidate is near.
 pub(super) fn did_you_mean<'a>(
     word: &str,
@@ -351,7 +521,7 @@ mod tests {
         ];
         for (text, milliseconds) in good {
             assert_eq!(
-                duration(text, SECOND),
+                duration(text, SECOND, MAX_DURATION),
                 Ok(Duration::from_millis(milliseconds)),
                 "{text}"
             );
@@ -386,7 +556,7 @@ mod tests {
             "18446744073709551615y",
         ];
         for text in bad {
-            assert!(duration(text, SECOND).is_err(), "{text:?}");
+            assert!(duration(text, SECOND, MAX_DURATION).is_err(), "{text:?}");
         }
     }
 
@@ -464,6 +634,135 @@ mod tests {
         for text in bad {
             assert!(endpoint(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_metadata_service_is_asked_in_plain_http() {
+        let good = [
+            ("http://100.100.100.200", "http://100.100.100.200"),
+            ("HTTP://100.100.100.200:80/", "http://100.100.100.200"),
+            ("http://100.100.100.200:8080", "http://100.100.100.200:8080"),
+            ("http://localhost:18082", "http://localhost:18082"),
+            ("http://[::1]:18082", "http://[::1]:18082"),
+            (
+                "https://metadata.example.com",
+                "https://metadata.example.com",
+            ),
+        ];
+        for (text, url) in good {
+            assert_eq!(
+                metadata_endpoint(text).map(|endpoint| endpoint.url()),
+                Ok(url.to_owned()),
+                "{text}"
+            );
+        }
+        let bad = [
+            "",
+            "100.100.100.200",
+            "localhost",
+            "http://100.100.100.201",
+            "http://100.100.100.200.example.com",
+            "http://100.100.100.200@example.com",
+            "http://metadata.example.com",
+            "http://169.254.169.254",
+            "http://localhost/latest",
+            "ftp://100.100.100.200",
+        ];
+        for text in bad {
+            assert!(metadata_endpoint(text).is_err(), "{text:?}");
+        }
+        assert!(
+            endpoint("http://100.100.100.200").is_err(),
+            "there alone, nowhere else"
+        );
+    }
+
+    /// Above all: what looks like a loopback address and is none.
+    #[test]
+    fn keys_are_asked_for_over_tls_or_at_a_loopback_address() {
+        let good = [
+            "https://keys.example.com",
+            "https://keys.example.com:8443/prod?token=a%20b&c=/?@:",
+            "https://user:pass@keys.example.com/",
+            "https://u@ser:pass@keys.example.com",
+            "HTTP://LocalHost:8080/keys",
+            "http://127.0.0.1?keys",
+            "http://user:pass@[::1]:8080/keys",
+        ];
+        for text in good {
+            assert_eq!(credentials_uri(text), Ok(()), "{text}");
+        }
+        let bad = [
+            "",
+            "localhost/keys",
+            "ftp://localhost/keys",
+            "http://",
+            "http:///keys",
+            "http://:8080/keys",
+            "http://localhost:0/keys",
+            "http://localhost:x/keys",
+            "http://keys.example.com",
+            "http://localhost@keys.example.com/",
+            "http://localhost:80@keys.example.com/",
+            "http://localhost.example.com/",
+            "http://127.0.0.1.example.com/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://127.1/",
+            "http://100.100.100.200/",
+            "http://localhost\\@keys.example.com/",
+            "http://keys.example.com/?@localhost",
+            "http://keys.example.com/@localhost",
+            "http://keys.example.com#@localhost",
+            "http://localhost/#fragment",
+            "http://localhost/a b",
+            "http://localhost/\n",
+            "http://localhost/é",
+            "http://loc%61lhost/",
+        ];
+        for text in bad {
+            assert!(credentials_uri(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_cloud_are_judged_loosely() {
+        let arns = [
+            ("acs:ram::1234567890123456:role/reader", true),
+            ("acs:ram::alias.onaliyun.com:role/path/reader", true),
+            ("acs:ram:::role/reader", false),
+            ("acs:ram::123:role/", false),
+            ("acs:ram::123:role", false),
+            ("acs:ram::123:roles/reader", false),
+            ("acs:ram::123:x:role/reader", false),
+            ("acs:ram::123:role/a b", false),
+            ("acs:ram::123:role/é", false),
+            ("acs:ram::123:oidc-provider/ack", false),
+            ("arn:aws:iam::123:role/reader", false),
+            ("", false),
+        ];
+        for (text, good) in arns {
+            assert_eq!(arn(text, "role").is_ok(), good, "{text}");
+        }
+        assert_eq!(
+            arn("acs:ram::123:oidc-provider/ack", "oidc-provider"),
+            Ok(())
+        );
+
+        let long = "a".repeat(65);
+        let sessions = [("ab", true), ("a.b@c_d-9", true), (&long[..64], true)];
+        let no_sessions = [("", false), ("a", false), ("a b", false), ("a/b", false)];
+        for (text, good) in sessions.into_iter().chain(no_sessions) {
+            assert_eq!(role_session_name(text).is_ok(), good, "{text}");
+        }
+        assert!(role_session_name(&long).is_err());
+
+        let names = [("a", true), ("A-b.c_9", true), (&long[..64], true)];
+        let no_names = [("", false), (".", false), ("..", false), ("a/b", false)];
+        for (text, good) in names.into_iter().chain(no_names) {
+            assert_eq!(role_name(text).is_ok(), good, "{text}");
+        }
+        assert!(role_name(&long).is_err());
     }
 
     #[test]

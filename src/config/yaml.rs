@@ -33,7 +33,7 @@ pub(super) struct Node {
 /// What a node is.
 pub(super) enum Kind {
     Null,
-    Boolean,
+    Boolean(bool),
     Integer(i128),
     Float(f64),
     Text(String),
@@ -47,7 +47,7 @@ impl Kind {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Kind::Null => "null",
-            Kind::Boolean => "a truth value",
+            Kind::Boolean(_) => "a truth value",
             Kind::Integer(_) | Kind::Float(_) => "a number",
             Kind::Text(_) => "a text",
             Kind::List(_) => "a list",
@@ -227,8 +227,8 @@ impl<'de> Visitor<'de> for KindVisitor {
         Kind::deserialize(deserializer)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Kind, E> {
-        Ok(Kind::Boolean)
+    fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
+        Ok(Kind::Boolean(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
