@@ -61,6 +61,7 @@ fn source(cloud: &Running, page_size: u32) -> CloudSource {
     CloudSource::new(
         [(World::LOAD_INSTANCE.into(), place)],
         Duration::from_secs(120),
+        Duration::from_secs(10),
     )
 }
 

@@ -119,6 +119,7 @@ impl Daemon {
                 (instance.id.as_str().into(), place)
             }),
             config.poll.deadline,
+            config.poll.timeout,
         );
         tracing::info!(
             version = Build::CURRENT.version,

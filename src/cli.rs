@@ -9,13 +9,16 @@ mod serve;
 mod simulate;
 mod table;
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::config;
 use crate::metrics::own::{Build, Own};
 use crate::telemetry;
 
@@ -27,7 +30,7 @@ const FAILED: u8 = 1;
 /// A Prometheus exporter for artifact subscriptions of Alibaba Cloud
 /// Container Registry Enterprise Edition.
 #[derive(Debug, Parser)]
-#[command(version, long_version = long_version(), about, disable_help_subcommand = true)]
+#[command(version, long_version = long_version(), about)]
 pub struct Cli {
     #[command(flatten)]
     flags: Flags,
@@ -38,7 +41,7 @@ pub struct Cli {
 /// Flags in Prometheus' spelling, each with an environment variable.
 #[derive(Args, Clone, Debug)]
 struct Flags {
-    /// The configuration file
+    /// The configuration file [default: config.yaml]
     #[arg(
         long = "config.file",
         env = "ALIYUN_ACR_EXPORTER_CONFIG_FILE",
@@ -201,7 +204,7 @@ impl From<std::io::Error> for Error {
 /// Runs the command that was typed; the exit code is 0, 1 (failed) or 2
 /// (wrong usage or configuration).
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::typed();
     let own = Arc::new(Own::new(Build::CURRENT));
     let counters = Arc::clone(&own);
     telemetry::init(
@@ -224,6 +227,21 @@ pub fn main() -> ExitCode {
 }
 
 impl Cli {
+    /// What was typed. A variable that is there and empty, as charts like to
+    /// set them, is none.
+    fn typed() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "flags come from the environment too"
+        )]
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let command = Self::command().mut_args(|flag| match flag.get_env() {
+            Some(name) if is_empty(name) => flag.env(Resettable::Reset),
+            _ => flag,
+        });
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     fn run(self, own: Arc<Own>) -> Result<(), Error> {
         let flags = self.flags;
         flags.refuse_unavailable()?;
@@ -241,7 +259,7 @@ impl Cli {
                 clap_complete::generate(shell, &mut command, name, &mut script);
                 print(&script)
             }
-            Command::Schema => print(crate::config::SCHEMA.as_bytes()),
+            Command::Schema => print(config::SCHEMA.as_bytes()),
             Command::Man => {
                 let mut page = Vec::new();
                 clap_mangen::Man::new(Self::command()).render(&mut page)?;
@@ -274,9 +292,15 @@ impl Flags {
             .unwrap_or_else(|| PathBuf::from("config.yaml"))
     }
 
-    fn load_config(&self) -> Result<crate::config::Config, Error> {
-        crate::config::load(&self.config_path())
-            .map_err(|error| Error::Usage(telemetry::chain(&error)))
+    fn load_config(&self) -> Result<config::Config, Error> {
+        config::load(&self.config_path()).map_err(|error| {
+            let mut text = telemetry::chain(&error);
+            let absent = matches!(&error, config::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+            if absent && self.config_file.is_none() {
+                text.push_str("; --config.file names another one, and `demo` needs none");
+            }
+            Error::Usage(text)
+        })
     }
 }
 

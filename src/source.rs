@@ -16,6 +16,7 @@ use crate::telemetry;
 pub struct CloudSource {
     instances: HashMap<Arc<str>, Place>,
     deadline: Duration,
+    timeout: Duration,
 }
 
 /// Where an instance's API answers, and whose keys open it.
@@ -28,12 +29,18 @@ pub struct Place {
 }
 
 impl CloudSource {
-    /// A source for `instances`; one poll takes at most `deadline`, the wait
-    /// for the rate limit not counted.
-    pub fn new(instances: impl IntoIterator<Item = (Arc<str>, Place)>, deadline: Duration) -> Self {
+    /// A source for `instances`; one poll takes at most `deadline`, and reading
+    /// the task itself `timeout` of it: its rows are known by then and should
+    /// not wait. The wait for the rate limit is not counted.
+    pub fn new(
+        instances: impl IntoIterator<Item = (Arc<str>, Place)>,
+        deadline: Duration,
+        timeout: Duration,
+    ) -> Self {
         Self {
             instances: instances.into_iter().collect(),
             deadline,
+            timeout,
         }
     }
 
@@ -72,6 +79,7 @@ impl Source for CloudSource {
 
     async fn task(&self, target: &Target, budget: &mut Budget) -> Result<TaskInfo, SourceError> {
         let place = self.place(target)?;
+        let budget = &mut Budget::new(budget.left().min(self.timeout));
         let task = place
             .client
             .task(

@@ -91,7 +91,25 @@ fn configuration(flags: &Flags, arguments: &Arguments) -> Result<Config, Error> 
     }
     // JSON is YAML: what was typed passes the same checks as a file.
     let text = serde_json::json!({ "instances": [instance] }).to_string();
-    config::parse(&text, "command line").map_err(|error| Error::Usage(error.to_string()))
+    config::parse(&text, "command line").map_err(|error| Error::Usage(typed_wrong(&error)))
+}
+
+/// Mistakes of a configuration that nobody wrote, in the words of the command line.
+fn typed_wrong(error: &config::Error) -> String {
+    let config::Error::Mistakes(mistakes) = error else {
+        return error.to_string();
+    };
+    let told = mistakes.iter().map(|mistake| {
+        let place = match mistake.path.as_str() {
+            "instances[0].id" => "INSTANCE_ID",
+            "instances[0].region" => "--region",
+            "instances[0].endpoint" => "--endpoint",
+            path if path.starts_with("instances[0].tasks") => "TASK_ID",
+            path => path,
+        };
+        format!("{place}: {}", mistake.message)
+    });
+    told.collect::<Vec<_>>().join("\n")
 }
 
 async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<Answer, Error> {

@@ -23,12 +23,14 @@ pub(super) fn align(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A terminal obeys control characters, and a value of the cloud must not command it.
+/// A terminal obeys control characters and turns text around at others; a
+/// value of the cloud must do neither.
 pub(super) fn shown(cell: &str) -> String {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut text = String::with_capacity(cell.len());
     for c in cell.chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
+        if c.is_control() || turns(c) {
+            text.extend(c.escape_unicode());
         } else {
             text.push(c);
         }
@@ -44,14 +46,14 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell_and_harmless() {
         let rows = vec![
             vec!["1.27".to_owned(), "é\u{1b}[31m".to_owned(), "x".to_owned()],
-            vec!["1".to_owned(), String::new(), "yy".to_owned()],
+            vec!["1".to_owned(), String::new(), "y\u{202e}y".to_owned()],
         ];
         assert_eq!(
             align(&["TAG", "S", "RESULT"], &rows),
             [
                 "TAG   S            RESULT\n",
                 "1.27  é\\u{1b}[31m  x\n",
-                "1                  yy\n",
+                "1                  y\\u{202e}y\n",
             ]
             .concat()
         );

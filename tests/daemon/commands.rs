@@ -98,6 +98,28 @@ fn a_missing_configuration_is_named() {
 }
 
 #[test]
+fn a_default_configuration_that_is_missing_comes_with_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(binary(&[]).current_dir(folder.path()));
+    assert_eq!(said.code, 2);
+    assert_eq!(
+        said.err,
+        "cannot read config.yaml: No such file or directory (os error 2); --config.file names another one, and `demo` needs none\n"
+    );
+}
+
+#[test]
+fn query_speaks_of_what_was_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let said =
+        run(binary(&["query", "abc", "crast-1", "--region=cn-hangzou"]).current_dir(folder.path()));
+    assert_eq!(said.code, 2);
+    let lines: Vec<_> = said.err.lines().collect();
+    assert!(lines[0].starts_with("INSTANCE_ID: "), "{}", said.err);
+    assert!(lines[1].starts_with("--region: unknown region (did you mean cn-hangzhou?)"));
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     for arguments in [
         &["--no.such.flag"][..],
@@ -106,6 +128,9 @@ fn wrong_usage_ends_with_2() {
         &["--web.telemetry-path=metrics", "demo"],
         &["--web.telemetry-path=/-/healthy", "demo"],
         &["--web.telemetry-path=/", "demo"],
+        &["--web.listen-address=10980", "demo"],
+        &["--web.listen-address=127.0.0.1:99999", "demo"],
+        &["--web.listen-address=:", "demo"],
         &["--web.config.file=web.yaml"],
         &["--web.enable-lifecycle"],
         &["--shard.total=2"],
@@ -129,6 +154,8 @@ fn flags_come_from_the_environment_too_and_win_over_it() {
             .err
             .contains("/from/flag")
     );
+    let said = run(binary(&["--config.file=/x"]).env("ALIYUN_ACR_EXPORTER_LOG_LEVEL", ""));
+    assert!(said.err.contains("cannot read /x"), "{}", said.err);
     // Kubernetes injects this one for a Service of that name.
     let said =
         run(binary(&["--config.file=/x"]).env("ALIYUN_ACR_EXPORTER_PORT", "tcp://10.0.0.1:10980"));

@@ -134,7 +134,7 @@ fn a_wrong_key_is_told_once_counted_and_survived_until_it_is_mended() {
 
     std::fs::write(&secret, demo::KEY_SECRET).unwrap();
     daemon.until(&of("up", "crast-19", ""), "1");
-    daemon.logged("the cloud answers these credentials again");
+    daemon.logged("no task of these credentials fails for this reason any more");
 
     // A file that is gone is a failure of the credentials, not of the cloud.
     std::fs::remove_file(&secret).unwrap();
@@ -216,6 +216,50 @@ fn the_cloud_throttles_and_is_asked_again() {
         .parse()
         .unwrap();
     assert!(rate < 200.0, "{rate}");
+}
+
+#[test]
+fn a_trouble_that_some_tasks_have_is_told_once_and_its_end_too() {
+    let ids = ["crast-fine", "crast-1", "crast-2"];
+    let cloud = cloud(ids.map(task));
+    cloud.add_fault(FaultRule::new(Fault::Drop).task("crast-1"));
+    cloud.add_fault(FaultRule::new(Fault::Drop).task("crast-2"));
+    let mut daemon = Daemon::serve(&config(&cloud, &format!("[{}]", ids.join(", ")), FAST));
+    eventually("many polls failed and many did not", || {
+        let page = daemon.page();
+        let number = |name: &str| page[name].parse::<u32>().unwrap();
+        let failed = number("aliyun_acr_exporter_poll_failures_total{reason=\"connect\"}");
+        let all = number("aliyun_acr_exporter_polls_total");
+        (failed >= 6 && all >= failed + 4).then_some(())
+    });
+    let spoken = |text: &str, log: &str| log.lines().filter(|line| line.contains(text)).count();
+    let log = daemon.log();
+    assert_eq!(spoken("reason=connect", &log), 1, "{log}");
+    assert_eq!(spoken("level=error", &log), 1, "{log}");
+    cloud.clear_faults();
+    daemon.logged("no task of these credentials fails");
+    daemon.signal("TERM");
+    daemon.ended();
+    assert_eq!(
+        spoken("reason=connect", &daemon.log()),
+        2,
+        "{}",
+        daemon.log()
+    );
+}
+
+#[test]
+fn rows_do_not_wait_for_a_task_operation_that_hangs() {
+    let cloud = cloud([task("crast-1")]);
+    cloud.add_fault(FaultRule::new(Fault::Hang).action("GetArtifactSubscriptionTask"));
+    let more = "poll: { timeout: 1s, interval: 1s, finished_interval: 1h }
+api: { requests_per_second: 200, burst: 200, retries: 5 }";
+    let daemon = Daemon::serve(&config(&cloud, "[crast-1]", more));
+    daemon.ready();
+    let page = daemon.page();
+    assert_eq!(page[&of("up", "crast-1", "")], "1");
+    // One timeout and no retry: what the task says is worth no more.
+    assert_eq!(cloud.requests().count("GetArtifactSubscriptionTask"), 1);
 }
 
 #[test]

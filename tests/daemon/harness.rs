@@ -53,6 +53,8 @@ pub(crate) struct Daemon {
     child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// Reads the log to its end.
+    reader: Option<std::thread::JoinHandle<()>>,
     /// Lives as long as the daemon does.
     _folder: tempfile::TempDir,
 }
@@ -88,7 +90,7 @@ impl Daemon {
         let log = Arc::new(Mutex::new(String::new()));
         let sink = Arc::clone(&log);
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let mut text = sink.lock().unwrap();
                 text.push_str(&line);
@@ -99,6 +101,7 @@ impl Daemon {
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
+            reader: Some(reader),
             _folder: folder,
         };
         let line = daemon.logged("listening");
@@ -166,7 +169,11 @@ impl Daemon {
 
     /// Waits for the end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        eventually("the daemon ends", || self.child.try_wait().unwrap())
+        let status = eventually("the daemon ends", || self.child.try_wait().unwrap());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
     }
 }
 
