@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::transport::Http;
 use aliyun_acr_exporter::api::wire::TaskResult;
 use aliyun_acr_exporter::api::{Account, Budget, Class, Client, Error, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::environment::Environment;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::credentials::{Counted, ProvideCredentials};
+use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{API_REASONS, Build, Own};
 use aliyun_acr_exporter::signing::{Algorithm, acs3, hmac_sha1};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};

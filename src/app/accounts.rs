@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::api::throttle::Throttle;
-use crate::api::transport::Http;
 use crate::api::{Account, Client, Options, Shared};
 use crate::clock::Clock;
 use crate::config::{Config, Credentials, CredentialsSource, Secret, Signature};
@@ -16,6 +15,7 @@ use crate::credentials::chain::Chain;
 use crate::credentials::environment::{self, Environment};
 use crate::credentials::static_key::{Setting, StaticKey};
 use crate::credentials::{Counted, ProvideCredentials};
+use crate::http::Http;
 use crate::metrics::own::Own;
 use crate::signing::Algorithm;
 
