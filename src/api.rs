@@ -113,6 +113,14 @@ struct Failed {
     hint: Option<Duration>,
 }
 
+/// An attempt that failed, as a call looks at it.
+struct Attempt {
+    error: Error,
+    hint: Option<Duration>,
+    /// What it was signed with.
+    credentials: Option<Credentials>,
+}
+
 /// A successful answer.
 struct Answer<T> {
     value: T,
@@ -228,24 +236,45 @@ impl Client {
         call: &Call<'_>,
         budget: &mut Budget,
     ) -> Result<T, Error> {
-        for attempt in 0.. {
-            let (error, hint) = match self.attempt(call, attempt > 0, budget).await {
+        let mut retries = 0;
+        let mut again = false;
+        let mut renewed = false;
+        loop {
+            let failed = match self.attempt(call, again, budget).await {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
+            again = true;
+            let Attempt { error, hint, .. } = &failed;
+            if error.refuses_token() && !renewed {
+                renewed = true;
+                if self.renew(&failed, budget).await {
+                    continue;
+                }
+            }
             let pause = match hint {
                 // The bucket waits it out, for everybody.
                 Some(_) if error.class() == Class::Throttled => Duration::ZERO,
-                Some(hint) => hint.max(backoff(self.options.backoff, attempt)),
-                None => backoff(self.options.backoff, attempt),
+                Some(hint) => backoff(self.options.backoff, retries).max(*hint),
+                None => backoff(self.options.backoff, retries),
             };
             // Where the deadline would pass first, this error tells more than that.
-            if attempt >= self.options.retries || !error.is_transient() || budget.left() <= pause {
-                return Err(error);
+            if retries >= self.options.retries || !error.is_transient() || budget.left() <= pause {
+                return Err(failed.error);
             }
+            retries += 1;
             sleep(pause).await;
         }
-        unreachable!("attempts end before the numbers do")
+    }
+
+    /// Whether there is another key than the one that was refused, in time.
+    async fn renew(&self, failed: &Attempt, budget: &Budget) -> bool {
+        let Some(refused) = &failed.credentials else {
+            return false;
+        };
+        timeout(budget.left(), self.account.provider.renew(refused))
+            .await
+            .unwrap_or(false)
     }
 
     /// One attempt, from the wait for its turn to the decoded answer.
@@ -254,9 +283,13 @@ impl Client {
         call: &Call<'_>,
         again: bool,
         budget: &mut Budget,
-    ) -> Result<T, (Error, Option<Duration>)> {
+    ) -> Result<T, Attempt> {
         let Operation { action, metrics } = call.operation;
-        let failed = |failure| (Error::new(action, failure), None);
+        let failed = |failure| Attempt {
+            error: Error::new(action, failure),
+            hint: None,
+            credentials: None,
+        };
         let deadline = Failure::Deadline(budget.total());
 
         let waited = self.account.throttle.acquire().await;
@@ -333,7 +366,11 @@ impl Client {
                     reason = error.reason(),
                     "API request failed: {error}"
                 );
-                Err((error, hint))
+                Err(Attempt {
+                    error,
+                    hint,
+                    credentials: Some(credentials),
+                })
             }
         }
     }

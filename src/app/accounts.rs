@@ -2,6 +2,7 @@
 //! limits (one a quota group) and what all of them share.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use crate::api::throttle::Throttle;
 use crate::api::{Account, Client, Options, Shared};
 use crate::clock::Clock;
 use crate::config::{Config, Credentials, CredentialsSource, Secret, Signature};
+use crate::credentials::cached::Cached;
 use crate::credentials::chain::Chain;
 use crate::credentials::environment::{self, Environment};
 use crate::credentials::static_key::{Setting, StaticKey};
-use crate::credentials::{Counted, ProvideCredentials};
+use crate::credentials::{Addresses, Context, ProvideCredentials};
 use crate::http::Http;
 use crate::metrics::own::Own;
 use crate::signing::Algorithm;
@@ -57,12 +59,17 @@ pub fn clients(
             Some(group) => Arc::clone(groups.entry(group).or_insert_with(new_throttle)),
             None => new_throttle(),
         };
+        let context = Context {
+            name: entry.name.clone(),
+            http: shared.http.clone(),
+            own: Arc::clone(own),
+            clock: clock.clone(),
+            addresses: Addresses::default(),
+            home: environment::process("HOME").map(PathBuf::from),
+        };
         let account = Account {
             name: entry.name.clone(),
-            provider: Arc::new(Counted::new(
-                provider(entry),
-                own.credentials_failures(&entry.name),
-            )),
+            provider: Arc::new(Cached::new(&context, provider(&context, entry))),
             throttle,
         };
         Arc::new(Client::new(account, shared.clone(), options))
@@ -70,9 +77,9 @@ pub fn clients(
     Ok(clients.collect())
 }
 
-fn provider(entry: &Credentials) -> Arc<dyn ProvideCredentials> {
+fn provider(context: &Context, entry: &Credentials) -> Arc<dyn ProvideCredentials> {
     match &entry.source {
-        CredentialsSource::Default => Arc::new(Chain::official(environment::process)),
+        CredentialsSource::Default => Arc::new(Chain::official(context, environment::process)),
         CredentialsSource::Environment => Arc::new(Environment::of_process()),
         CredentialsSource::AccessKey {
             access_key_id,

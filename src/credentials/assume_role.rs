@@ -1,0 +1,56 @@
+//! A role that another provider's key may assume, which is how one account
+//! looks into another. Any provider can be the source.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::sts::{Role, Sts};
+use super::{Context, Credentials, Error, ProvideCredentials};
+
+const PROVIDER: &str = "assume_role";
+
+/// The provider.
+pub struct AssumeRole {
+    role: Role,
+    source: Arc<dyn ProvideCredentials>,
+    sts: Sts,
+}
+
+impl AssumeRole {
+    /// Assumes `role` with the key of `source`.
+    pub fn new(context: &Context, role: Role, source: Arc<dyn ProvideCredentials>) -> Self {
+        Self {
+            role,
+            source,
+            sts: Sts::new(context, PROVIDER, "AssumeRole"),
+        }
+    }
+
+    /// A source that is not configured makes this provider a broken one: the
+    /// role was asked for.
+    async fn base(&self) -> Result<Credentials, Error> {
+        let no_base = |error| Error::broken(PROVIDER, format!("its source has no key: {error}"));
+        self.source.provide().await.map_err(no_base)
+    }
+}
+
+impl ProvideCredentials for AssumeRole {
+    fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
+        Box::pin(async {
+            let form = self.role.form().map_err(broken)?;
+            let base = self.base().await?;
+            let asked = match self.sts.ask(&form, Some(&base), "").await {
+                Err(failed) if failed.refuses_token && self.source.renew(&base).await => {
+                    self.sts.ask(&form, Some(&self.base().await?), "").await
+                }
+                asked => asked,
+            };
+            asked.map_err(|failed| broken(failed.problem))
+        })
+    }
+}
+
+fn broken(problem: String) -> Error {
+    Error::broken(PROVIDER, problem)
+}
