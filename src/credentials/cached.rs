@@ -272,3 +272,6 @@ fn still_good(credentials: Credentials, now_ms: i64) -> Outcome {
 fn refresh_at(now_ms: i64, ends_ms: i64) -> i64 {
     ends_ms - ((ends_ms - now_ms) / 3).clamp(0, AHEAD_MS)
 }
+
+#[cfg(test)]
+mod tests;
