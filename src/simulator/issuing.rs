@@ -254,8 +254,8 @@ mod tests {
             lifetime: Some(Duration::from_secs(2)),
             ..Issuing::default()
         });
-        let issued = issuer.issue("AssumeRole", Duration::from_secs(3600), NOW);
-        assert_eq!(issued.expiration(), "2026-01-02T03:04:07Z");
+        let granted = issuer.issue("AssumeRole", Duration::from_secs(3600), NOW);
+        assert_eq!(granted.expiration(), "2026-01-02T03:04:07Z");
     }
 
     #[test]
