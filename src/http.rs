@@ -17,6 +17,8 @@ use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, Url};
 use rustls::{ClientConfig, RootCertStore};
 
 const USER_AGENT: &str = concat!("aliyun-acr-exporter/", env!("CARGO_PKG_VERSION"));
+/// Who is asked directly is near.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A header to send, and its value.
@@ -132,7 +134,10 @@ impl Http {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             outward: builder(tls.clone()).build()?,
-            direct: builder(tls).no_proxy().build()?,
+            direct: builder(tls)
+                .no_proxy()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .build()?,
             proxies: Arc::new(Proxies {
                 matcher: Matcher::from_env(),
                 told: Mutex::default(),

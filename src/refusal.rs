@@ -136,17 +136,17 @@ impl Refusal {
         let text = String::from_utf8_lossy(body);
         let text = text.trim_start_matches('\u{feff}').trim_start();
         if let Ok(Value::Object(fields)) = serde_json::from_str(text) {
-            refusal.code = field(&fields, "code");
+            refusal.code = code(&text_of(&fields, "code"));
             refusal.message = field(&fields, "message");
             refusal.request_id = field(&fields, "requestid");
             if let Some(Value::Object(detail)) = get(&fields, "accessdenieddetail") {
                 refusal.ram_action = field(detail, "authaction");
             }
         } else if text.starts_with('<') {
-            refusal.code = element(text, "Code");
-            refusal.message = element(text, "Message");
-            refusal.request_id = element(text, "RequestId");
-            refusal.ram_action = element(text, "AuthAction");
+            refusal.code = code(&element(text, "Code"));
+            refusal.message = bounded(&element(text, "Message"));
+            refusal.request_id = bounded(&element(text, "RequestId"));
+            refusal.ram_action = bounded(&element(text, "AuthAction"));
         }
         refusal
     }
@@ -160,8 +160,12 @@ fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 }
 
 fn field(fields: &Map<String, Value>, name: &str) -> String {
+    bounded(&text_of(fields, name))
+}
+
+fn text_of(fields: &Map<String, Value>, name: &str) -> String {
     match get(fields, name) {
-        Some(Value::String(text)) => bounded(text),
+        Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
         _ => String::new(),
     }
@@ -169,17 +173,14 @@ fn field(fields: &Map<String, Value>, name: &str) -> String {
 
 /// The text of an XML element without children, with the five entities undone.
 fn element(xml: &str, name: &str) -> String {
-    let found = xml
-        .split_once(&format!("<{name}>"))
+    xml.split_once(&format!("<{name}>"))
         .and_then(|(_, rest)| rest.split_once('<'))
-        .map_or("", |(text, _)| text);
-    let text = found
+        .map_or("", |(text, _)| text)
         .replace("&lt;", "<")
         .replace("&gt;", ">")
         .replace("&quot;", "\"")
         .replace("&apos;", "'")
-        .replace("&amp;", "&");
-    bounded(&text)
+        .replace("&amp;", "&")
 }
 
 /// Cuts what came from outside to a length and to one line. The gateway answers
@@ -197,13 +198,27 @@ pub fn bounded(text: &str) -> String {
         .iter()
         .filter_map(|telltale| lower.find(telltale))
         .min();
-    let mut kept: String = text[..end.unwrap_or(text.len())]
+    let mut kept = cut(&text[..end.unwrap_or(text.len())]);
+    if end.is_some() && !kept.ends_with('…') {
+        kept.push('…');
+    }
+    kept
+}
+
+/// A code is one word, which may well be `InvalidSecurityToken.Expired`.
+fn code(text: &str) -> String {
+    cut(text.split_whitespace().next().unwrap_or_default())
+}
+
+/// Cuts to a length and to one line.
+fn cut(text: &str) -> String {
+    let mut kept: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MESSAGE_MAX)
         .collect();
     kept.truncate(kept.trim_end().len());
-    if end.is_some() || text.chars().nth(MESSAGE_MAX).is_some() {
+    if text.chars().nth(MESSAGE_MAX).is_some() {
         kept.push('…');
     }
     kept
@@ -379,6 +394,22 @@ mod tests {
             assert_eq!(Refusal::read(502, body), unknown);
         }
         assert_eq!(Refusal::read(400, br#"{"Code":400}"#).code, "400");
+    }
+
+    #[test]
+    fn a_code_is_kept_whole_and_is_one_word() {
+        for body in [
+            r#"{"Code":"InvalidSecurityToken.Expired","Message":"Specified SecurityToken is expired."}"#,
+            "<Error><Code>InvalidSecurityToken.Expired</Code></Error>",
+        ] {
+            let refusal = Refusal::read(400, body.as_bytes());
+            assert_eq!(refusal.code, "InvalidSecurityToken.Expired");
+            assert_eq!(refusal.class(), Class::Auth);
+            assert!(refusal.refuses_token());
+        }
+        let odd = Refusal::read(400, br#"{"Code":"NoPermission, the SecurityToken hush"}"#);
+        assert_eq!(odd.code, "NoPermission,");
+        assert!(!odd.refuses_token());
     }
 
     #[test]
