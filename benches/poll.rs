@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::transport::Http;
 use aliyun_acr_exporter::api::{Account, Client, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
+use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::model::{Assessment, Folded, Words};
 use aliyun_acr_exporter::poll::Source as _;

@@ -10,7 +10,7 @@ pub mod budget;
 pub mod error;
 mod pages;
 pub mod throttle;
-pub mod transport;
+mod transport;
 pub mod wire;
 
 use std::sync::Arc;
@@ -24,15 +24,17 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use self::budget::Budget;
-pub use self::error::{Class, Error};
-use self::error::{Failure, Refusal};
+pub use self::error::Error;
+use self::error::Failure;
 use self::pages::Pages;
 use self::throttle::Throttle;
-use self::transport::Http;
 use self::wire::{Envelope, Task, TaskResult, TaskResultPage};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, ProvideCredentials};
+use crate::http::{self, Http, Route};
 use crate::metrics::own::{ActionMetrics, Own};
+pub use crate::refusal::Class;
+use crate::refusal::{self, Refusal};
 use crate::signing::{self, Algorithm, Key, Param};
 
 /// The version of the product's API.
@@ -109,6 +111,14 @@ struct Call<'a> {
 struct Failed {
     failure: Failure,
     hint: Option<Duration>,
+}
+
+/// An attempt that failed, as a call looks at it.
+struct Attempt {
+    error: Error,
+    hint: Option<Duration>,
+    /// What it was signed with.
+    credentials: Option<Credentials>,
 }
 
 /// A successful answer.
@@ -226,24 +236,45 @@ impl Client {
         call: &Call<'_>,
         budget: &mut Budget,
     ) -> Result<T, Error> {
-        for attempt in 0.. {
-            let (error, hint) = match self.attempt(call, attempt > 0, budget).await {
+        let mut retries = 0;
+        let mut again = false;
+        let mut renewed = false;
+        loop {
+            let failed = match self.attempt(call, again, budget).await {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
+            again = true;
+            let Attempt { error, hint, .. } = &failed;
+            if error.refuses_token() && !renewed {
+                renewed = true;
+                if self.renew(&failed, budget).await {
+                    continue;
+                }
+            }
             let pause = match hint {
                 // The bucket waits it out, for everybody.
                 Some(_) if error.class() == Class::Throttled => Duration::ZERO,
-                Some(hint) => hint.max(backoff(self.options.backoff, attempt)),
-                None => backoff(self.options.backoff, attempt),
+                Some(hint) => backoff(self.options.backoff, retries).max(*hint),
+                None => backoff(self.options.backoff, retries),
             };
             // Where the deadline would pass first, this error tells more than that.
-            if attempt >= self.options.retries || !error.is_transient() || budget.left() <= pause {
-                return Err(error);
+            if retries >= self.options.retries || !error.is_transient() || budget.left() <= pause {
+                return Err(failed.error);
             }
+            retries += 1;
             sleep(pause).await;
         }
-        unreachable!("attempts end before the numbers do")
+    }
+
+    /// Whether there is another key than the one that was refused, in time.
+    async fn renew(&self, failed: &Attempt, budget: &Budget) -> bool {
+        let Some(refused) = &failed.credentials else {
+            return false;
+        };
+        timeout(budget.left(), self.account.provider.renew(refused))
+            .await
+            .unwrap_or(false)
     }
 
     /// One attempt, from the wait for its turn to the decoded answer.
@@ -252,9 +283,13 @@ impl Client {
         call: &Call<'_>,
         again: bool,
         budget: &mut Budget,
-    ) -> Result<T, (Error, Option<Duration>)> {
+    ) -> Result<T, Attempt> {
         let Operation { action, metrics } = call.operation;
-        let failed = |failure| (Error::new(action, failure), None);
+        let failed = |failure| Attempt {
+            error: Error::new(action, failure),
+            hint: None,
+            credentials: None,
+        };
         let deadline = Failure::Deadline(budget.total());
 
         let waited = self.account.throttle.acquire().await;
@@ -331,7 +366,11 @@ impl Client {
                     reason = error.reason(),
                     "API request failed: {error}"
                 );
-                Err((error, hint))
+                Err(Attempt {
+                    error,
+                    hint,
+                    credentials: Some(credentials),
+                })
             }
         }
     }
@@ -347,7 +386,7 @@ impl Client {
         );
         let Some((mut url, host)) = Url::parse(call.endpoint)
             .ok()
-            .and_then(|url| transport::authority(&url).map(|host| (url, host)))
+            .and_then(|url| http::authority(&url).map(|host| (url, host)))
         else {
             return Err(no_url.into());
         };
@@ -368,21 +407,31 @@ impl Client {
                 .map(ExposeSecret::expose_secret),
         };
         let now = self.shared.clock.now_millis();
-        let signed = signing::sign(self.options.algorithm, &request, &key, now, &nonce());
+        let signed = signing::sign(
+            self.options.algorithm,
+            &request,
+            &key,
+            now,
+            &signing::nonce(),
+        );
         url.set_path("/");
         url.set_query(Some(&signed.query));
         let mut headers = signed.headers;
         headers.push(("accept", "application/json".to_owned()));
 
-        let response = self.shared.http.get(url, headers).await?;
+        let http = &self.shared.http;
+        let response = http
+            .get(Route::Outward, url, headers)
+            .await
+            .map_err(Failure::from)?;
         let now = self.shared.clock.now_millis();
-        let skew_millis = transport::skew_millis(response.headers(), now);
+        let skew_millis = http::skew_millis(response.headers(), now);
         if let Some(skew) = skew_millis {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
             self.shared.own.set_clock_skew(skew as f64 / 1000.0);
         }
         let hint = transport::hint(response.headers(), now);
-        let named = transport::text(response.headers(), "x-acs-request-id").map(error::bounded);
+        let named = http::text(response.headers(), "x-acs-request-id").map(refusal::bounded);
         let status = response.status();
         let body = transport::body(response).await?;
 
@@ -434,12 +483,6 @@ fn backoff(base: Duration, attempt: u32) -> Duration {
     doubled.min(BACKOFF_MAX).mul_f64(fastrand::f64())
 }
 
-fn nonce() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    format!("{:032x}", u128::from_ne_bytes(bytes))
-}
-
 /// Counts a request in flight until it is dropped, finished or not.
 struct InFlight<'a>(&'a IntGauge);
 
@@ -472,12 +515,5 @@ mod tests {
             assert!(pauses.iter().any(|pause| *pause > longest.mul_f64(0.9)));
             assert!(pauses.iter().any(|pause| *pause < longest.mul_f64(0.1)));
         }
-    }
-
-    #[test]
-    fn a_nonce_is_never_the_same() {
-        let nonces: std::collections::HashSet<_> = (0..1000).map(|_| nonce()).collect();
-        assert_eq!(nonces.len(), 1000);
-        assert!(nonces.iter().all(|nonce| nonce.len() == 32));
     }
 }

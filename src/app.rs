@@ -111,13 +111,17 @@ impl Daemon {
         let watches = watches(config);
         let store = Arc::new(store(config, &watches));
         let source = CloudSource::new(
-            config.instances.iter().map(|instance| {
-                let place = Place {
-                    client: Arc::clone(&clients[instance.credentials]),
-                    endpoint: instance.endpoint.url(),
-                };
-                (instance.id.as_str().into(), place)
-            }),
+            config
+                .instances
+                .iter()
+                .zip(clients)
+                .map(|(instance, client)| {
+                    let place = Place {
+                        client,
+                        endpoint: instance.endpoint.url(),
+                    };
+                    (instance.id.as_str().into(), place)
+                }),
             config.poll.deadline,
             config.poll.timeout,
         );

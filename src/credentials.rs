@@ -1,18 +1,81 @@
 //! Where access keys come from: [`Credentials`] and the trait that provides
 //! them, one provider a file. A provider tells "nothing here" from "here, but
-//! unusable", because a [`chain`] may go on after the first alone. What is done
-//! with a key is left to `signing` and `api`.
+//! unusable", because a [`chain`] may go on after the first alone; when keys
+//! are asked for anew is decided by [`cached`]. What is done with a key is left
+//! to `signing` and `api`.
 
+mod answer;
+pub mod assume_role;
+pub mod cached;
 pub mod chain;
+pub mod credentials_file;
+pub mod ecs_ram_role;
 pub mod environment;
+mod exchange;
+mod external;
+mod files;
+pub mod oidc;
+pub mod profile;
 pub mod static_key;
+pub mod sts;
+pub mod uri;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use prometheus::IntCounter;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::clock::Clock;
+use crate::http::Http;
+use crate::metrics::own::Own;
+
+/// Where the metadata service of an ECS instance answers.
+pub const METADATA: &str = "http://100.100.100.200";
+
+/// What the providers of one entry of the configuration use together.
+#[derive(Clone)]
+pub struct Context {
+    /// The label `credentials` of metrics and log.
+    pub name: String,
+    /// Connections.
+    pub http: Http,
+    /// The exporter's own metrics.
+    pub own: Arc<Own>,
+    /// Dates signatures and tells when a key ends.
+    pub clock: Clock,
+    /// Whom to ask.
+    pub addresses: Addresses,
+    /// The directory under which the vendor's files are looked for, where none
+    /// is named: `HOME`.
+    pub home: Option<PathBuf>,
+}
+
+/// Where STS and the metadata service answer. Plain http is refused but to this
+/// machine and to the metadata service's own address.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Scheme and authority of STS, which then decides whatever the region.
+    pub sts: Option<String>,
+    /// The region whose STS is asked; the central one without it.
+    pub sts_region: Option<String>,
+    /// Whether the endpoint within the VPC is asked.
+    pub vpc: bool,
+    /// Scheme and authority of the metadata service.
+    pub metadata: String,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self {
+            sts: None,
+            sts_region: None,
+            vpc: false,
+            metadata: METADATA.to_owned(),
+        }
+    }
+}
 
 /// A key as one provider gave it.
 #[derive(Clone)]
@@ -29,14 +92,33 @@ pub struct Credentials {
     pub provider: &'static str,
 }
 
-impl fmt::Debug for Credentials {
-    /// Of the id the last four characters, and those only of a long one.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Credentials {
+    /// What may be shown of the id: its last four characters, and those only
+    /// of a long one.
+    pub fn shown_id(&self) -> String {
         let hidden = self.access_key_id.chars().count().max(8) - 4;
-        let tail: String = self.access_key_id.chars().skip(hidden).collect();
+        let tail = self.access_key_id.chars().skip(hidden);
+        "…".chars().chain(tail).collect()
+    }
+
+    /// Whether both are one key, whatever provider they came from.
+    fn is_same_key(&self, other: &Self) -> bool {
+        let token = |of: &Self| {
+            of.security_token
+                .as_ref()
+                .map(|t| t.expose_secret().to_owned())
+        };
+        self.access_key_id == other.access_key_id
+            && self.access_key_secret.expose_secret() == other.access_key_secret.expose_secret()
+            && token(self) == token(other)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
             .field("provider", &self.provider)
-            .field("access_key_id", &format_args!("…{tail}"))
+            .field("access_key_id", &format_args!("{}", self.shown_id()))
             .field("temporary", &self.security_token.is_some())
             .field("expires_at_ms", &self.expires_at_ms)
             .finish_non_exhaustive()
@@ -66,34 +148,46 @@ pub enum Error {
     },
 }
 
+impl Error {
+    fn not_configured(provider: &'static str, missing: impl Into<String>) -> Self {
+        Self::NotConfigured {
+            provider,
+            missing: missing.into(),
+        }
+    }
+
+    fn broken(provider: &'static str, problem: impl Into<String>) -> Self {
+        Self::Broken {
+            provider,
+            problem: problem.into(),
+        }
+    }
+}
+
 /// A source of keys, asked before every request.
 pub trait ProvideCredentials: Send + Sync {
     /// A key that is valid now.
     fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>>;
-}
 
-/// Counts the failures of another provider.
-pub struct Counted {
-    inner: Arc<dyn ProvideCredentials>,
-    failures: IntCounter,
-}
+    /// The cloud refused `refused`, which should have been valid: `true` where
+    /// there is another key now. Without it a provider has only what it gives.
+    fn renew<'a>(&'a self, _refused: &'a Credentials) -> BoxFuture<'a, bool> {
+        Box::pin(std::future::ready(false))
+    }
 
-impl Counted {
-    /// Wraps `inner`; `failures` is [`crate::metrics::own::Own::credentials_failures`].
-    pub fn new(inner: Arc<dyn ProvideCredentials>, failures: IntCounter) -> Self {
-        Self { inner, failures }
+    /// Whether asking costs no more than reading memory and small files, so
+    /// that a key which does not expire can be read again at every use.
+    fn is_local(&self) -> bool {
+        false
     }
 }
 
-impl ProvideCredentials for Counted {
+/// A provider that has no key, known from the start, so that a chain can name it.
+struct Unavailable(Error);
+
+impl ProvideCredentials for Unavailable {
     fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
-        Box::pin(async {
-            let provided = self.inner.provide().await;
-            if provided.is_err() {
-                self.failures.inc();
-            }
-            provided
-        })
+        Box::pin(std::future::ready(Err(self.0.clone())))
     }
 }
 
@@ -114,9 +208,6 @@ fn clean(value: &str) -> Result<&str, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
-    use super::static_key::{Setting, StaticKey};
     use super::*;
 
     fn credentials(id: &str) -> Credentials {
@@ -138,24 +229,5 @@ mod tests {
         let short = format!("{:?}", credentials("abcd"));
         assert!(!short.contains("abcd"), "{short}");
         assert!(format!("{:?}", credentials("abcdef")).contains("…ef"));
-    }
-
-    #[tokio::test]
-    async fn failures_alone_are_counted() {
-        let failures = IntCounter::new("failures", "failures").expect("a valid name");
-        let key = |id: &str| {
-            Arc::new(StaticKey::new(
-                Setting::Inline(id.into()),
-                Setting::Inline("s".into()),
-                None,
-            ))
-        };
-        let good = Counted::new(key("id"), failures.clone());
-        let provided = good.provide().await.expect("an inline key");
-        assert_eq!(provided.access_key_secret.expose_secret(), "s");
-        assert_eq!(failures.get(), 0);
-        let bad = Counted::new(key(""), failures.clone());
-        assert!(bad.provide().await.is_err());
-        assert_eq!(failures.get(), 1);
     }
 }

@@ -135,6 +135,14 @@ pub fn unsigned(request: &Request<'_>, now_millis: i64) -> Signed {
     }
 }
 
+/// Something to sign with that was never used before: 32 random hexadecimal
+/// digits. The one thing in this room that is not pure.
+pub fn nonce() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    format!("{:032x}", u128::from_ne_bytes(bytes))
+}
+
 /// Percent-encodes the UTF-8 bytes of `value`, keeping `A-Z a-z 0-9 - _ . ~`.
 pub fn percent_encode(value: &str) -> PercentEncode<'_> {
     utf8_percent_encode(value, RESERVED)
@@ -328,6 +336,13 @@ mod tests {
             assert!(shown.contains("exampleAccessKeyId"), "{shown}");
             assert!(!shown.contains("EXAMPLE-"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_nonce_is_never_the_same() {
+        let nonces: std::collections::HashSet<_> = (0..1000).map(|_| nonce()).collect();
+        assert_eq!(nonces.len(), 1000);
+        assert!(nonces.iter().all(|nonce| nonce.len() == 32));
     }
 
     proptest! {

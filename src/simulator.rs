@@ -2,10 +2,12 @@
 //! closely enough that a client which satisfies it would satisfy the original.
 //! It derives each signature again from what arrived, keeps a [`World`] of
 //! instances, rules, runs and rows that moves with time, and makes faults on
-//! request. `demo` and `simulate` run it, and most tests of the daemon do.
+//! request. It also plays the places where temporary credentials come from
+//! (STS, a machine's metadata service, a credentials URI), on the same address,
+//! and checks what they handed out. `demo` and `simulate` run it, and most tests
+//! of the daemon do.
 //!
-//! It listens on loopback addresses only. STS and the metadata service are not
-//! played here; the tests of the credentials have their own.
+//! It listens on loopback addresses only.
 
 pub mod demo;
 pub mod faults;
@@ -13,9 +15,12 @@ pub mod world;
 
 mod control;
 mod gateway;
+mod issuing;
 mod log;
+mod metadata;
 mod operations;
 mod run;
+mod sts;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -39,7 +44,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use faults::{Fault, FaultRule, Faults};
-use gateway::{Call, Nonces, Refusal};
+use gateway::{Call, Nonces, Product, Refusal};
+use issuing::Issuer;
+pub use issuing::{Issued, Issuing, Metadata};
 use log::Log;
 pub use log::{Requests, Seen};
 pub use world::World;
@@ -95,6 +102,8 @@ pub struct SimulatorConfig {
     pub date_window: Duration,
     /// How long it waits before each answer.
     pub latency: Duration,
+    /// How it hands out temporary credentials.
+    pub issuing: Issuing,
     /// What it contains.
     pub world: World,
 }
@@ -108,6 +117,7 @@ impl Default for SimulatorConfig {
             clock: Clock::system(),
             date_window: Duration::from_secs(15 * 60),
             latency: Duration::ZERO,
+            issuing: Issuing::default(),
             world: World::new(),
         }
     }
@@ -207,6 +217,40 @@ impl Running {
         change(&mut lock(&self.shared.world))
     }
 
+    /// Its credentials URI.
+    pub fn credentials_uri(&self) -> String {
+        format!("{}{}", self.url(), metadata::URI_PATH)
+    }
+
+    /// Changes how it hands out temporary credentials.
+    pub fn update_issuing<T>(&self, change: impl FnOnce(&mut Issuing) -> T) -> T {
+        change(&mut lock(&self.shared.issuer).settings)
+    }
+
+    /// Hands out temporary credentials to the caller, under the action `Test`.
+    pub fn issue(&self, lifetime: Duration) -> Issued {
+        let now = self.shared.clock.now_millis();
+        lock(&self.shared.issuer)
+            .issue("Test", lifetime, now)
+            .clone()
+    }
+
+    /// The temporary credentials handed out, oldest first; 10 000 at most.
+    pub fn issued(&self) -> Vec<Issued> {
+        lock(&self.shared.issuer).issued()
+    }
+
+    /// Ends temporary credentials before their time: they are refused as
+    /// expired. False where none have this access key id.
+    pub fn revoke(&self, key_id: &str) -> bool {
+        lock(&self.shared.issuer).revoke(key_id)
+    }
+
+    /// Ends all temporary credentials handed out so far.
+    pub fn revoke_all(&self) {
+        lock(&self.shared.issuer).revoke_all();
+    }
+
     /// Adds a fault; the first that matches a request counts.
     pub fn add_fault(&self, fault: FaultRule) {
         lock(&self.shared.faults).add(fault);
@@ -254,6 +298,7 @@ struct Shared {
     clock: Clock,
     date_window: Duration,
     latency: Duration,
+    issuer: Mutex<Issuer>,
     world: Mutex<World>,
     faults: Mutex<Faults>,
     nonces: Mutex<Nonces>,
@@ -274,6 +319,7 @@ impl Shared {
             clock: config.clock,
             date_window: config.date_window,
             latency: config.latency,
+            issuer: Mutex::new(Issuer::new(config.issuing)),
             world: Mutex::new(config.world),
             faults: Mutex::default(),
             nonces: Mutex::default(),
@@ -373,8 +419,7 @@ impl Shared {
             }
             Some(Fault::Drop) => Err(Dropped),
             None | Some(Fault::Slow { .. } | Fault::ClockSkew { .. }) => {
-                let outcome = self.outcome(&call, skew);
-                Ok(self.respond(&call, &entry, skew, outcome))
+                Ok(self.regular(&call, &entry, skew))
             }
             Some(Fault::Error {
                 status,
@@ -384,9 +429,28 @@ impl Shared {
                 let refusal = Refusal::new(status, code, message);
                 Ok(self.respond(&call, &entry, 0, Err(refusal)))
             }
+            Some(Fault::Denied {
+                code,
+                auth_action,
+                principal_type,
+                no_permission_type,
+            }) => {
+                let detail = serde_json::json!({
+                    "AuthAction": auth_action.unwrap_or_else(|| ram_action(&call)),
+                    "AuthPrincipalType": principal_type,
+                    "AuthPrincipalDisplayName": "simulated-role:simulated-session",
+                    "AuthPrincipalOwnerId": "1234567890123456",
+                    "NoPermissionType": no_permission_type,
+                    "PolicyType": "AccountLevelIdentityBasedPolicy",
+                    "EncodedDiagnosticMessage": "QVFJQklBQUFBT1Bkd0tZMlFMT3ZnTUVj",
+                });
+                let message =
+                    "You are not authorized to do this action. You should be authorized by RAM.";
+                let refusal = Refusal::denied(code, message, detail);
+                Ok(self.respond(&call, &entry, 0, Err(refusal)))
+            }
             Some(Fault::HalfBody) => {
-                let outcome = self.outcome(&call, 0);
-                let whole = self.respond(&call, &entry, 0, outcome);
+                let whole = self.regular(&call, &entry, 0);
                 Ok(faults::halve(whole).await)
             }
             Some(fault) => {
@@ -397,11 +461,36 @@ impl Shared {
         }
     }
 
+    /// What a call gets when nothing goes wrong on purpose.
+    fn regular(&self, call: &Call, entry: &log::Entry<'_>, skew: i64) -> Response<Body> {
+        let Some(action) = metadata::action(call.path()) else {
+            return self.respond(call, entry, skew, self.outcome(call, skew));
+        };
+        let now = self.clock.now_millis().saturating_add(skew);
+        let mut response = metadata::answer(call, action, &mut lock(&self.issuer), now);
+        self.stamp(&mut response, entry, skew);
+        response
+    }
+
     /// Verifies a call and, where it is in order, carries it out.
     fn outcome(&self, call: &Call, skew: i64) -> Result<serde_json::Value, Refusal> {
         let now = self.clock.now_millis().saturating_add(skew);
-        gateway::verify(call, &self.keys, now, self.date_window, &self.nonces)?;
-        operations::carry_out(call, &lock(&self.world), now)
+        let product = if sts::is_unsigned(call) {
+            gateway::verify_unsigned(call, now, self.date_window)?
+        } else {
+            let secret = |key_id: &str, token: Option<&str>| {
+                let own = self.keys.iter().find(|key| key.id == key_id);
+                match own {
+                    Some(key) => gateway::secret_of(key, token),
+                    None => lock(&self.issuer).secret(key_id, token, now),
+                }
+            };
+            gateway::verify(call, secret, now, self.date_window, &self.nonces)?
+        };
+        match product {
+            Product::Registry => operations::carry_out(call, &lock(&self.world), now),
+            Product::Sts => sts::carry_out(call, &mut lock(&self.issuer), now),
+        }
     }
 
     fn respond(
@@ -440,6 +529,17 @@ impl Shared {
         }
         entry.status(response.status().as_u16());
     }
+}
+
+/// The action that access control asks for.
+fn ram_action(call: &Call) -> String {
+    let action = call.action().unwrap_or_default();
+    let product = if sts::known(action).is_some() {
+        "sts"
+    } else {
+        "cr"
+    };
+    format!("{product}:{action}")
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {

@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::transport::Http;
 use aliyun_acr_exporter::api::wire::TaskResult;
 use aliyun_acr_exporter::api::{Account, Budget, Class, Client, Error, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
+use aliyun_acr_exporter::credentials::cached::Cached;
 use aliyun_acr_exporter::credentials::environment::Environment;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::credentials::{Counted, ProvideCredentials};
+use aliyun_acr_exporter::credentials::{Addresses, Context, ProvideCredentials};
+use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{API_REASONS, Build, Own};
 use aliyun_acr_exporter::signing::{Algorithm, acs3, hmac_sha1};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -1002,10 +1003,16 @@ async fn throttling_slows_the_account_down_and_heeds_the_hint() {
 async fn without_a_key_nothing_is_sent() {
     let server = Server::start(|_, _| rows(0..0, 100, 0)).await;
     let mut setup = Setup::new();
-    setup.provider = Arc::new(Counted::new(
-        Arc::new(Environment::new(|_: &str| None)),
-        setup.own.credentials_failures("prod"),
-    ));
+    let context = Context {
+        name: "prod".to_owned(),
+        http: Http::new().expect("TLS"),
+        own: Arc::clone(&setup.own),
+        clock: setup.clock.clone(),
+        addresses: Addresses::default(),
+        home: None,
+    };
+    let nothing = Arc::new(Environment::new(|_: &str| None));
+    setup.provider = Arc::new(Cached::new(&context, nothing));
     let error = setup.fail(&server.url()).await;
     assert_eq!(error.reason(), "credentials");
     assert_eq!(

@@ -1,8 +1,9 @@
 //! The vendor's own Python SDK against the simulated cloud: if both agree, the
 //! simulator is not just our idea of the API. `scripts/test.sh` installs it.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+#[path = "python_sdk/python.rs"]
+mod python;
+
 use std::process::{Command, Output};
 
 use aliyun_acr_exporter::simulator::world::{RowSpec, Source, TaskSpec};
@@ -15,41 +16,6 @@ const TASK: &str = "crast-y64sq01bgad0abcd";
 const START: i64 = 1_767_323_045_000;
 /// Three pages of 30.
 const ROWS: i64 = 65;
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how the tests are run is told to them by the environment"
-)]
-fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// A Python that has the SDK.
-fn python() -> Option<PathBuf> {
-    let project = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let python = environment("ALIYUN_ACR_EXPORTER_TEST_PYTHON")
-        .map_or_else(|| project.join(".venv/bin/python"), PathBuf::from);
-    let import = Command::new(&python)
-        .args(["-c", "import alibabacloud_cr20181201.client"])
-        .output();
-    import
-        .is_ok_and(|out| out.status.success())
-        .then_some(python)
-}
-
-/// The test's Python, or none where it may be left out.
-fn python_or_leave_out() -> Option<PathBuf> {
-    let python = python();
-    if python.is_none() {
-        let left_out =
-            "left out: the official Python SDK is not installed (scripts/test.sh installs it)";
-        let required = environment("REQUIRE_REAL_PARTS").as_deref() == Some("1");
-        assert!(!required, "{left_out}");
-        // Past the test harness, which keeps what a passing test prints.
-        writeln!(std::io::stderr(), "{left_out}").expect("standard error");
-    }
-    python
-}
 
 fn task() -> TaskSpec {
     let source = Source::new("DOCKER_HUB", "library/nginx", "mirror/nginx");
@@ -90,7 +56,7 @@ fn expected_rows() -> Vec<Value> {
 
 #[test]
 fn the_official_sdk_and_the_simulator_agree() {
-    let Some(python) = python_or_leave_out() else {
+    let Some(python) = python::with("alibabacloud_cr20181201.client") else {
         return;
     };
     for token in [None, Some("to+ken/=")] {

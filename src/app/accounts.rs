@@ -2,28 +2,38 @@
 //! limits (one a quota group) and what all of them share.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use secrecy::ExposeSecret as _;
 use tokio::sync::Semaphore;
 
 use crate::api::throttle::Throttle;
-use crate::api::transport::Http;
 use crate::api::{Account, Client, Options, Shared};
 use crate::clock::Clock;
-use crate::config::{Config, Credentials, CredentialsSource, Secret, Signature};
+use crate::config::{self, Config, CredentialsSource, RoleSession, Secret, Signature};
+use crate::credentials::assume_role::AssumeRole;
+use crate::credentials::cached::Cached;
 use crate::credentials::chain::Chain;
+use crate::credentials::credentials_file::CredentialsFile;
+use crate::credentials::ecs_ram_role::EcsRamRole;
 use crate::credentials::environment::{self, Environment};
+use crate::credentials::oidc::Oidc;
+use crate::credentials::profile::Profile;
 use crate::credentials::static_key::{Setting, StaticKey};
-use crate::credentials::{self, Counted, ProvideCredentials};
+use crate::credentials::sts::Role;
+use crate::credentials::uri::Uri;
+use crate::credentials::{Addresses, Context, ProvideCredentials};
+use crate::http::Http;
 use crate::metrics::own::Own;
 use crate::signing::Algorithm;
 
 /// The longest pause before the first retry of a request.
 const BACKOFF: Duration = Duration::from_millis(200);
 
-/// One client for each entry of `config.credentials`, in their order.
+/// One client for each instance, in their order; those of one entry of
+/// `credentials:` share theirs.
 pub fn clients(
     config: &Config,
     own: &Arc<Own>,
@@ -46,35 +56,59 @@ pub fn clients(
         page_size: config.api.page_size,
         max_pages: config.api.max_pages,
     };
-    let mut groups: HashMap<&str, Arc<Throttle>> = HashMap::new();
-    let new_throttle = || {
-        Arc::new(Throttle::new(
-            config.api.requests_per_second,
-            config.api.burst,
-        ))
-    };
-    let clients = config.credentials.iter().map(|entry| {
-        let throttle = match &entry.quota_group {
-            Some(group) => Arc::clone(groups.entry(group).or_insert_with(new_throttle)),
-            None => new_throttle(),
-        };
-        let account = Account {
-            name: entry.name.clone(),
-            provider: Arc::new(Counted::new(
-                provider(entry),
-                own.credentials_failures(&entry.name),
-            )),
-            throttle,
-        };
-        Arc::new(Client::new(account, shared.clone(), options))
+    let providers = providers(config, &shared);
+    let mut throttles: HashMap<&str, Arc<Throttle>> = HashMap::new();
+    let mut clients: HashMap<usize, Arc<Client>> = HashMap::new();
+    let of_instances = config.instances.iter().map(|instance| {
+        let client = clients.entry(instance.credentials).or_insert_with(|| {
+            let entry = &config.credentials[instance.credentials];
+            let new_throttle = || {
+                let api = &config.api;
+                Arc::new(Throttle::new(api.requests_per_second, api.burst))
+            };
+            let account = Account {
+                name: entry.name.clone(),
+                provider: Arc::clone(&providers[instance.credentials]),
+                throttle: match &entry.quota_group {
+                    Some(group) => Arc::clone(throttles.entry(group).or_insert_with(new_throttle)),
+                    None => new_throttle(),
+                },
+            };
+            Arc::new(Client::new(account, shared.clone(), options))
+        });
+        Arc::clone(client)
     });
-    Ok(clients.collect())
+    Ok(of_instances.collect())
 }
 
-fn provider(entry: &Credentials) -> Arc<dyn ProvideCredentials> {
-    match &entry.source {
-        CredentialsSource::Default { addresses: _ } => {
-            Arc::new(Chain::official(environment::process))
+/// One provider for each entry, which keeps its key as long as it is good.
+fn providers(config: &Config, shared: &Shared) -> Vec<Arc<dyn ProvideCredentials>> {
+    let mut providers: Vec<Arc<dyn ProvideCredentials>> = Vec::new();
+    for entry in &config.credentials {
+        let context = |addresses: Option<&config::Addresses>| Context {
+            name: entry.name.clone(),
+            http: shared.http.clone(),
+            own: Arc::clone(&shared.own),
+            clock: shared.clock.clone(),
+            addresses: addresses.map_or_else(Addresses::default, told),
+            home: environment::process("HOME").map(PathBuf::from),
+        };
+        // A role's source stands before it.
+        let provider = provider(&entry.source, &context, &providers);
+        providers.push(Arc::new(Cached::new(&context(None), provider)));
+    }
+    providers
+}
+
+fn provider(
+    source: &CredentialsSource,
+    context: &dyn Fn(Option<&config::Addresses>) -> Context,
+    before: &[Arc<dyn ProvideCredentials>],
+) -> Arc<dyn ProvideCredentials> {
+    match source {
+        CredentialsSource::Default { addresses } => {
+            let context = context(Some(addresses));
+            Arc::new(Chain::official(&context, environment::process))
         }
         CredentialsSource::Environment => Arc::new(Environment::of_process()),
         CredentialsSource::AccessKey {
@@ -86,24 +120,78 @@ fn provider(entry: &Credentials) -> Arc<dyn ProvideCredentials> {
             setting(access_key_secret),
             security_token.as_ref().map(setting),
         )),
-        CredentialsSource::Profile { .. } => Arc::new(Refused("profile")),
-        CredentialsSource::CredentialsFile { .. } => Arc::new(Refused("credentials_file")),
-        CredentialsSource::Oidc { .. } => Arc::new(Refused("oidc")),
-        CredentialsSource::EcsRamRole { .. } => Arc::new(Refused("ecs_ram_role")),
-        CredentialsSource::Uri { .. } => Arc::new(Refused("uri")),
-        CredentialsSource::AssumeRole { .. } => Arc::new(Refused("assume_role")),
+        CredentialsSource::Profile {
+            name,
+            file,
+            addresses,
+        } => {
+            let context = context(Some(addresses));
+            Arc::new(Profile::new(&context, file.clone(), name.clone()))
+        }
+        CredentialsSource::CredentialsFile {
+            section,
+            file,
+            addresses,
+        } => {
+            let (context, section) = (context(Some(addresses)), Some(section.clone()));
+            Arc::new(CredentialsFile::new(&context, file.clone(), section))
+        }
+        CredentialsSource::Oidc {
+            role_arn,
+            oidc_provider_arn,
+            oidc_token_file,
+            session,
+            addresses,
+        } => Arc::new(Oidc::new(
+            &context(Some(addresses)),
+            role(role_arn, session),
+            oidc_provider_arn,
+            oidc_token_file,
+        )),
+        CredentialsSource::EcsRamRole {
+            role_name,
+            disable_imdsv1,
+            addresses,
+        } => {
+            let context = context(Some(addresses));
+            Arc::new(EcsRamRole::new(
+                &context,
+                role_name.clone(),
+                *disable_imdsv1,
+            ))
+        }
+        CredentialsSource::Uri { uri } => Arc::new(Uri::new(&context(None), uri.expose_secret())),
+        CredentialsSource::AssumeRole {
+            role_arn,
+            source,
+            external_id,
+            session,
+            addresses,
+        } => {
+            let (context, role) = (context(Some(addresses)), role(role_arn, session));
+            let assumed = AssumeRole::new(&context, role, Arc::clone(&before[*source]));
+            Arc::new(assumed.with_external_id(external_id.as_ref().map(setting)))
+        }
     }
 }
 
-/// A type that the configuration knows and no provider serves.
-struct Refused(&'static str);
+fn role(arn: &str, session: &RoleSession) -> Role {
+    Role {
+        arn: arn.to_owned(),
+        session_name: Some(session.name.clone()),
+        duration: Some(session.duration),
+        external_id: None,
+        policy: session.policy.clone(),
+    }
+}
 
-impl ProvideCredentials for Refused {
-    fn provide(&self) -> BoxFuture<'_, Result<credentials::Credentials, credentials::Error>> {
-        Box::pin(std::future::ready(Err(credentials::Error::Broken {
-            provider: self.0,
-            problem: "is not available in this version".to_owned(),
-        })))
+/// The configuration has resolved the region already.
+fn told(addresses: &config::Addresses) -> Addresses {
+    Addresses {
+        sts: addresses.sts.as_ref().map(config::Endpoint::url),
+        sts_region: None,
+        vpc: addresses.vpc,
+        metadata: addresses.metadata.url(),
     }
 }
 

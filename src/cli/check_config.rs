@@ -42,8 +42,7 @@ async fn online(config: &Config, own: &Arc<Own>) -> Result<(), Error> {
         accounts::clients(config, own, &Clock::system()).map_err(|error| Error::failed(&error))?;
     print(b"\nOnline:\n")?;
     let mut failures = Vec::new();
-    for instance in &config.instances {
-        let client = &clients[instance.credentials];
+    for (instance, client) in config.instances.iter().zip(clients) {
         let endpoint = instance.endpoint.url();
         let task = &instance.tasks[0];
         let mut budget = Budget::new(config.poll.deadline);

@@ -116,7 +116,7 @@ async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<A
     let clients =
         accounts::clients(config, own, &Clock::system()).map_err(|error| Error::failed(&error))?;
     let instance = &config.instances[0];
-    let client: &Client = &clients[instance.credentials];
+    let client: &Client = &clients[0];
     let endpoint = instance.endpoint.url();
     let mut budget = Budget::new(config.poll.deadline);
     let (instance_id, task_id) = (&*arguments.instance_id, &*arguments.task_id);

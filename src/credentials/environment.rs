@@ -67,6 +67,10 @@ impl<L: Fn(&str) -> Option<String> + Send + Sync> ProvideCredentials for Environ
     fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
         Box::pin(async { self.read() })
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 /// The environment of this process; what is not Unicode is refused later, as

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::files::{KeyFiles, unreadable};
 use super::{Credentials, Error, ProvideCredentials, clean};
 
 const PROVIDER: &str = "access_key";
@@ -27,25 +28,65 @@ pub struct StaticKey {
     id: Setting,
     secret: Setting,
     token: Option<Setting>,
+    key_files: KeyFiles,
 }
 
 impl StaticKey {
     /// A key of these parts; with a token it is a temporary one whose end is
     /// not known.
     pub fn new(id: Setting, secret: Setting, token: Option<Setting>) -> Self {
-        Self { id, secret, token }
+        Self {
+            id,
+            secret,
+            token,
+            key_files: KeyFiles::default(),
+        }
+    }
+}
+
+impl Setting {
+    /// The value of `key` of a provider, as it is now.
+    pub(super) async fn read(
+        &self,
+        provider: &'static str,
+        key: &str,
+        files: &KeyFiles,
+    ) -> Result<SecretString, Error> {
+        let broken = |problem| Error::broken(provider, problem);
+        match self {
+            Self::Inline(value) => clean(value.expose_secret())
+                .map(SecretString::from)
+                .map_err(|wrong| broken(format!("{key} {wrong}"))),
+            Self::File(path) => {
+                let text = files.read(path).await.map_err(|error| {
+                    let wrong = unreadable(path, &error);
+                    let should = match error.kind() {
+                        ErrorKind::NotFound => format!("; it should hold the value of {key}"),
+                        _ => String::new(),
+                    };
+                    broken(format!("{key}_file {wrong}{should}"))
+                })?;
+                clean(text.expose_secret())
+                    .map(SecretString::from)
+                    .map_err(|wrong| broken(format!("{key}_file {} {wrong}", path.display())))
+            }
+        }
     }
 }
 
 impl ProvideCredentials for StaticKey {
     fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
         Box::pin(async {
-            let id = read("access_key_id", &self.id).await?;
+            let files = &self.key_files;
+            let id = self.id.read(PROVIDER, "access_key_id", files).await?;
             Ok(Credentials {
                 access_key_id: id.expose_secret().to_owned(),
-                access_key_secret: read("access_key_secret", &self.secret).await?,
+                access_key_secret: self
+                    .secret
+                    .read(PROVIDER, "access_key_secret", files)
+                    .await?,
                 security_token: match &self.token {
-                    Some(token) => Some(read("security_token", token).await?),
+                    Some(token) => Some(token.read(PROVIDER, "security_token", files).await?),
                     None => None,
                 },
                 expires_at_ms: None,
@@ -53,36 +94,9 @@ impl ProvideCredentials for StaticKey {
             })
         })
     }
-}
 
-async fn read(key: &str, setting: &Setting) -> Result<SecretString, Error> {
-    let broken = |problem: String| Error::Broken {
-        provider: PROVIDER,
-        problem,
-    };
-    match setting {
-        Setting::Inline(value) => clean(value.expose_secret())
-            .map(SecretString::from)
-            .map_err(|wrong| broken(format!("{key} {wrong}"))),
-        Setting::File(path) => {
-            let shown = path.display();
-            // Dropped as a SecretString so that it is wiped from memory.
-            let text = tokio::fs::read_to_string(path)
-                .await
-                .map(SecretString::from)
-                .map_err(|error| {
-                    broken(match error.kind() {
-                        ErrorKind::NotFound => format!(
-                            "{key}_file {shown} does not exist; it should hold the value of {key}"
-                        ),
-                        ErrorKind::InvalidData => format!("{key}_file {shown} is not text"),
-                        _ => format!("{key}_file {shown} cannot be read: {error}"),
-                    })
-                })?;
-            clean(text.expose_secret())
-                .map(SecretString::from)
-                .map_err(|wrong| broken(format!("{key}_file {shown} {wrong}")))
-        }
+    fn is_local(&self) -> bool {
+        true
     }
 }
 

@@ -81,6 +81,11 @@ pub const OWN: &[OwnMetric] = &[
         &[],
         "The exporter's clock less the cloud's, from the Date of the newest answer; positive: ours is ahead.",
     ),
+    gauge(
+        "aliyun_acr_exporter_credentials_expiration_timestamp_seconds",
+        &["credentials", "provider"],
+        "When the key in use ends, by the provider that gave it; absent for keys that do not end.",
+    ),
     counter(
         "aliyun_acr_exporter_credentials_refresh_failures_total",
         &["credentials"],
@@ -225,6 +230,7 @@ pub struct Own {
     api_rate_limit: GaugeVec,
     api_rate_limit_wait: CounterVec,
     clock_skew: GaugeVec,
+    credentials_expiration: GaugeVec,
     credentials_failures: IntCounterVec,
     http_requests: IntCounterVec,
     log_messages: IntCounterVec,
@@ -271,6 +277,11 @@ impl Own {
                 CounterVec::new,
             ),
             clock_skew: register(&registry, "clock_skew_seconds", GaugeVec::new),
+            credentials_expiration: register(
+                &registry,
+                "credentials_expiration_timestamp_seconds",
+                GaugeVec::new,
+            ),
             credentials_failures: register(
                 &registry,
                 "credentials_refresh_failures_total",
@@ -352,6 +363,21 @@ impl Own {
     /// Counts failures to get a key for one entry of the configuration.
     pub fn credentials_failures(&self, credentials: &str) -> IntCounter {
         self.credentials_failures.with_label_values(&[credentials])
+    }
+
+    /// Shows when the key of one entry of the configuration ends (Unix time).
+    pub fn show_credentials_expiration(&self, credentials: &str, provider: &str, seconds: f64) {
+        self.credentials_expiration
+            .with_label_values(&[credentials, provider])
+            .set(seconds);
+    }
+
+    /// Takes the end of a key away, of a provider that does not give it any more.
+    pub fn hide_credentials_expiration(&self, credentials: &str, provider: &str) {
+        // An error means that it was never there.
+        let _ = self
+            .credentials_expiration
+            .remove_label_values(&[credentials, provider]);
     }
 
     /// Notes how far the exporter's clock is ahead of the cloud's.

@@ -12,6 +12,11 @@ pub const KEY_ID: &str = "simulated-key-id";
 /// Its secret, which is none.
 pub const KEY_SECRET: &str = "simulated-key-secret";
 
+/// The OIDC token that [`super::Issuing::default`] accepts.
+pub const OIDC_TOKEN: &str = "simulated-oidc-token";
+/// The RAM role of the simulated machine.
+pub const ROLE_NAME: &str = "simulated-role";
+
 /// The instances: id and region.
 pub const INSTANCES: [(&str, &str); 2] = [
     ("cri-demohangzhou0001", "cn-hangzhou"),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::gateway::{self, Call, Refusal};
-use super::{Body, text};
+use super::{Body, metadata, text};
 
 /// What goes wrong. In JSON `{"kind": "slow", "ms": 500}`; every field but the
 /// kind has a default.
@@ -38,6 +38,23 @@ pub enum Fault {
         /// The error's `Message`.
         #[serde(default)]
         message: String,
+    },
+    /// HTTP 403 of the access control, with `AccessDeniedDetail`. Without that:
+    /// [`Fault::Error`].
+    Denied {
+        /// The error's `Code`.
+        #[serde(default = "no_permission")]
+        code: String,
+        /// `AuthAction`, the RAM action that is missing; the operation's own
+        /// where it is not said.
+        #[serde(default)]
+        auth_action: Option<String>,
+        /// `AuthPrincipalType`: `SubUser`, `AssumedRoleUser`, `Federated`.
+        #[serde(default = "assumed_role_user")]
+        principal_type: String,
+        /// `NoPermissionType`: `ImplicitDeny` or `ExplicitDeny`.
+        #[serde(default = "implicit_deny")]
+        no_permission_type: String,
     },
     /// HTTP 200 with `IsSuccess` false, which the official SDK takes for a success.
     Refused {
@@ -132,6 +149,15 @@ fn service_unavailable() -> String {
 }
 fn not_supported() -> String {
     "INSTANCE_STATUS_NOT_SUPPORT".to_owned()
+}
+fn no_permission() -> String {
+    "NoPermission".to_owned()
+}
+fn assumed_role_user() -> String {
+    "AssumedRoleUser".to_owned()
+}
+fn implicit_deny() -> String {
+    "ImplicitDeny".to_owned()
 }
 fn throttling() -> String {
     "Throttling.User".to_owned()
@@ -235,7 +261,8 @@ pub(super) async fn halve(whole: Response<Body>) -> Response<Body> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
-    /// Only this operation.
+    /// Only this operation, by the name in the log of requests; `Metadata`
+    /// stands for all of the metadata service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// Only requests with this `InstanceId`.
@@ -307,8 +334,13 @@ impl FaultRule {
             wanted.as_deref().is_none_or(|wanted| Some(wanted) == got)
         };
         let page = call.input("PageNo").map_or(Ok(1), str::parse);
+        let is_action = same(&self.action, call.action())
+            || self
+                .action
+                .as_deref()
+                .is_some_and(|wanted| metadata::is_meant(wanted, call.action()));
         self.count != Some(0)
-            && same(&self.action, call.action())
+            && is_action
             && same(&self.instance_id, call.input("InstanceId"))
             && same(&self.task_id, call.input("TaskId"))
             && self.page_no.is_none_or(|wanted| Ok(wanted) == page)

@@ -15,11 +15,29 @@ use hyper::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{AccessKey, Body, lock, text};
+use super::{AccessKey, Body, lock, metadata, text};
 use crate::signing::{Algorithm, acs3, canonical_query, hmac_sha1};
 
-/// The version of the registry's API.
-const VERSION: &str = "2018-12-01";
+/// What a call is for, told by its version.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Product {
+    Registry,
+    Sts,
+}
+
+impl Product {
+    fn of(version: &str) -> Result<Self, Refusal> {
+        match version {
+            "2018-12-01" => Ok(Self::Registry),
+            "2015-04-01" => Ok(Self::Sts),
+            _ => Err(Refusal::new(
+                400,
+                "InvalidVersion",
+                "Specified parameter Version is not valid.",
+            )),
+        }
+    }
+}
 
 /// What is needed of a date: `YYYY-MM-DDThh:mm:ssZ`.
 const DATE_FORM: &str = "%Y-%m-%dT%H:%M:%SZ";
@@ -33,6 +51,8 @@ pub(super) struct Refusal {
     status: u16,
     pub(super) code: String,
     message: String,
+    /// `AccessDeniedDetail`.
+    detail: Option<Value>,
 }
 
 impl Refusal {
@@ -41,7 +61,24 @@ impl Refusal {
             status,
             code: code.into(),
             message: message.into(),
+            detail: None,
         }
+    }
+
+    pub(super) fn denied(
+        code: impl Into<String>,
+        message: impl Into<String>,
+        detail: Value,
+    ) -> Self {
+        Self {
+            detail: Some(detail),
+            ..Self::new(403, code, message)
+        }
+    }
+
+    pub(super) fn no_such_action() -> Self {
+        let message = "Specified api is not found, please check your url and method.";
+        Self::new(404, "InvalidAction.NotFound", message)
     }
 
     fn missing(name: &str) -> Self {
@@ -56,7 +93,7 @@ impl Refusal {
     }
 
     pub(super) fn body(&self, request_id: &str, host: &str) -> Value {
-        json!({
+        let mut body = json!({
             "RequestId": request_id,
             "HostId": host,
             "Code": self.code,
@@ -65,7 +102,11 @@ impl Refusal {
                 "https://api.alibabacloud.com/troubleshoot?q={}&product=cr&requestId={request_id}",
                 self.code
             ),
-        })
+        });
+        if let Some(detail) = &self.detail {
+            body["AccessDeniedDetail"] = detail.clone();
+        }
+        body
     }
 }
 
@@ -102,12 +143,24 @@ impl Call {
         &self.method
     }
 
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
+    }
+
     pub(super) fn host(&self) -> &str {
         header(&self.headers, HOST.as_str()).unwrap_or_default()
     }
 
     fn query(&self, name: &str) -> Option<&str> {
         find(&self.query, name)
+    }
+
+    pub(super) fn is_in_query(&self, name: &str) -> bool {
+        self.query(name).is_some()
     }
 
     /// An input of the operation; an empty one counts as absent.
@@ -130,7 +183,11 @@ impl Call {
         }
     }
 
+    /// The operation, or what a path without operations is called.
     pub(super) fn action(&self) -> Option<&str> {
+        if let Some(action) = metadata::action(&self.path) {
+            return Some(action);
+        }
         match self.algorithm() {
             Some(Algorithm::Acs3) => header(&self.headers, "x-acs-action"),
             Some(Algorithm::HmacSha1) => self.query("Action"),
@@ -147,9 +204,10 @@ impl Call {
         }
     }
 
-    /// Without `Format=JSON` the older scheme answers XML.
+    /// Without `Format=JSON` the older scheme answers XML, signed or not.
     fn wants_xml(&self) -> bool {
-        self.algorithm() == Some(Algorithm::HmacSha1)
+        self.algorithm() != Some(Algorithm::Acs3)
+            && self.is_in_query("Action")
             && !self
                 .query("Format")
                 .is_some_and(|format| format.eq_ignore_ascii_case("JSON"))
@@ -204,71 +262,26 @@ struct Claim<'a> {
 }
 
 /// Refuses a call whose signature, date, key or nonce is not in order.
+/// `secret` finds the secret of a key by its id and the token that came along.
 pub(super) fn verify(
     call: &Call,
-    keys: &[AccessKey],
+    secret: impl FnOnce(&str, Option<&str>) -> Result<String, Refusal>,
     now: i64,
     date_window: Duration,
     nonces: &Mutex<Nonces>,
-) -> Result<(), Refusal> {
-    if call.path != "/" {
-        return Err(Refusal::new(
-            404,
-            "InvalidAction.NotFound",
-            "Specified api is not found, please check your url and method.",
-        ));
-    }
-    if !matches!(call.method(), "GET" | "POST") {
-        return Err(Refusal::new(
-            400,
-            "UnsupportedHTTPMethod",
-            "This http method is not supported.",
-        ));
-    }
+) -> Result<Product, Refusal> {
+    check_target(call)?;
     let (algorithm, claim) = match call.algorithm() {
         Some(Algorithm::Acs3) => (Algorithm::Acs3, claim_acs3(call)?),
         Some(Algorithm::HmacSha1) => (Algorithm::HmacSha1, claim_hmac_sha1(call)?),
         None => return Err(Refusal::missing("Signature")),
     };
-    if claim.version != VERSION {
-        return Err(Refusal::new(
-            400,
-            "InvalidVersion",
-            "Specified parameter Version is not valid.",
-        ));
-    }
-    let window = i64::try_from(date_window.as_millis()).unwrap_or(i64::MAX);
-    if now.abs_diff(read_date(claim.date)?) > window.unsigned_abs() {
-        return Err(Refusal::new(
-            400,
-            "InvalidTimeStamp.Expired",
-            "Specified time stamp or date value is expired.",
-        ));
-    }
-    let key = keys
-        .iter()
-        .find(|key| key.id == claim.key_id)
-        .ok_or_else(|| {
-            Refusal::new(
-                404,
-                "InvalidAccessKeyId.NotFound",
-                "Specified access key is not found.",
-            )
-        })?;
-    if claim.token != key.token.as_deref() {
-        let code = match claim.token {
-            Some(_) => "InvalidSecurityToken.MismatchWithAccessKey",
-            None => "MissingSecurityToken",
-        };
-        return Err(Refusal::new(
-            400,
-            code,
-            "Specified SecurityToken mismatches with the AccessKey.",
-        ));
-    }
+    let product = Product::of(claim.version)?;
+    check_date(claim.date, now, date_window)?;
+    let secret = secret(claim.key_id, claim.token)?;
     let expected = match algorithm {
-        Algorithm::Acs3 => acs3::signature(&key.secret, &claim.string_to_sign),
-        Algorithm::HmacSha1 => hmac_sha1::signature(&key.secret, &claim.string_to_sign),
+        Algorithm::Acs3 => acs3::signature(&secret, &claim.string_to_sign),
+        Algorithm::HmacSha1 => hmac_sha1::signature(&secret, &claim.string_to_sign),
     };
     if expected != claim.signature {
         // The original tells its string to sign too.
@@ -278,11 +291,67 @@ pub(super) fn verify(
         );
         return Err(Refusal::new(400, "SignatureDoesNotMatch", message));
     }
+    let window = i64::try_from(date_window.as_millis()).unwrap_or(i64::MAX);
     if !lock(nonces).first_use(claim.key_id, claim.nonce, now, window) {
         return Err(Refusal::new(
             400,
             "SignatureNonceUsed",
             "Specified signature nonce was used already.",
+        ));
+    }
+    Ok(product)
+}
+
+/// Refuses an unsigned call whose version or date is not in order.
+pub(super) fn verify_unsigned(
+    call: &Call,
+    now: i64,
+    date_window: Duration,
+) -> Result<Product, Refusal> {
+    check_target(call)?;
+    let common = |name: &str, header: &str| {
+        let value = call.query(name).or_else(|| call.header(header));
+        value.ok_or_else(|| Refusal::missing(name))
+    };
+    let product = Product::of(common("Version", "x-acs-version")?)?;
+    check_date(common("Timestamp", "x-acs-date")?, now, date_window)?;
+    Ok(product)
+}
+
+/// The secret of `key`, if `token` is the one it needs.
+pub(super) fn secret_of(key: &AccessKey, token: Option<&str>) -> Result<String, Refusal> {
+    if token == key.token.as_deref() {
+        return Ok(key.secret.clone());
+    }
+    let code = match token {
+        Some(_) => "InvalidSecurityToken.MismatchWithAccessKey",
+        None => "MissingSecurityToken",
+    };
+    let message = "Specified SecurityToken mismatches with the AccessKey.";
+    Err(Refusal::new(400, code, message))
+}
+
+fn check_target(call: &Call) -> Result<(), Refusal> {
+    if call.path != "/" {
+        return Err(Refusal::no_such_action());
+    }
+    if !matches!(call.method(), "GET" | "POST") {
+        return Err(Refusal::new(
+            400,
+            "UnsupportedHTTPMethod",
+            "This http method is not supported.",
+        ));
+    }
+    Ok(())
+}
+
+fn check_date(date: &str, now: i64, window: Duration) -> Result<(), Refusal> {
+    let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+    if now.abs_diff(read_date(date)?) > window.unsigned_abs() {
+        return Err(Refusal::new(
+            400,
+            "InvalidTimeStamp.Expired",
+            "Specified time stamp or date value is expired.",
         ));
     }
     Ok(())

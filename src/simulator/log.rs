@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::faults::Fault;
 use super::gateway::Call;
-use super::{lock, operations};
+use super::{lock, metadata, operations, sts};
 use crate::signing::Algorithm;
 
 /// So many requests are kept; the counts go on.
@@ -24,7 +24,8 @@ pub struct Seen {
     pub time: i64,
     /// The HTTP method.
     pub method: String,
-    /// The operation asked for.
+    /// The operation asked for; `MetadataToken`, `MetadataRole` and
+    /// `MetadataCredentials` of the metadata service, `CredentialsUri`.
     pub action: Option<String>,
     /// The input `InstanceId`.
     pub instance_id: Option<String>,
@@ -105,7 +106,10 @@ impl Log {
             code: None,
             fault: fault.cloned(),
         };
-        let action = operations::known(call.action().unwrap_or_default());
+        let action = call.action().unwrap_or_default();
+        let action = operations::known(action)
+            .or_else(|| sts::known(action))
+            .or_else(|| metadata::action(call.path()));
         let mut inner = lock(&self.0);
         inner.number += 1;
         inner.in_flight += 1;

@@ -35,8 +35,7 @@ fn find(action: &str) -> Option<(&'static str, Operation)> {
 pub(super) fn carry_out(call: &Call, world: &World, now: i64) -> Result<Value, Refusal> {
     let action = call.action().unwrap_or_default();
     let Some((_, operation)) = find(action) else {
-        let message = "Specified api is not found, please check your url and method.";
-        return Err(Refusal::new(404, "InvalidAction.NotFound", message));
+        return Err(Refusal::no_such_action());
     };
     operation(call, world, now)
 }

@@ -1,0 +1,277 @@
+//! Keeps the key of another provider, and asks for the next one before it ends:
+//! ten minutes or a third of its life before, once at a time, in the background
+//! while the old one is still good. When that fails the old one stays in use
+//! until it really ends. Counts failures and tells in the log of every change.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use prometheus::IntCounter;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Context, Credentials, Error, ProvideCredentials};
+use crate::clock::Clock;
+use crate::metrics::own::Own;
+
+/// A provider that has to ask others is not asked again sooner, whatever it said.
+const PAUSE: Duration = Duration::from_secs(10);
+const AHEAD_MS: i64 = 10 * 60 * 1000;
+
+type Outcome = Result<Credentials, Error>;
+
+/// The provider.
+pub struct Cached(Arc<Shared>);
+
+struct Shared {
+    name: String,
+    provider: Arc<dyn ProvideCredentials>,
+    own: Arc<Own>,
+    clock: Clock,
+    failures: IntCounter,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    key: Option<Key>,
+    /// When the provider answered last, and its error if it had no key.
+    asked: Option<(Instant, Option<Error>)>,
+    /// Set while the provider is being asked; closed without a value if that panicked.
+    running: Option<watch::Receiver<Option<Outcome>>>,
+    /// What the log knows.
+    told: Option<Told>,
+    /// The provider whose expiry is shown.
+    shown: Option<&'static str>,
+}
+
+#[derive(Clone)]
+struct Key {
+    credentials: Credentials,
+    refresh_at_ms: Option<i64>,
+}
+
+#[derive(PartialEq)]
+enum Told {
+    /// A provider, and the id of a key that does not end by itself.
+    InUse(&'static str, String),
+    Failure(Error),
+}
+
+impl Cached {
+    /// Keeps the key of `provider`, whose failures are counted from now on.
+    pub fn new(context: &Context, provider: Arc<dyn ProvideCredentials>) -> Self {
+        Self(Arc::new(Shared {
+            failures: context.own.credentials_failures(&context.name),
+            name: context.name.clone(),
+            own: Arc::clone(&context.own),
+            clock: context.clock.clone(),
+            provider,
+            state: Mutex::default(),
+        }))
+    }
+}
+
+impl ProvideCredentials for Cached {
+    fn provide(&self) -> BoxFuture<'_, Outcome> {
+        Box::pin(async {
+            let shared = &self.0;
+            if shared.provider.is_local() {
+                return shared.settle(shared.provider.provide().await);
+            }
+            let running = {
+                let mut state = shared.state();
+                let now_ms = shared.clock.now_millis();
+                let paused = state.is_paused();
+                match &state.key {
+                    Some(key) if key.is_good(now_ms, paused) => {
+                        let credentials = key.credentials.clone();
+                        if key.is_due(now_ms) && !paused {
+                            // Nobody waits for it.
+                            shared.ask(&mut state);
+                        }
+                        return Ok(credentials);
+                    }
+                    _ => match &state.asked {
+                        Some((_, Some(error))) if paused => return Err(error.clone()),
+                        _ => shared.ask(&mut state),
+                    },
+                }
+            };
+            answered(running).await
+        })
+    }
+
+    fn renew<'a>(&'a self, refused: &'a Credentials) -> BoxFuture<'a, bool> {
+        Box::pin(async {
+            let shared = &self.0;
+            let outcome = if shared.provider.is_local() {
+                shared.settle(shared.provider.provide().await)
+            } else {
+                let running = {
+                    let mut state = shared.state();
+                    match &state.key {
+                        // Somebody else was refused too, and has asked meanwhile.
+                        Some(key) if !key.credentials.is_same_key(refused) => return true,
+                        _ if state.is_paused() => return false,
+                        _ => shared.ask(&mut state),
+                    }
+                };
+                answered(running).await
+            };
+            outcome.is_ok_and(|credentials| !credentials.is_same_key(refused))
+        })
+    }
+
+    fn is_local(&self) -> bool {
+        self.0.provider.is_local()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the provider unless that is under way. A task of its own, so that it
+    /// goes on when the poll that wanted it is given up.
+    fn ask(self: &Arc<Self>, state: &mut State) -> watch::Receiver<Option<Outcome>> {
+        if let Some(running) = &state.running
+            && running.has_changed().is_ok()
+        {
+            return running.clone();
+        }
+        let (answer, running) = watch::channel(None);
+        state.running = Some(running.clone());
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = shared.settle(shared.provider.provide().await);
+            answer.send_replace(Some(outcome));
+        });
+        running
+    }
+
+    /// Takes in what the provider said.
+    fn settle(&self, outcome: Outcome) -> Outcome {
+        let now_ms = self.clock.now_millis();
+        let outcome = outcome.and_then(|credentials| still_good(credentials, now_ms));
+        let mut state = self.state();
+        state.asked = Some((Instant::now(), outcome.as_ref().err().cloned()));
+        match &outcome {
+            Ok(credentials) => {
+                state.key = Some(Key {
+                    refresh_at_ms: credentials
+                        .expires_at_ms
+                        .map(|ends| refresh_at(now_ms, ends)),
+                    credentials: credentials.clone(),
+                });
+                self.show(&mut state, credentials);
+                let id = match credentials.expires_at_ms {
+                    Some(_) => String::new(),
+                    None => credentials.access_key_id.clone(),
+                };
+                if state.is_news(Told::InUse(credentials.provider, id)) {
+                    tracing::info!(
+                        credentials = self.name,
+                        provider = credentials.provider,
+                        access_key_id = credentials.shown_id(),
+                        "credentials are in use"
+                    );
+                }
+            }
+            Err(error) => {
+                self.failures.inc();
+                let ends = state
+                    .key
+                    .as_ref()
+                    .and_then(|key| key.credentials.expires_at_ms);
+                let kept = ends.is_some_and(|ends| ends > now_ms);
+                if !kept {
+                    state.key = None;
+                }
+                if state.is_news(Told::Failure(error.clone())) {
+                    tracing::warn!(
+                        credentials = self.name,
+                        %error,
+                        old_key_in_use = kept,
+                        "credentials cannot be had; it is tried again"
+                    );
+                }
+            }
+        }
+        outcome
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
+    fn show(&self, state: &mut State, credentials: &Credentials) {
+        if let Some(before) = state.shown.take()
+            && (before != credentials.provider || credentials.expires_at_ms.is_none())
+        {
+            self.own.hide_credentials_expiration(&self.name, before);
+        }
+        if let Some(ends) = credentials.expires_at_ms {
+            let seconds = ends as f64 / 1000.0;
+            self.own
+                .show_credentials_expiration(&self.name, credentials.provider, seconds);
+            state.shown = Some(credentials.provider);
+        }
+    }
+}
+
+impl State {
+    fn is_paused(&self) -> bool {
+        self.asked
+            .as_ref()
+            .is_some_and(|(at, _)| at.elapsed() < PAUSE)
+    }
+
+    fn is_news(&mut self, told: Told) -> bool {
+        let told = Some(told);
+        let is_news = self.told != told;
+        self.told = told;
+        is_news
+    }
+}
+
+impl Key {
+    /// One that does not end by itself may be replaced at its source, and is
+    /// good for a moment only.
+    fn is_good(&self, now_ms: i64, paused: bool) -> bool {
+        match self.credentials.expires_at_ms {
+            Some(ends) => now_ms < ends,
+            None => paused,
+        }
+    }
+
+    fn is_due(&self, now_ms: i64) -> bool {
+        self.refresh_at_ms.is_some_and(|at| now_ms >= at)
+    }
+}
+
+async fn answered(mut running: watch::Receiver<Option<Outcome>>) -> Outcome {
+    match running.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(outcome)) => outcome.clone(),
+        _ => Err(Error::broken("credentials", "the provider has crashed")),
+    }
+}
+
+/// A key that has ended before it came is none.
+fn still_good(credentials: Credentials, now_ms: i64) -> Outcome {
+    match credentials.expires_at_ms {
+        Some(ends) if ends <= now_ms => Err(Error::broken(
+            credentials.provider,
+            "gives a key that has ended already; is the clock of this machine right?",
+        )),
+        _ => Ok(credentials),
+    }
+}
+
+/// When to ask for the next key: ten minutes before the end, or when a third of
+/// the life is left if that is later. All in Unix time, milliseconds.
+fn refresh_at(now_ms: i64, ends_ms: i64) -> i64 {
+    ends_ms - ((ends_ms - now_ms) / 3).clamp(0, AHEAD_MS)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! A command that prints a key, as a profile of the vendor's CLI may name one
+//! (mode `External`). It is run without a shell, must end by itself, and prints
+//! on standard output what that CLI expects:
+//!
+//! ```json
+//! {"mode": "StsToken", "access_key_id": "…", "access_key_secret": "…",
+//!  "sts_token": "…", "expiration": "2026-01-02T03:04:05Z"}
+//! ```
+//!
+//! `mode` is `AK` or `StsToken` and may be left out, as may `expiration`; a key
+//! without one is taken to last, and the command is run again for later requests.
+//! What it writes to standard error is thrown away: it may hold the key.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::{Credentials, answer, clean};
+
+/// As the official clients have it.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+const OUTPUT_MAX: u64 = 1 << 20;
+
+/// The key that `command` prints within `limit`; after that it is killed. `Err`
+/// is what went wrong, without its output and its arguments.
+pub(super) async fn run(
+    provider: &'static str,
+    command: &str,
+    limit: Duration,
+) -> Result<Credentials, String> {
+    let words = words(command).ok_or("process_command has a quote that does not end")?;
+    let Some((program, arguments)) = words.split_first() else {
+        return Err("process_command is empty".to_owned());
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("process_command cannot be started: {error}"))?;
+    let stdout = child.stdout.take().ok_or("process_command has no output")?;
+    let ended = timeout(limit, async {
+        let mut output = Vec::new();
+        stdout.take(OUTPUT_MAX).read_to_end(&mut output).await?;
+        Ok::<_, std::io::Error>((output, child.wait().await?))
+    });
+    match ended.await {
+        Ok(Ok((output, status))) if status.success() => read(provider, &output),
+        Ok(Ok((_, status))) => Err(format!("process_command ended with {status}")),
+        Ok(Err(error)) => Err(format!("process_command: {error}")),
+        Err(_) => {
+            // Waits as well, so that it does not stay behind as a zombie.
+            let _ = child.kill().await;
+            Err(format!(
+                "process_command did not end within {limit:?} and was killed"
+            ))
+        }
+    }
+}
+
+fn read(provider: &'static str, output: &[u8]) -> Result<Credentials, String> {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(output) else {
+        return Err("process_command printed no JSON object".to_owned());
+    };
+    let value =
+        |name: &str| text(&fields, name).ok_or(format!("process_command printed no {name}"));
+    let usable = |name: &str, value: &str| {
+        clean(value)
+            .map(str::to_owned)
+            .map_err(|wrong| format!("{name} that process_command printed {wrong}"))
+    };
+    let token = match text(&fields, "mode").unwrap_or_default() {
+        "" => text(&fields, "sts_token"),
+        "AK" => None,
+        "StsToken" => Some(value("sts_token")?),
+        _ => {
+            return Err("process_command printed a mode other than AK and StsToken".to_owned());
+        }
+    };
+    let ends = |text| {
+        answer::millis(text).ok_or(
+            "process_command printed an expiration that is no time of the form 2026-01-02T03:04:05Z",
+        )
+    };
+    Ok(Credentials {
+        access_key_id: usable("access_key_id", value("access_key_id")?)?,
+        access_key_secret: usable("access_key_secret", value("access_key_secret")?)?.into(),
+        security_token: match token {
+            Some(token) => Some(usable("sts_token", token)?.into()),
+            None => None,
+        },
+        expires_at_ms: text(&fields, "expiration").map(ends).transpose()?,
+        provider,
+    })
+}
+
+fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    fields.get(name)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// Splits at white space outside of quotes. A backslash takes the next character
+/// as it is, except within single quotes. `None` where a quote does not end.
+fn words(command: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = command.chars();
+    while let Some(character) = characters.next() {
+        match (character, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            ('\'' | '"', None) => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            ('\\', None | Some('"')) => word.get_or_insert_default().push(characters.next()?),
+            (c, None) if c.is_whitespace() => words.extend(word.take()),
+            (c, _) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn a_command_is_split_as_a_shell_would() {
+        for (command, expected) in [
+            ("", &[][..]),
+            ("  a  b\tc ", &["a", "b", "c"]),
+            (
+                "a 'b c' \"d 'e'\" f''g ''",
+                &["a", "b c", "d 'e'", "fg", ""],
+            ),
+            (r#"a\ b "c\"d" 'e\f'"#, &["a b", "c\"d", "e\\f"]),
+        ] {
+            assert_eq!(words(command).expect("whole"), expected, "{command}");
+        }
+        for command in ["a 'b", "\"", "a\\"] {
+            assert_eq!(words(command), None, "{command}");
+        }
+    }
+
+    #[test]
+    fn the_output_is_that_of_the_vendor_s_cli() {
+        let key = read(
+            "profile",
+            br#"{"mode":"StsToken","access_key_id":"i","access_key_secret":"s","sts_token":"t","expiration":"2026-01-02T03:04:05Z"}"#,
+        )
+        .expect("a key");
+        assert_eq!(key.security_token.expect("a token").expose_secret(), "t");
+        assert_eq!(key.expires_at_ms, Some(1_767_323_045_000));
+        let key = read(
+            "profile",
+            br#"{"mode":"AK","access_key_id":"i","access_key_secret":"s","sts_token":"","expiration":""}"#,
+        )
+        .expect("a key");
+        assert!(key.security_token.is_none() && key.expires_at_ms.is_none());
+        for (output, expected) in [
+            ("EXAMPLE", "no JSON object"),
+            (
+                r#"{"access_key_id":"EXAMPLE"}"#,
+                "printed no access_key_secret",
+            ),
+            (
+                r#"{"mode":"StsToken","access_key_id":"i","access_key_secret":"EXAMPLE"}"#,
+                "printed no sts_token",
+            ),
+            (r#"{"mode":"EXAMPLE"}"#, "other than AK and StsToken"),
+            (
+                r#"{"access_key_id":"i","access_key_secret":"s","expiration":"EXAMPLE"}"#,
+                "an expiration that",
+            ),
+            (
+                r#"{"access_key_id":"i","access_key_secret":"EX AMPLE"}"#,
+                "holds white space",
+            ),
+        ] {
+            let told = read("profile", output.as_bytes()).expect_err("no key");
+            assert!(told.contains(expected), "{told}");
+            assert!(!told.contains("AMPLE"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_is_run_and_its_failure_told_without_its_output() {
+        let run = |command: &'static str| run("profile", command, Duration::from_secs(30));
+        let key = run(r#"echo '{"access_key_id":"i","access_key_secret":"s"}'"#)
+            .await
+            .expect("a key");
+        assert_eq!(key.access_key_secret.expose_secret(), "s");
+        let told = run("sh -c 'echo hush; echo hush >&2; exit 3'")
+            .await
+            .expect_err("a failure");
+        assert_eq!(told, "process_command ended with exit status: 3");
+        let told = run("/nonexistent/command hush")
+            .await
+            .expect_err("a failure");
+        assert!(
+            told.starts_with("process_command cannot be started"),
+            "{told}"
+        );
+        assert!(!told.contains("hush"), "{told}");
+        assert!(run(" ").await.is_err());
+    }
+
+    /// The command leaves its process id in a file, and the id is gone afterwards.
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_command_that_takes_too_long_is_killed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("pid");
+        let command = format!("sh -c 'echo $$ > {}; exec sleep 600'", file.display());
+        let started = Instant::now();
+        let told = run("profile", &command, Duration::from_secs(2))
+            .await
+            .expect_err("a failure");
+        assert_eq!(told, "process_command did not end within 2s and was killed");
+        assert!(started.elapsed() < Duration::from_secs(60));
+        let id = std::fs::read_to_string(&file).expect("a process id");
+        let process = std::path::PathBuf::from(format!("/proc/{}", id.trim()));
+        assert!(!process.exists(), "{} is still there", process.display());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in any::<String>(), output in any::<Vec<u8>>()) {
+            let _ = words(&text);
+            let _ = read("profile", &output);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! A profile of the vendor's command line tool, in `~/.aliyun/config.json`.
+//! Read again whenever a key is needed, since `aliyun configure` may have
+//! changed it. Profiles that need a browser (`CloudSSO`, `OAuth`) are refused.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use secrecy::ExposeSecret as _;
+use serde_json::{Map, Value};
+
+use super::assume_role::AssumeRole;
+use super::ecs_ram_role::EcsRamRole;
+use super::files::{KeyFiles, unreadable};
+use super::oidc::Oidc;
+use super::static_key::{Setting, StaticKey};
+use super::sts::Role;
+use super::{Context, Credentials, Error, ProvideCredentials, external};
+
+const PROVIDER: &str = "profile";
+const FILE: &str = ".aliyun/config.json";
+
+type Fields = Map<String, Value>;
+
+/// The provider.
+pub struct Profile {
+    context: Context,
+    file: Option<PathBuf>,
+    name: Option<String>,
+    key_files: KeyFiles,
+}
+
+impl Profile {
+    /// The profile `name` of `file`; without a name the file's current one,
+    /// without a file the one below [`Context::home`].
+    pub fn new(context: &Context, file: Option<PathBuf>, name: Option<String>) -> Self {
+        Self {
+            context: context.clone(),
+            file,
+            name,
+            key_files: KeyFiles::default(),
+        }
+    }
+
+    async fn read(&self) -> Result<Credentials, Error> {
+        let file = match (&self.file, &self.context.home) {
+            (Some(file), _) => file.clone(),
+            (None, Some(home)) => home.join(FILE),
+            (None, None) => {
+                return Err(Error::not_configured(
+                    PROVIDER,
+                    format!("HOME is not set, so ~/{FILE} is not known"),
+                ));
+            }
+        };
+        let shown = file.display();
+        if self.file.is_none() {
+            // Also where the way to it is closed, as in somebody else's home.
+            if let Err(error) = tokio::fs::metadata(&file).await {
+                return Err(Error::not_configured(PROVIDER, unreadable(&file, &error)));
+            }
+        }
+        let text = match self.key_files.read(&file).await {
+            Ok(text) => text,
+            Err(error) if self.file.is_none() && error.kind() == ErrorKind::NotFound => {
+                return Err(Error::not_configured(PROVIDER, unreadable(&file, &error)));
+            }
+            Err(error) => return Err(broken(unreadable(&file, &error))),
+        };
+        let config = serde_json::from_str(text.expose_secret()).map_err(|error| {
+            // The parser's own text may quote.
+            broken(format!(
+                "{shown} is not JSON (line {}, column {})",
+                error.line(),
+                error.column()
+            ))
+        })?;
+        let Value::Object(config) = config else {
+            return Err(broken(format!("{shown} is no JSON object")));
+        };
+        let current = text_of(&config, "current");
+        let Some(name) = self.name.as_deref().or(current) else {
+            return Err(Error::not_configured(
+                PROVIDER,
+                format!("{shown} has no current profile, and none is named"),
+            ));
+        };
+        let Some(profile) = find(&config, name) else {
+            let missing = format!("{shown} has no profile \"{name}\"");
+            return Err(if self.name.is_some() {
+                Error::not_configured(PROVIDER, missing)
+            } else {
+                broken(missing)
+            });
+        };
+        if is_blank(profile) {
+            return Err(Error::not_configured(
+                PROVIDER,
+                format!("profile \"{name}\" of {shown} holds nothing yet"),
+            ));
+        }
+        let told = |problem: String| broken(format!("profile \"{name}\" of {shown}: {problem}"));
+        let source = self.source(&config, name, &mut Vec::new()).map_err(told)?;
+        // One that is not configured is broken here: the profile asks for it.
+        let provided = source.provide().await;
+        let provided = provided.map_err(|error| told(error.to_string()))?;
+        Ok(Credentials {
+            provider: PROVIDER,
+            ..provided
+        })
+    }
+
+    /// Where the key of the profile `name` comes from; `seen` are the profiles
+    /// on the way to it.
+    fn source(
+        &self,
+        config: &Fields,
+        name: &str,
+        seen: &mut Vec<String>,
+    ) -> Result<Arc<dyn ProvideCredentials>, String> {
+        let is_circle = seen.iter().any(|known| known == name);
+        seen.push(name.to_owned());
+        if is_circle {
+            return Err(format!(
+                "source_profile goes in a circle: {}",
+                seen.join(" → ")
+            ));
+        }
+        let profile = find(config, name).ok_or(format!("there is no profile \"{name}\""))?;
+        let value = |key: &str| text_of(profile, key).map(str::to_owned);
+        let need = |key: &str| value(key).ok_or(format!("{key} is missing"));
+        let assume = |base| {
+            let role = role(profile)?;
+            Ok::<_, String>(Arc::new(AssumeRole::new(
+                &self.sts_context(profile),
+                role,
+                base,
+            )))
+        };
+        Ok(match text_of(profile, "mode").unwrap_or("AK") {
+            "AK" => Arc::new(key(profile, false)?),
+            "StsToken" => Arc::new(key(profile, true)?),
+            "RamRoleArn" => assume(Arc::new(key(profile, false)?))?,
+            "ChainableRamRoleArn" => {
+                assume(self.source(config, &need("source_profile")?, seen)?)?
+            }
+            "EcsRamRole" => Arc::new(EcsRamRole::new(
+                &self.context,
+                value("ram_role_name"),
+                false,
+            )),
+            "OIDC" => Arc::new(Oidc::new(
+                &self.sts_context(profile),
+                role(profile)?,
+                need("oidc_provider_arn")?,
+                need("oidc_token_file")?,
+            )),
+            "External" => Arc::new(Printed(need("process_command")?)),
+            mode @ ("CloudSSO" | "OAuth") => {
+                return Err(format!(
+                    "mode {mode} needs a person at a browser and is not supported; a RAM role or an access key for this exporter is"
+                ));
+            }
+            _ => {
+                return Err(
+                    "mode should be AK, StsToken, RamRoleArn, ChainableRamRoleArn, EcsRamRole, OIDC or External"
+                        .to_owned(),
+                );
+            }
+        })
+    }
+
+    /// With the profile's own STS, where it names one.
+    fn sts_context(&self, profile: &Fields) -> Context {
+        let mut context = self.context.clone();
+        if let Some(region) = text_of(profile, "sts_region") {
+            context.addresses.sts_region = Some(region.to_owned());
+        }
+        if let Some(vpc) = profile.get("enable_vpc").and_then(Value::as_bool) {
+            context.addresses.vpc = vpc;
+        }
+        context
+    }
+}
+
+impl ProvideCredentials for Profile {
+    fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
+        Box::pin(self.read())
+    }
+}
+
+/// The key that a command prints.
+struct Printed(String);
+
+impl ProvideCredentials for Printed {
+    fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
+        Box::pin(async {
+            let printed = external::run(PROVIDER, &self.0, external::TIMEOUT).await;
+            printed.map_err(broken)
+        })
+    }
+}
+
+fn key(profile: &Fields, temporary: bool) -> Result<StaticKey, String> {
+    let inline = |key: &str| match text_of(profile, key) {
+        Some(value) => Ok(Setting::Inline(value.into())),
+        None => Err(format!("{key} is missing")),
+    };
+    let token = temporary.then(|| inline("sts_token")).transpose()?;
+    Ok(StaticKey::new(
+        inline("access_key_id")?,
+        inline("access_key_secret")?,
+        token,
+    ))
+}
+
+/// The official clients do not agree on the key of the session's name.
+fn role(profile: &Fields) -> Result<Role, String> {
+    let value = |key: &str| text_of(profile, key).map(str::to_owned);
+    let duration = match profile.get("expired_seconds") {
+        None | Some(Value::Null) => None,
+        Some(seconds) => match seconds.as_u64() {
+            // What the tool writes when nobody was asked.
+            Some(0) => None,
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None => return Err("expired_seconds is no number of seconds".to_owned()),
+        },
+    };
+    Ok(Role {
+        arn: value("ram_role_arn").ok_or("ram_role_arn is missing")?,
+        session_name: value("ram_session_name").or_else(|| value("role_session_name")),
+        duration,
+        external_id: value("external_id"),
+        policy: value("policy"),
+    })
+}
+
+fn find<'a>(config: &'a Fields, name: &str) -> Option<&'a Fields> {
+    let profiles = config.get("profiles")?.as_array()?.iter();
+    profiles
+        .filter_map(Value::as_object)
+        .find(|profile| text_of(profile, "name") == Some(name))
+}
+
+/// The tool writes such a profile before anybody has configured it.
+fn is_blank(profile: &Fields) -> bool {
+    matches!(text_of(profile, "mode"), None | Some("AK"))
+        && ["access_key_id", "access_key_secret"]
+            .iter()
+            .all(|key| text_of(profile, key).is_none())
+}
+
+/// A text that is there and not empty, which is how the tool writes "not set".
+fn text_of<'a>(fields: &'a Fields, key: &str) -> Option<&'a str> {
+    let text = fields.get(key)?.as_str()?.trim();
+    (!text.is_empty()).then_some(text)
+}
+
+fn broken(problem: String) -> Error {
+    Error::broken(PROVIDER, problem)
+}

@@ -1,0 +1,385 @@
+//! The Security Token Service: where it answers, one request to it, and how it
+//! refuses. Requests are counted as those of the API are. Which role is assumed,
+//! and with what, is left to `assume_role` and `oidc`.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+
+use super::exchange::{Trouble, exchange};
+use super::{Addresses, Context, Credentials, answer, exchange as checked};
+use crate::http::{self, Route};
+use crate::metrics::own::ActionMetrics;
+use crate::refusal::{Class, Refusal};
+use crate::signing::{self, Algorithm, Key, Param, Request};
+
+const VERSION: &str = "2015-04-01";
+/// As the official clients have it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const DURATION: Duration = Duration::from_secs(3600);
+const DURATION_MIN: Duration = Duration::from_secs(900);
+const SESSION_NAME: &str = "aliyun-acr-exporter";
+
+/// A role to assume. What is not given is left to STS, or has the default told.
+#[derive(Clone, Debug, Default)]
+pub struct Role {
+    /// `acs:ram::ACCOUNT:role/NAME`
+    pub arn: String,
+    /// Shown in the audit log: 2–64 of `A-Z a-z 0-9 . @ _ -`; the default is
+    /// `aliyun-acr-exporter`.
+    pub session_name: Option<String>,
+    /// How long the key is to live, 15 minutes or more; the default is an hour.
+    pub duration: Option<Duration>,
+    /// What a role of somebody else's account may ask for.
+    pub external_id: Option<String>,
+    /// A policy in JSON that takes rights away.
+    pub policy: Option<String>,
+}
+
+impl Role {
+    /// The role as inputs of a request; `Err` is what is wrong with it.
+    pub(super) fn form(&self) -> Result<Vec<Param<'_>>, String> {
+        let session_name = self.session_name.as_deref().unwrap_or(SESSION_NAME);
+        if self.arn.is_empty() {
+            return Err("there is no ARN of a role".to_owned());
+        }
+        if !is_session_name(session_name) {
+            return Err(
+                "the role session name should have 2 to 64 characters, of A-Z a-z 0-9 . @ _ -"
+                    .to_owned(),
+            );
+        }
+        let duration = self.duration.unwrap_or(DURATION);
+        if duration < DURATION_MIN {
+            return Err(format!(
+                "a duration of {} s is too short; 900 s is the least",
+                duration.as_secs()
+            ));
+        }
+        let mut form = vec![
+            ("RoleArn", self.arn.as_str().into()),
+            ("RoleSessionName", session_name.into()),
+            ("DurationSeconds", duration.as_secs().to_string().into()),
+        ];
+        let optional = [("ExternalId", &self.external_id), ("Policy", &self.policy)];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                form.push((name, value.as_str().into()));
+            }
+        }
+        Ok(form)
+    }
+}
+
+fn is_session_name(text: &str) -> bool {
+    (2..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".@_-".contains(&byte))
+}
+
+/// The host of STS for `region`; the central one without a region.
+pub fn host(region: Option<&str>, vpc: bool) -> String {
+    match (region, vpc) {
+        (None | Some("cn-hangzhou-finance"), _) | (Some("cn-shenzhen-finance-1"), false) => {
+            "sts.aliyuncs.com".to_owned()
+        }
+        (Some(region), false) => format!("sts.{region}.aliyuncs.com"),
+        (Some(region), true) => format!("sts-vpc.{region}.aliyuncs.com"),
+    }
+}
+
+/// One operation of STS, for the keys of one provider.
+pub(super) struct Sts {
+    context: Context,
+    provider: &'static str,
+    action: &'static str,
+    endpoint: Result<Url, String>,
+    metrics: ActionMetrics,
+}
+
+/// A request that gave no key.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// One fragment, without secrets.
+    pub(super) problem: String,
+    /// Whether another key to sign with may be accepted.
+    pub(super) refuses_token: bool,
+}
+
+impl Sts {
+    /// Its requests are there at 0 from now on.
+    pub(super) fn new(context: &Context, provider: &'static str, action: &'static str) -> Self {
+        Self {
+            provider,
+            action,
+            endpoint: endpoint(&context.addresses),
+            metrics: context.own.action(&context.name, action),
+            context: context.clone(),
+        }
+    }
+
+    /// Asks for a key: with `form`, signed by `base`, or unsigned where the form
+    /// holds its own proof. `hidden` is what no answer may show.
+    pub(super) async fn ask(
+        &self,
+        form: &[Param<'_>],
+        base: Option<&Credentials>,
+        hidden: &str,
+    ) -> Result<Credentials, Failed> {
+        let failed = |problem: String| Failed {
+            problem: format!("{}: {problem}", self.action),
+            refuses_token: false,
+        };
+        let mut url = self.endpoint.clone().map_err(failed)?;
+        let host = http::authority(&url).unwrap_or_default();
+        let request = Request {
+            method: "POST",
+            host: &host,
+            action: self.action,
+            version: VERSION,
+            params: &[],
+            form,
+        };
+        let now = self.context.clock.now_millis();
+        let signed = match base {
+            Some(base) => {
+                let key = Key {
+                    id: &base.access_key_id,
+                    secret: base.access_key_secret.expose_secret(),
+                    token: base
+                        .security_token
+                        .as_ref()
+                        .map(ExposeSecret::expose_secret),
+                };
+                signing::sign(Algorithm::HmacSha1, &request, &key, now, &signing::nonce())
+            }
+            None => signing::unsigned(&request, now),
+        };
+        url.set_query(Some(&signed.query));
+        let mut headers = signed.headers;
+        headers.push(("accept", "application/json".to_owned()));
+
+        self.metrics.requests.inc();
+        let started = Instant::now();
+        let http = &self.context.http;
+        let sent = exchange(
+            TIMEOUT,
+            http.post(Route::Outward, url, headers, signed.body),
+        )
+        .await;
+        let elapsed = started.elapsed();
+        self.metrics.duration.observe(elapsed.as_secs_f64());
+
+        let outcome = match sent {
+            Ok(answer) => {
+                let skew = http::skew_millis(&answer.headers, self.context.clock.now_millis());
+                if let Some(skew) = skew {
+                    #[expect(
+                        clippy::cast_precision_loss,
+                        reason = "milliseconds fit into 52 bits"
+                    )]
+                    self.context.own.set_clock_skew(skew as f64 / 1000.0);
+                }
+                if answer.is_success() {
+                    answer::of_sts(self.provider, &answer.body)
+                        .map_err(|problem| (problem, Class::Decode, false))
+                } else {
+                    let refusal = refusal(answer.status, &answer.body, hidden);
+                    tracing::debug!(
+                        credentials = self.context.name,
+                        action = self.action,
+                        request_id = refusal.request_id,
+                        "STS refuses"
+                    );
+                    Err((
+                        told(&refusal, form, skew),
+                        refusal.class(),
+                        refusal.refuses_token(),
+                    ))
+                }
+            }
+            Err(Trouble { problem, class }) => Err((format!("{host}: {problem}"), class, false)),
+        };
+        tracing::debug!(
+            credentials = self.context.name,
+            action = self.action,
+            reason = outcome.as_ref().err().map(|(_, class, _)| class.as_str()),
+            ?elapsed,
+            "STS request"
+        );
+        outcome.map_err(|(problem, class, refuses_token)| {
+            self.metrics.failed(class.as_str());
+            Failed {
+                refuses_token,
+                ..failed(problem)
+            }
+        })
+    }
+}
+
+/// The refusal with what would help. The request's id stays in the debug
+/// log: with it each failure would look like a new one.
+fn told(refusal: &Refusal, form: &[Param<'_>], skew: Option<i64>) -> String {
+    let shown = Refusal {
+        request_id: String::new(),
+        ..refusal.clone()
+    };
+    let role = form.iter().find(|(name, _)| *name == "RoleArn");
+    match (refusal.class(), role, skew) {
+        (Class::Forbidden, Some((_, role)), _) => {
+            let action = match refusal.ram_action.as_str() {
+                "" => "sts:AssumeRole",
+                action => action,
+            };
+            format!("{shown}; needs {action} on {role}, whose trust policy must name the caller")
+        }
+        // Both are more than 15 minutes apart then; seconds would change each time.
+        (Class::Clock, _, Some(skew)) => {
+            let side = if skew < 0 { "behind" } else { "ahead of" };
+            let minutes = skew.unsigned_abs() / 60_000;
+            format!("{shown}; our clock is {minutes} min {side} the cloud's")
+        }
+        _ => shown.to_string(),
+    }
+}
+
+/// The refusal in `body`, with `hidden` (a JWT: its three parts as well) blotted
+/// out before anything is read from it.
+fn refusal(status: u16, body: &[u8], hidden: &str) -> Refusal {
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    for part in std::iter::once(hidden).chain(hidden.split('.')) {
+        // Shorter ones are no secrets and may stand anywhere.
+        if part.len() >= 8 {
+            text = text.replace(part, "…");
+        }
+    }
+    Refusal::read(status, text.as_bytes())
+}
+
+fn endpoint(addresses: &Addresses) -> Result<Url, String> {
+    if let Some(given) = &addresses.sts {
+        return checked::usable(given).map_err(|wrong| format!("the address of STS {wrong}"));
+    }
+    let region = addresses.sts_region.as_deref();
+    let is_region = |text: &str| {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !text.is_empty() && text.len() <= 63 && text.bytes().all(allowed)
+    };
+    if region.is_some_and(|region| !is_region(region)) {
+        return Err("the region of STS is no region's id, such as cn-hangzhou".to_owned());
+    }
+    Url::parse(&format!("https://{}", host(region, addresses.vpc)))
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every region of the vendor's own list.
+    #[test]
+    fn the_host_is_that_of_the_region() {
+        let list: Value = serde_json::from_str(include_str!("../../tests/testdata/endpoints.json"))
+            .expect("endpoints.json");
+        let regions = list["sts"].as_object().expect("regions");
+        assert_eq!(regions.len(), 32);
+        for (region, hosts) in regions {
+            assert_eq!(host(Some(region), false), hosts["public"], "{region}");
+            let vpc = hosts.get("vpc").unwrap_or(&hosts["public"]);
+            assert_eq!(host(Some(region), true), *vpc, "{region}");
+        }
+        assert_eq!(host(None, false), "sts.aliyuncs.com");
+        assert_eq!(host(None, true), "sts.aliyuncs.com");
+    }
+
+    #[test]
+    fn an_address_that_is_given_decides_and_a_wrong_region_is_no_host() {
+        let addresses = |sts: Option<&str>, region: &str| Addresses {
+            sts: sts.map(str::to_owned),
+            sts_region: Some(region.to_owned()),
+            ..Addresses::default()
+        };
+        let url = |addresses| endpoint(&addresses).map(|url| url.to_string());
+        assert_eq!(
+            url(addresses(Some("http://127.0.0.1:7"), "cn-hangzhou")).as_deref(),
+            Ok("http://127.0.0.1:7/")
+        );
+        assert_eq!(
+            url(addresses(None, "cn-hangzhou")).as_deref(),
+            Ok("https://sts.cn-hangzhou.aliyuncs.com/")
+        );
+        assert!(url(addresses(Some("http://sts.example.com"), "")).is_err());
+        for region in ["evil.example.com/", "CN", "", "a b"] {
+            assert!(url(addresses(None, region)).is_err(), "{region}");
+        }
+    }
+
+    #[test]
+    fn session_names_have_few_characters() {
+        for good in ["ab", "a.b@c_d-9", &"x".repeat(64)] {
+            assert!(is_session_name(good), "{good}");
+        }
+        for bad in ["", "a", "a b", "a/b", "ä-", "a:b", &"x".repeat(65)] {
+            assert!(!is_session_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_role_is_a_form() {
+        let role = Role {
+            arn: "acs:ram::1:role/r".to_owned(),
+            ..Role::default()
+        };
+        let form = role.form().expect("a role");
+        assert_eq!(
+            signing::query(form.iter().map(|(name, value)| (*name, value.as_ref()))),
+            "RoleArn=acs%3Aram%3A%3A1%3Arole%2Fr&RoleSessionName=aliyun-acr-exporter&DurationSeconds=3600"
+        );
+        let full = Role {
+            session_name: Some("me@host".to_owned()),
+            duration: Some(Duration::from_secs(900)),
+            external_id: Some("e".to_owned()),
+            policy: Some("{}".to_owned()),
+            ..role.clone()
+        };
+        assert_eq!(full.form().expect("a role").len(), 5);
+        let short = Role {
+            duration: Some(Duration::from_secs(899)),
+            ..role.clone()
+        };
+        let told = short.form().expect_err("too short");
+        assert_eq!(told, "a duration of 899 s is too short; 900 s is the least");
+        let named = Role {
+            session_name: Some("a b".to_owned()),
+            ..role
+        };
+        assert!(named.form().is_err());
+        assert!(Role::default().form().is_err());
+    }
+
+    #[test]
+    fn a_refusal_shows_nothing_of_the_token() {
+        let token = "eyJhbGciOiJ9.eyJzdWIiOiJz.c2lnbmF0dXJl";
+        for echoed in [token, "eyJzdWIiOiJz"] {
+            let body =
+                format!(r#"{{"Code":"AuthenticationFail","Message":"bad token {echoed} x"}}"#);
+            let read = refusal(400, body.as_bytes(), token);
+            assert_eq!(read.message, "bad token … x");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            let _ = is_session_name(&text);
+            let _ = endpoint(&Addresses { sts: Some(text.clone()), ..Addresses::default() });
+            let _ = endpoint(&Addresses { sts_region: Some(text), ..Addresses::default() });
+        }
+    }
+}

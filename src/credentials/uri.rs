@@ -1,0 +1,49 @@
+//! Keys from a URI, usually a helper's on the same machine. It is never asked
+//! through a proxy.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::exchange::{exchange, usable};
+use super::{Context, Credentials, Error, ProvideCredentials, answer};
+use crate::http::{self, Http, Route};
+
+const PROVIDER: &str = "uri";
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The provider.
+pub struct Uri {
+    http: Http,
+    uri: String,
+}
+
+impl Uri {
+    /// Asks `uri`: https, or plain http to this machine or the metadata service.
+    pub fn new(context: &Context, uri: impl Into<String>) -> Self {
+        Self {
+            http: context.http.clone(),
+            uri: uri.into(),
+        }
+    }
+}
+
+impl ProvideCredentials for Uri {
+    fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
+        Box::pin(async {
+            let url = usable(&self.uri)
+                .map_err(|wrong| Error::broken(PROVIDER, format!("the credentials URI {wrong}")))?;
+            // Path and query may hold a secret.
+            let host = http::authority(&url).unwrap_or_default();
+            let broken = |problem: String| Error::broken(PROVIDER, format!("{host}: {problem}"));
+            let headers = vec![("accept", "application/json".to_owned())];
+            let answer = exchange(TIMEOUT, self.http.get(Route::Direct, url, headers))
+                .await
+                .map_err(|trouble| broken(trouble.problem))?;
+            if !answer.is_success() {
+                return Err(broken(format!("answers with HTTP {}", answer.status)));
+            }
+            answer::of_metadata(PROVIDER, &answer.body).map_err(broken)
+        })
+    }
+}
