@@ -279,7 +279,10 @@ fn query_tells_what_the_cloud_refuses() {
         crate::harness::run(&mut command)
     };
     let table = query(&["cri-a", "crast-1"]);
-    assert_eq!((table.code, table.err.as_str()), (0, ""));
+    assert_eq!(table.code, 0, "{}", table.err);
+    // Who gave the key, and nothing else.
+    assert_eq!(table.err.lines().count(), 1, "{}", table.err);
+    assert!(table.err.contains("provider=access_key"), "{}", table.err);
     let expected = "\
 NAMESPACE  REPOSITORY  TAG  STATUS   RESULT  OUTCOME  START                 END  SECONDS
 mirror     nginx       1    RUNNING          running  2026-01-02T03:04:05Z
