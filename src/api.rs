@@ -252,16 +252,16 @@ impl Client {
                     continue;
                 }
             }
+            let wait = backoff(self.options.backoff, retries).max(hint.unwrap_or_default());
+            // Where the deadline would pass first, this error tells more than that.
+            if retries >= self.options.retries || !error.is_transient() || budget.left() <= wait {
+                return Err(failed.error);
+            }
             let pause = match hint {
                 // The bucket waits it out, for everybody.
                 Some(_) if error.class() == Class::Throttled => Duration::ZERO,
-                Some(hint) => backoff(self.options.backoff, retries).max(*hint),
-                None => backoff(self.options.backoff, retries),
+                _ => wait,
             };
-            // Where the deadline would pass first, this error tells more than that.
-            if retries >= self.options.retries || !error.is_transient() || budget.left() <= pause {
-                return Err(failed.error);
-            }
             retries += 1;
             sleep(pause).await;
         }
@@ -350,9 +350,16 @@ impl Client {
                 metrics.failed(error.reason());
                 match error.class() {
                     Class::Throttled => {
-                        account
-                            .throttle
-                            .throttled(started, hint.unwrap_or_default());
+                        let pause = hint.unwrap_or_default();
+                        if let Some(rate) = account.throttle.throttled(started, pause) {
+                            tracing::warn!(
+                                credentials = account.name,
+                                action,
+                                requests_per_second = rate,
+                                pause_seconds = pause.as_secs_f64(),
+                                "the cloud throttles this account, which is slowed down"
+                            );
+                        }
                     }
                     Class::Server | Class::Connect | Class::Timeout => {}
                     _ => account.throttle.passed(),
@@ -453,6 +460,14 @@ impl Client {
                     status: status.as_u16(),
                     request_id: envelope.request_id,
                 });
+            }
+            if envelope.is_silent() {
+                return Err(Failure::Unreadable {
+                    status: status.as_u16(),
+                    problem: "the answer is JSON and not the API's: it has neither Code nor IsSuccess",
+                    source: None,
+                }
+                .into());
             }
         }
         let mut refusal = Refusal::read(status.as_u16(), &body);

@@ -988,8 +988,7 @@ async fn throttling_slows_the_account_down_and_heeds_the_hint() {
     let client = setup.client();
     assert!((setup.metric("api_rate_limit", &["\"prod\""]) - 1000.0).abs() < 1e-9);
     let started = Instant::now();
-    // The hint is longer than the deadline, and does not count.
-    let mut budget = Budget::new(Duration::from_millis(300));
+    let mut budget = Budget::new(Duration::from_secs(60));
     client
         .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
         .await
@@ -997,6 +996,27 @@ async fn throttling_slows_the_account_down_and_heeds_the_hint() {
     assert!(started.elapsed() >= Duration::from_millis(400));
     assert!((setup.metric("api_rate_limit", &["\"prod\""]) - 500.0).abs() < 1e-9);
     assert_eq!(setup.counted(), (2.0, 1.0, vec![("throttled", 1.0)]));
+}
+
+#[tokio::test]
+async fn a_hint_beyond_the_deadline_is_a_throttled_poll_rather_than_a_silent_one() {
+    let server = Server::start(|_, _| {
+        reply(
+            400,
+            &[("x-acs-retry-after", "50000")],
+            &error_body("Throttling.Api", ""),
+        )
+    })
+    .await;
+    let setup = Setup::new();
+    let mut budget = Budget::new(Duration::from_secs(20));
+    let error = setup
+        .client()
+        .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
+        .await
+        .expect_err("throttled");
+    assert_eq!(error.reason(), "throttled");
+    assert_eq!(setup.counted(), (1.0, 0.0, vec![("throttled", 1.0)]));
 }
 
 #[tokio::test]

@@ -81,17 +81,19 @@ impl Throttle {
 
     /// The cloud throttled a request sent at `sent`: halves the rate, once for
     /// all requests that were on their way then, empties the bucket, and lets
-    /// nothing through for `pause`.
-    pub fn throttled(&self, sent: Instant, pause: Duration) {
+    /// nothing through for `pause`. The new rate, where it has changed.
+    pub fn throttled(&self, sent: Instant, pause: Duration) -> Option<f64> {
         let mut bucket = self.bucket();
         let now = Instant::now();
         bucket.fill(now);
         bucket.tokens = 0.0;
         bucket.filled = bucket.filled.max(now + pause);
-        if bucket.changed.is_none_or(|changed| sent >= changed) {
-            let slower = (bucket.rate / 2.0).max(bucket.configured * FLOOR);
-            bucket.change(slower, now);
+        if bucket.changed.is_some_and(|changed| sent < changed) {
+            return None;
         }
+        let slower = (bucket.rate / 2.0).max(bucket.configured * FLOOR);
+        bucket.change(slower, now);
+        Some(slower)
     }
 
     /// The cloud answered a request without throttling it.
@@ -306,7 +308,7 @@ mod tests {
                     throttle.acquire().await;
                     passed.push(start.elapsed().as_secs_f64());
                     match event {
-                        0 => throttle.throttled(Instant::now(), ms(gap)),
+                        0 => drop(throttle.throttled(Instant::now(), ms(gap))),
                         1 => {
                             // Another waiter that perhaps gives up half-way.
                             if timeout(ms(gap), throttle.acquire()).await.is_ok() {

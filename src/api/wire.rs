@@ -30,13 +30,22 @@ pub struct Envelope {
     pub code: String,
     /// Says the same.
     pub is_success: Option<bool>,
+    /// Whether one of the two stands there as the API spells it. A captive
+    /// portal's answer has neither, and must not turn into a task without artifacts.
+    vouched: bool,
 }
 
 impl Envelope {
     /// Whether an answer with a 2xx status is a success.
     pub fn is_success(&self) -> bool {
-        self.is_success != Some(false)
+        self.vouched
+            && self.is_success != Some(false)
             && (self.code.is_empty() || self.code.eq_ignore_ascii_case("success"))
+    }
+
+    /// Whether it speaks at all of success or failure.
+    pub fn is_silent(&self) -> bool {
+        !self.vouched && self.code.is_empty() && self.is_success.is_none()
     }
 }
 
@@ -63,8 +72,10 @@ impl<'de> Deserialize<'de> for Envelope {
                         envelope.request_id = value.into_text();
                     } else if is("Code", envelope.code.is_empty()) {
                         envelope.code = value.into_text();
+                        envelope.vouched |= key == "Code" && !envelope.code.is_empty();
                     } else if is("IsSuccess", envelope.is_success.is_none()) {
                         envelope.is_success = value.into_bool();
+                        envelope.vouched |= key == "IsSuccess" && envelope.is_success.is_some();
                     }
                 }
                 Ok(envelope)
@@ -439,13 +450,15 @@ mod tests {
         for (answer, expected) in [
             (json!({"Code": "success", "IsSuccess": true}), true),
             (json!({"Code": "Success"}), true),
-            (json!({"code": "SUCCESS", "isSuccess": true}), true),
+            // In other letters the rows would be missed too.
+            (json!({"code": "SUCCESS", "isSuccess": true}), false),
             (json!({"Code": "success", "code": 200}), true),
             (json!({"code": 200, "message": "ok"}), false),
             (json!({"code": "success", "isSuccess": "false"}), false),
             (json!({"IsSuccess": "True"}), true),
-            (json!({"Code": null}), true),
-            (json!({}), true),
+            (json!({"Code": null}), false),
+            (json!({"error": "please log in"}), false),
+            (json!({}), false),
             (json!({"Code": "success", "IsSuccess": false}), false),
             (json!({"Code": "success", "IsSuccess": "false"}), false),
             (
