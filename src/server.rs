@@ -1,15 +1,16 @@
-//! The HTTP server: connections, their limits and a graceful end. What a path
-//! answers is `routes`', the page for people `status_page`'s.
+//! The HTTP server: accepting, answering and a graceful end. What a path
+//! answers is `routes`', the page for people `status_page`'s, and which
+//! connection may stay `connections`'.
 //!
 //! It reads the store and never waits for the cloud or for a poll.
 
+mod connections;
 mod routes;
-mod stall;
 mod status_page;
+mod watched;
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -17,9 +18,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,15 +28,17 @@ use tracing::{debug, warn};
 use crate::clock::Clock;
 use crate::metrics::own::Own;
 use crate::store::Store;
+use connections::{Connection, Connections, Limits};
 use routes::Routes;
-use stall::Stall;
+use watched::Watched;
 
-/// Connections at once; more wait in the kernel's queue. As many as Prometheus takes.
-const CONNECTIONS_MAX: usize = 512;
-
-/// From the end of one request to the end of the next one's head: long enough
-/// that a connection scraped once a minute is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+const LIMITS: Limits = Limits {
+    // As many as Prometheus takes.
+    connections: 512,
+    // A connection that is scraped once a minute is kept.
+    idle: Duration::from_secs(75),
+    head: Duration::from_secs(10),
+};
 
 /// A client that takes nothing of its answer for so long is gone.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,7 +60,7 @@ pub struct Settings {
     pub clock: Clock,
     /// Whether every task was tried once.
     pub ready: Arc<AtomicBool>,
-    /// Where the metrics are; none of [`reserved_paths`].
+    /// Where the metrics are; not [reserved](is_reserved).
     pub telemetry_path: String,
     /// Metrics pages in the making at once, 0 for no limit; more are refused.
     pub max_requests: usize,
@@ -66,72 +68,65 @@ pub struct Settings {
     pub drain: Duration,
 }
 
-/// Paths that the telemetry path must not be.
-pub fn reserved_paths() -> &'static [&'static str] {
-    &[
-        "/",
-        "/-/healthy",
-        "/-/ready",
-        "/-/reload",
-        "/api/v1/tasks",
-        "/config",
-        "/healthz",
-        "/readyz",
-    ]
+/// Whether a path belongs to the server, now or some day, so that the telemetry
+/// path must not be it.
+pub fn is_reserved(path: &str) -> bool {
+    ["/", "/config", "/healthz", "/readyz"].contains(&path)
+        || ["/-/", "/api/"].iter().any(|room| path.starts_with(room))
 }
 
-/// Answers on every listener until `stop`, then finishes what is in flight,
-/// for no longer than [`Settings::drain`].
+/// Answers on every listener until `stop`, and on while a request is in flight,
+/// for no longer than [`Settings::drain`]: a stopping server says that it is not
+/// ready. Without a listener it returns at once.
 pub async fn serve(listeners: Vec<TcpListener>, settings: Settings, stop: CancellationToken) {
+    serve_within(LIMITS, listeners, settings, stop).await;
+}
+
+async fn serve_within(
+    limits: Limits,
+    listeners: Vec<TcpListener>,
+    settings: Settings,
+    stop: CancellationToken,
+) {
     let drain = settings.drain;
     let abort = CancellationToken::new();
     // Whoever drops this future drops its connections too.
     let _abort_at_end = abort.clone().drop_guard();
     let acceptor = Acceptor {
         routes: Arc::new(Routes::new(settings, stop.clone())),
-        room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        connections: TaskTracker::new(),
+        connections: Connections::new(limits),
+        tasks: TaskTracker::new(),
         stop,
         abort,
     };
-    join_all(listeners.into_iter().map(|one| acceptor.accept(one))).await;
-
-    acceptor.connections.close();
-    if timeout(drain, acceptor.connections.wait()).await.is_err() {
-        let left = acceptor.connections.len();
-        warn!(
-            connections = left,
-            "dropping connections that are still busy"
-        );
+    let accepting = join_all(listeners.into_iter().map(|one| acceptor.accept(one)));
+    tokio::select! {
+        _ = accepting => {}
+        () = acceptor.drained(drain) => {}
     }
+    acceptor.abort.cancel();
+    acceptor.tasks.close();
+    acceptor.tasks.wait().await;
 }
 
 struct Acceptor {
     routes: Arc<Routes>,
-    room: Arc<Semaphore>,
-    connections: TaskTracker,
+    connections: Arc<Connections>,
+    tasks: TaskTracker,
     stop: CancellationToken,
     abort: CancellationToken,
 }
 
 impl Acceptor {
-    async fn accept(&self, listener: TcpListener) {
-        let next = async || {
-            let room = Arc::clone(&self.room).acquire_owned().await;
-            let room = room.expect("the semaphore is never closed");
-            (listener.accept().await, room)
-        };
+    async fn accept(&self, listener: TcpListener) -> Infallible {
         let mut failing = false;
         loop {
-            let Some((accepted, room)) = self.stop.run_until_cancelled(next()).await else {
-                return;
-            };
-            match accepted {
+            match listener.accept().await {
                 Ok((stream, _)) => {
                     failing = false;
-                    self.connections.spawn(connection(
+                    self.tasks.spawn(hold(
                         stream,
-                        room,
+                        self.connections.enter().await,
                         Arc::clone(&self.routes),
                         self.stop.clone(),
                         self.abort.clone(),
@@ -143,9 +138,20 @@ impl Acceptor {
                         warn!(%error, "cannot accept connections, trying again");
                     }
                     failing = true;
-                    self.stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Returns after the stop, once nothing is in flight or `drain` has passed.
+    async fn drained(&self, drain: Duration) {
+        self.stop.cancelled().await;
+        if timeout(drain, self.connections.quiet()).await.is_err() {
+            warn!(
+                requests = self.connections.in_flight(),
+                "dropping requests that are still in flight"
+            );
         }
     }
 }
@@ -161,9 +167,10 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(
+/// Answers on one connection until its end.
+async fn hold(
     stream: TcpStream,
-    _room: OwnedSemaphorePermit,
+    connection: Arc<Connection>,
     routes: Arc<Routes>,
     stop: CancellationToken,
     abort: CancellationToken,
@@ -172,25 +179,29 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
-    let service = service_fn(move |request| {
-        let routes = Arc::clone(&routes);
-        async move { Ok::<_, Infallible>(routes.answer(&request).await) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER_MAX)
-        .serve_connection(TokioIo::new(Stall::new(stream, STALL_TIMEOUT)), service);
-    let mut serving = pin!(serving);
-    let ended = async {
-        if let Some(ended) = stop.run_until_cancelled(serving.as_mut()).await {
-            return ended;
+    let service = service_fn(|request| {
+        let answering = connection.request();
+        let routes = &routes;
+        async move {
+            let mut response = routes.answer(&request).await;
+            response.body_mut().answering = Some(answering);
+            Ok::<_, Infallible>(response)
         }
-        serving.as_mut().graceful_shutdown();
-        serving.await
-    };
-    if let Some(Err(error)) = abort.run_until_cancelled(ended).await {
-        debug!(%error, "a connection ended early");
+    });
+    let stream = Watched::new(stream, Arc::clone(&connection), STALL_TIMEOUT);
+    let serving = http1::Builder::new()
+        // `connections` has finer ones.
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        // First what has come, so that no request is missed that has.
+        biased;
+        () = abort.cancelled() => {}
+        ended = serving => if let Err(error) = ended {
+            debug!(%error, "a connection ended early");
+        },
+        () = connection.overdue(&stop) => {}
     }
 }
 

@@ -108,7 +108,7 @@ fn web(flags: &Flags) -> Result<Web, Error> {
             "--web.telemetry-path {path:?} is no path; write one such as /metrics"
         )));
     }
-    if crate::server::reserved_paths().contains(&path.as_str()) {
+    if crate::server::is_reserved(path) {
         return Err(Error::Usage(format!(
             "--web.telemetry-path {path:?} is the path of something else; choose another, such as /metrics"
         )));

@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
-    REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +18,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::connections::Answering;
 use super::{Settings, status_page};
 use crate::exposition::text;
 use crate::metrics::catalog::{CATALOG, task_series};
@@ -128,6 +129,10 @@ impl Routes {
             refusal
         };
         finish(&mut response, request.method());
+        if self.stop.is_cancelled() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         self.settings
             .own
             .http_request(route.label(), response.status().as_u16());
@@ -275,11 +280,17 @@ pub(super) struct Page {
     rest: Bytes,
     /// Held while a metrics page is in flight.
     permit: Option<OwnedSemaphorePermit>,
+    /// Held until hyper has taken all of it.
+    pub(super) answering: Option<Answering>,
 }
 
 impl Page {
     fn new(rest: Bytes) -> Self {
-        Self { rest, permit: None }
+        Self {
+            rest,
+            permit: None,
+            answering: None,
+        }
     }
 }
 

@@ -2,16 +2,18 @@
 //! lines over a TCP stream, so that nothing about HTTP is shared with hyper.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
+use tracing::subscriber::DefaultGuard;
 
 use super::*;
 use crate::metrics::own::Build;
 use crate::model::{Assessment, Folded, Row, Words};
-use crate::store::{ArtifactSeries, Limits, Target, TaskEntry};
+use crate::store::{self, ArtifactSeries, Target, TaskEntry};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -47,6 +49,39 @@ fn entry(id: &str, artifacts: u32) -> TaskEntry {
     entry
 }
 
+/// What this thread logs.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Captures until the guard is dropped.
+    pub(super) fn capture() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// Lines that contain `text`.
+    pub(super) fn count(&self, text: &str) -> usize {
+        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+}
+
 struct Running {
     address: SocketAddr,
     settings: Settings,
@@ -55,7 +90,15 @@ struct Running {
 }
 
 fn start(entries: Vec<TaskEntry>, change: impl FnOnce(&mut Settings)) -> Running {
-    let limits = Limits {
+    start_within(LIMITS, entries, change)
+}
+
+fn start_within(
+    limits: Limits,
+    entries: Vec<TaskEntry>,
+    change: impl FnOnce(&mut Settings),
+) -> Running {
+    let store = store::Limits {
         series: 200_000,
         artifacts_per_task: 60_000,
         stale_after: Duration::from_secs(300),
@@ -67,13 +110,14 @@ fn start(entries: Vec<TaskEntry>, change: impl FnOnce(&mut Settings)) -> Running
         target: "x86_64-unknown-linux-gnu",
     });
     let mut settings = Settings {
-        store: Arc::new(Store::new(limits, entries)),
+        store: Arc::new(Store::new(store, entries)),
         own: Arc::new(own),
         clock: Clock::fixed(NOW_MS),
         ready: Arc::new(AtomicBool::new(true)),
         telemetry_path: "/metrics".into(),
         max_requests: 40,
-        drain: PATIENCE,
+        // A server that waits for it does not end in time.
+        drain: 10 * PATIENCE,
     };
     change(&mut settings);
     let socket = TcpSocket::new_v4().unwrap();
@@ -82,7 +126,8 @@ fn start(entries: Vec<TaskEntry>, change: impl FnOnce(&mut Settings)) -> Running
     let listener = socket.listen(64).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(vec![listener], settings.clone(), stop.clone()));
+    let serving = serve_within(limits, vec![listener], settings.clone(), stop.clone());
+    let serving = tokio::spawn(serving);
     Running {
         address,
         settings,
@@ -117,6 +162,11 @@ impl Connection {
     async fn send(&mut self, method: &str, target: &str) {
         let request = format!("{method} {target} HTTP/1.1\r\nHost: exporter\r\n\r\n");
         self.0.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    /// A part of a head and nothing more.
+    async fn send_half(&mut self) {
+        self.0.write_all(b"GET /met").await.unwrap();
     }
 
     async fn head(&mut self) -> Answer {
@@ -422,29 +472,142 @@ async fn no_limit_of_scrapes() {
 }
 
 #[tokio::test]
-async fn the_end_waits_for_what_is_in_flight() {
+async fn the_end_waits_for_what_is_in_flight_and_nothing_else() {
     let server = start(vec![entry("crast-1", 5_000)], |_| {});
-    let mut idle = server.connect().await;
-    idle.send("GET", "/healthz").await;
-    idle.answer("GET").await;
+    let mut silent = server.connect().await;
+    let mut half = server.connect().await;
+    half.send_half().await;
     let mut busy = server.connect().await;
     busy.send("GET", "/metrics").await;
     let mut answer = busy.head().await;
+    // The last one: what it gets an answer from has the others.
+    let mut idle = server.connect().await;
+    idle.send("GET", "/healthz").await;
+    assert_eq!(idle.answer("GET").await.find("connection"), None);
 
     server.stop.cancel();
-    assert!(idle.is_over().await, "an idle connection is closed at once");
-    // The listener goes too; each attempt lets the server run.
-    timeout(PATIENCE, async {
-        while TcpStream::connect(server.address).await.is_ok() {}
-    })
-    .await
-    .expect("no more connections are accepted");
+    assert!(silent.is_over().await);
+    assert!(half.is_over().await);
+    assert!(idle.is_over().await);
+
+    let late_silent = server.connect().await;
+    let mut late_half = server.connect().await;
+    late_half.send_half().await;
+    for (path, status) in [("/-/ready", 503), ("/-/healthy", 200), ("/-/ready", 503)] {
+        let mut late = server.connect().await;
+        late.send("GET", path).await;
+        let answer = late.answer("GET").await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("connection"), "close");
+        assert!(late.is_over().await);
+    }
     assert!(!server.serving.is_finished());
 
     busy.body(&mut answer).await;
     assert!(answer.body.contains("\naliyun_acr_exporter_series "));
     assert!(busy.is_over().await);
+    let address = server.address;
     server.stopped().await;
+    assert!(TcpStream::connect(address).await.is_err());
+    drop((late_silent, late_half));
+}
+
+#[tokio::test]
+async fn half_a_request_does_not_hold_up_the_end() {
+    let server = start(Vec::new(), |_| {});
+    let mut half = server.connect().await;
+    half.send_half().await;
+    assert_eq!(server.ask("GET", "/healthz").await.status, 200);
+    server.stopped().await;
+    assert!(half.is_over().await);
+}
+
+#[tokio::test]
+async fn half_a_request_is_given_up_and_a_kept_connection_is_not() {
+    let limits = Limits {
+        head: Duration::from_millis(200),
+        ..LIMITS
+    };
+    let server = start_within(limits, Vec::new(), |_| {});
+    let mut silent = server.connect().await;
+    let mut kept = server.connect().await;
+    kept.send("GET", "/healthz").await;
+    kept.answer("GET").await;
+    let mut half = server.connect().await;
+    half.send_half().await;
+    assert!(half.is_over().await);
+    // Both have rested for longer than that.
+    for connection in [&mut silent, &mut kept] {
+        connection.send("GET", "/healthz").await;
+        assert_eq!(connection.answer("GET").await.status, 200);
+    }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_crowd_makes_room() {
+    let (log, _capture) = Log::capture();
+    let limits = Limits {
+        connections: 8,
+        ..LIMITS
+    };
+    let server = start_within(limits, vec![entry("crast-1", 5_000)], |_| {});
+    let mut busy = server.connect().await;
+    busy.send("GET", "/metrics").await;
+    let mut answer = busy.head().await;
+    let mut kept = server.connect().await;
+    kept.send("GET", "/healthz").await;
+    kept.answer("GET").await;
+
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        let mut half = server.connect().await;
+        half.send_half().await;
+        crowd.push(half);
+    }
+    assert_eq!(server.ask("GET", "/-/healthy").await.status, 200);
+    assert!(kept.is_over().await);
+    assert!(crowd[0].is_over().await);
+    busy.body(&mut answer).await;
+    assert_eq!(log.count("too many connections"), 1);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn no_answer_is_cut_off_to_make_room() {
+    let limits = Limits {
+        connections: 1,
+        ..LIMITS
+    };
+    let server = start_within(limits, vec![entry("crast-1", 5_000)], |_| {});
+    let mut busy = server.connect().await;
+    busy.send("GET", "/metrics").await;
+    let mut answer = busy.head().await;
+    let mut next = server.connect().await;
+    next.send("GET", "/healthz").await;
+    busy.body(&mut answer).await;
+    assert!(busy.is_over().await, "it rests, so its place is taken");
+    assert_eq!(next.answer("GET").await.status, 200);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn requests_sent_together_are_answered_in_turn() {
+    let server = start(vec![entry("crast-1", 5_000)], |_| {});
+    let mut connection = server.connect().await;
+    let one = "GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n";
+    connection
+        .0
+        .write_all(one.repeat(3).as_bytes())
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        let answer = connection.answer("GET").await;
+        assert_eq!(answer.status, 200);
+    }
+    assert!(!server.serving.is_finished());
+    server.stopped().await;
+    assert!(connection.is_over().await);
 }
 
 #[tokio::test]
@@ -531,13 +694,20 @@ async fn several_listeners() {
 fn the_telemetry_path_cannot_hide_another() {
     for path in [
         "/",
+        "/-/",
         "/-/healthy",
-        "/healthz",
         "/-/ready",
-        "/readyz",
         "/-/reload",
+        "/-/later",
+        "/api/v1/tasks",
+        "/api/later",
+        "/config",
+        "/healthz",
+        "/readyz",
     ] {
-        assert!(reserved_paths().contains(&path), "{path}");
+        assert!(is_reserved(path), "{path}");
     }
-    assert!(!reserved_paths().contains(&"/metrics"));
+    for path in ["/metrics", "/-", "/apis", "/config/metrics", "/a/-/metrics"] {
+        assert!(!is_reserved(path), "{path}");
+    }
 }

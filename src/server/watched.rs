@@ -1,26 +1,33 @@
-//! A stream whose writes fail once the other side takes nothing for a while:
-//! hyper bounds how slowly a request may come, not how slowly an answer is read.
+//! The stream below hyper. It tells `connections` what comes and what is
+//! written, and its writes fail once the other side takes nothing for a while:
+//! hyper does not bound how slowly an answer is read.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::connections::Connection;
+
 /// See the module.
-pub(super) struct Stall<S> {
+pub(super) struct Watched<S> {
     stream: S,
+    connection: Arc<Connection>,
+    /// A write may wait for so long.
     limit: Duration,
     /// Runs while a write waits.
     since: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Stall<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, connection: Arc<Connection>, limit: Duration) -> Self {
         Self {
             stream,
+            connection,
             limit,
             since: None,
         }
@@ -44,17 +51,22 @@ impl<S> Stall<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stall<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let progress = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.connection.received();
+        }
+        progress
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -78,7 +90,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // hyper flushes when it has written all that it has.
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        self.connection.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -88,15 +103,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::time::Instant;
 
+    use super::super::LIMITS;
+    use super::super::connections::Connections;
     use super::*;
+
+    async fn watched(stream: DuplexStream) -> Watched<DuplexStream> {
+        let connection = Connections::new(LIMITS).enter().await;
+        Watched::new(stream, connection, Duration::from_secs(30))
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_ends_the_write() {
         let (ours, mut theirs) = duplex(4);
-        let mut stream = Stall::new(ours, Duration::from_secs(30));
+        let mut stream = watched(ours).await;
         stream.write_all(b"full").await.unwrap();
 
         let began = Instant::now();
@@ -120,7 +142,7 @@ mod tests {
             }
             got
         });
-        let mut stream = Stall::new(ours, Duration::from_secs(30));
+        let mut stream = watched(ours).await;
         stream.write_all(b"slowly").await.unwrap();
         drop(stream);
         assert_eq!(reader.await.unwrap(), b"slowly");
