@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use secrecy::ExposeSecret as _;
 
+use super::files::KeyFiles;
 use super::sts::{Role, Sts};
 use super::{Context, Credentials, Error, ProvideCredentials};
 
@@ -15,6 +17,7 @@ pub struct AssumeRole {
     role: Role,
     source: Arc<dyn ProvideCredentials>,
     sts: Sts,
+    key_files: KeyFiles,
 }
 
 impl AssumeRole {
@@ -24,6 +27,7 @@ impl AssumeRole {
             role,
             source,
             sts: Sts::new(context, PROVIDER, "AssumeRole"),
+            key_files: KeyFiles::default(),
         }
     }
 
@@ -38,7 +42,17 @@ impl AssumeRole {
 impl ProvideCredentials for AssumeRole {
     fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
         Box::pin(async {
-            let form = self.role.form().map_err(broken)?;
+            let external_id = match &self.role.external_id {
+                Some(setting) => {
+                    let read = setting.read("external_id", &self.key_files).await;
+                    Some(read.map_err(broken)?)
+                }
+                None => None,
+            };
+            let mut form = self.role.form().map_err(broken)?;
+            if let Some(external_id) = &external_id {
+                form.push(("ExternalId", external_id.expose_secret().into()));
+            }
             let base = self.base().await?;
             let asked = match self.sts.ask(&form, Some(&base), "").await {
                 Err(failed) if failed.refuses_token && self.source.renew(&base).await => {

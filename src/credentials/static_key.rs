@@ -44,23 +44,34 @@ impl StaticKey {
     }
 
     async fn read(&self, key: &str, setting: &Setting) -> Result<SecretString, Error> {
-        let broken = |problem| Error::broken(PROVIDER, problem);
-        match setting {
-            Setting::Inline(value) => clean(value.expose_secret())
+        let read = setting.read(key, &self.key_files).await;
+        read.map_err(|problem| Error::broken(PROVIDER, problem))
+    }
+}
+
+impl Setting {
+    /// The value of `key`; `Err` is what is wrong with it.
+    pub(super) async fn read(
+        &self,
+        key: &str,
+        key_files: &KeyFiles,
+    ) -> Result<SecretString, String> {
+        match self {
+            Self::Inline(value) => clean(value.expose_secret())
                 .map(SecretString::from)
-                .map_err(|wrong| broken(format!("{key} {wrong}"))),
-            Setting::File(path) => {
-                let text = self.key_files.read(path).await.map_err(|error| {
+                .map_err(|wrong| format!("{key} {wrong}")),
+            Self::File(path) => {
+                let text = key_files.read(path).await.map_err(|error| {
                     let wrong = unreadable(path, &error);
                     let should = match error.kind() {
                         ErrorKind::NotFound => format!("; it should hold the value of {key}"),
                         _ => String::new(),
                     };
-                    broken(format!("{key}_file {wrong}{should}"))
+                    format!("{key}_file {wrong}{should}")
                 })?;
                 clean(text.expose_secret())
                     .map(SecretString::from)
-                    .map_err(|wrong| broken(format!("{key}_file {} {wrong}", path.display())))
+                    .map_err(|wrong| format!("{key}_file {} {wrong}", path.display()))
             }
         }
     }
