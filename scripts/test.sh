@@ -40,7 +40,7 @@ cargo fmt --check
 
 step 'lints'
 cargo clippy --locked --all-targets -- -D warnings
-.venv/bin/shellcheck scripts/*.sh .ci/run
+.venv/bin/shellcheck scripts/*.sh benches/*.sh .ci/run
 .venv/bin/yamllint -s -c .yamllint.yaml .
 .venv/bin/typos --config .typos.toml
 .venv/bin/check-jsonschema --schemafile src/config/schema.json config.example.yaml tests/testdata/config/good/*.yaml

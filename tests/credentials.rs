@@ -258,7 +258,7 @@ async fn a_role_is_assumed_with_all_that_was_asked_for() {
     let full = Role {
         session_name: Some("me@host".to_owned()),
         duration: Some(Duration::from_secs(1800)),
-        external_id: Some("ext-1".to_owned()),
+        external_id: Some(Setting::File(setup.write("external-id", "ext-1\n"))),
         policy: Some(policy.to_owned()),
         ..role()
     };
@@ -410,7 +410,7 @@ async fn an_oidc_token_is_read_at_each_use_and_travels_in_the_body() {
     let file = setup.write("token", &format!(" {}\n", demo::OIDC_TOKEN));
     let named = Role {
         session_name: Some("pod-1".to_owned()),
-        external_id: Some("plays-no-part".to_owned()),
+        external_id: Some(Setting::Inline("plays-no-part".into())),
         ..role()
     };
     let provider = Oidc::new(&setup.context, named.clone(), OIDC_PROVIDER, &file);
@@ -679,13 +679,13 @@ async fn a_credentials_uri_gives_a_key_or_is_broken() {
     let setup = Setup::new();
     let uri = setup.cloud.credentials_uri();
     assert_is(
-        &good(&Uri::new(&setup.context, &uri)).await,
+        &good(&Uri::new(&setup.context, uri.as_str())).await,
         &setup.issued(),
         "uri",
     );
     setup.cloud.update_issuing(|issuing| issuing.uri = false);
     let with_secret = format!("{uri}?hush=hush");
-    let told = broken(&Uri::new(&setup.context, &with_secret)).await;
+    let told = broken(&Uri::new(&setup.context, with_secret)).await;
     let host = setup.cloud.addr();
     assert_eq!(told, format!("uri: {host}: answers with HTTP 404"));
     let told = broken(&Uri::new(&setup.context, format!("{}/hush", nowhere()))).await;
@@ -1338,7 +1338,7 @@ async fn no_secret_gets_into_log_error_or_debug() {
     let mut told = String::new();
     let token_file = setup.write("token", demo::OIDC_TOKEN);
     let external = |id: &str| Role {
-        external_id: Some(id.to_owned()),
+        external_id: Some(Setting::Inline(id.into())),
         ..role()
     };
     let context = &setup.context;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
 use tokio::sync::Semaphore;
 
 use crate::api::throttle::Throttle;
@@ -160,7 +159,7 @@ fn provider(
                 *disable_imdsv1,
             ))
         }
-        CredentialsSource::Uri { uri } => Arc::new(Uri::new(&context(None), uri.expose_secret())),
+        CredentialsSource::Uri { uri } => Arc::new(Uri::new(&context(None), uri.clone())),
         CredentialsSource::AssumeRole {
             role_arn,
             source,
@@ -168,9 +167,12 @@ fn provider(
             session,
             addresses,
         } => {
-            let (context, role) = (context(Some(addresses)), role(role_arn, session));
-            let assumed = AssumeRole::new(&context, role, Arc::clone(&before[*source]));
-            Arc::new(assumed.with_external_id(external_id.as_ref().map(setting)))
+            let role = Role {
+                external_id: external_id.as_ref().map(setting),
+                ..role(role_arn, session)
+            };
+            let source = Arc::clone(&before[*source]);
+            Arc::new(AssumeRole::new(&context(Some(addresses)), role, source))
         }
     }
 }

@@ -199,3 +199,39 @@ fn parse(text: &str) -> Result<Vec<(String, Section)>, String> {
 fn broken(problem: String) -> Error {
     Error::broken(PROVIDER, problem)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_in_any_case_and_comments_go() {
+        let parsed = parse(
+            "\u{feff}; first\n[a]\n Role_ARN = acs:ram::1:role/r # which\nempty =\n\n[ b ]\nk:v=w\n",
+        );
+        let section = |pairs: &[(&str, &str)]| {
+            let owned = pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            owned.collect::<Section>()
+        };
+        let expected = vec![
+            (
+                "a".to_owned(),
+                section(&[("role_arn", "acs:ram::1:role/r"), ("empty", "")]),
+            ),
+            ("b".to_owned(), section(&[("k", "v=w")])),
+        ];
+        assert_eq!(parsed, Ok(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in any::<String>(), lines in "(\\[?[a-z =:#;]{0,6}\\]?\n){0,8}") {
+            let _ = parse(&text);
+            let _ = parse(&lines);
+        }
+    }
+}

@@ -23,7 +23,7 @@ pub struct Oidc {
 
 impl Oidc {
     /// Assumes `role` with the token in `token_file`, which the identity
-    /// provider `provider_arn` vouches for. An external id plays no part.
+    /// provider `provider_arn` vouches for. Its external id plays no part.
     pub fn new(
         context: &Context,
         role: Role,
@@ -31,10 +31,7 @@ impl Oidc {
         token_file: impl Into<PathBuf>,
     ) -> Self {
         Self {
-            role: Role {
-                external_id: None,
-                ..role
-            },
+            role,
             provider_arn: provider_arn.into(),
             token_file: token_file.into(),
             sts: Sts::new(context, PROVIDER, "AssumeRoleWithOIDC"),

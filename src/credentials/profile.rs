@@ -232,7 +232,7 @@ fn role(profile: &Fields) -> Result<Role, String> {
         arn: value("ram_role_arn").ok_or("ram_role_arn is missing")?,
         session_name: value("ram_session_name").or_else(|| value("role_session_name")),
         duration,
-        external_id: value("external_id"),
+        external_id: value("external_id").map(|id| Setting::Inline(id.into())),
         policy: value("policy"),
     })
 }
@@ -260,4 +260,54 @@ fn text_of<'a>(fields: &'a Fields, key: &str) -> Option<&'a str> {
 
 fn broken(problem: String) -> Error {
     Error::broken(PROVIDER, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,4}".prop_map(Value::from),
+            Just(json!([{"name": "x"}])),
+            Just(json!({"name": "x"})),
+        ]
+    }
+
+    #[test]
+    fn what_the_tool_writes_for_nothing_is_nothing() {
+        let profile = |value: Value| value.as_object().expect("an object").clone();
+        let blank =
+            json!({"name": "default", "mode": "", "access_key_id": "", "expired_seconds": 0});
+        assert!(is_blank(&profile(blank)));
+        assert!(!is_blank(&profile(json!({"mode": "EcsRamRole"}))));
+        assert!(!is_blank(&profile(
+            json!({"mode": "AK", "access_key_id": "i"})
+        )));
+        let minimal = role(&profile(
+            json!({"ram_role_arn": "r", "expired_seconds": 0, "policy": ""}),
+        ));
+        let minimal = minimal.expect("a role");
+        assert!(minimal.duration.is_none() && minimal.policy.is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_panics(values in prop::array::uniform6(value())) {
+            let [name, mode, arn, seconds, profiles, key] = values;
+            let profile = json!({
+                "name": name, "mode": mode, "ram_role_arn": arn, "expired_seconds": seconds,
+                "access_key_id": key, "profiles": profiles,
+            });
+            let profile = profile.as_object().expect("an object");
+            let _ = (role(profile).is_ok(), is_blank(profile), super::key(profile, true).is_ok());
+            let _ = find(profile, "x");
+        }
+    }
 }

@@ -42,33 +42,36 @@ impl StaticKey {
             key_files: KeyFiles::default(),
         }
     }
+
+    async fn read(&self, key: &str, setting: &Setting) -> Result<SecretString, Error> {
+        let read = setting.read(key, &self.key_files).await;
+        read.map_err(|problem| Error::broken(PROVIDER, problem))
+    }
 }
 
 impl Setting {
-    /// The value of `key` of a provider, as it is now.
+    /// The value of `key`; `Err` is what is wrong with it.
     pub(super) async fn read(
         &self,
-        provider: &'static str,
         key: &str,
-        files: &KeyFiles,
-    ) -> Result<SecretString, Error> {
-        let broken = |problem| Error::broken(provider, problem);
+        key_files: &KeyFiles,
+    ) -> Result<SecretString, String> {
         match self {
             Self::Inline(value) => clean(value.expose_secret())
                 .map(SecretString::from)
-                .map_err(|wrong| broken(format!("{key} {wrong}"))),
+                .map_err(|wrong| format!("{key} {wrong}")),
             Self::File(path) => {
-                let text = files.read(path).await.map_err(|error| {
+                let text = key_files.read(path).await.map_err(|error| {
                     let wrong = unreadable(path, &error);
                     let should = match error.kind() {
                         ErrorKind::NotFound => format!("; it should hold the value of {key}"),
                         _ => String::new(),
                     };
-                    broken(format!("{key}_file {wrong}{should}"))
+                    format!("{key}_file {wrong}{should}")
                 })?;
                 clean(text.expose_secret())
                     .map(SecretString::from)
-                    .map_err(|wrong| broken(format!("{key}_file {} {wrong}", path.display())))
+                    .map_err(|wrong| format!("{key}_file {} {wrong}", path.display()))
             }
         }
     }
@@ -77,16 +80,12 @@ impl Setting {
 impl ProvideCredentials for StaticKey {
     fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
         Box::pin(async {
-            let files = &self.key_files;
-            let id = self.id.read(PROVIDER, "access_key_id", files).await?;
+            let id = self.read("access_key_id", &self.id).await?;
             Ok(Credentials {
                 access_key_id: id.expose_secret().to_owned(),
-                access_key_secret: self
-                    .secret
-                    .read(PROVIDER, "access_key_secret", files)
-                    .await?,
+                access_key_secret: self.read("access_key_secret", &self.secret).await?,
                 security_token: match &self.token {
-                    Some(token) => Some(token.read(PROVIDER, "security_token", files).await?),
+                    Some(token) => Some(self.read("security_token", token).await?),
                     None => None,
                 },
                 expires_at_ms: None,

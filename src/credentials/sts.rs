@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::exchange::{Trouble, exchange};
+use super::static_key::Setting;
 use super::{Addresses, Context, Credentials, answer, exchange as checked};
 use crate::http::{self, Route};
 use crate::metrics::own::ActionMetrics;
@@ -32,14 +33,16 @@ pub struct Role {
     pub session_name: Option<String>,
     /// How long the key is to live, 15 minutes or more; the default is an hour.
     pub duration: Option<Duration>,
-    /// What a role of somebody else's account may ask for.
-    pub external_id: Option<String>,
+    /// What a role of somebody else's account may ask for; `assume_role` alone
+    /// sends it.
+    pub external_id: Option<Setting>,
     /// A policy in JSON that takes rights away.
     pub policy: Option<String>,
 }
 
 impl Role {
-    /// The role as inputs of a request; `Err` is what is wrong with it.
+    /// The role as inputs of a request, the external id aside; `Err` is what is
+    /// wrong with it.
     pub(super) fn form(&self) -> Result<Vec<Param<'_>>, String> {
         let session_name = self.session_name.as_deref().unwrap_or(SESSION_NAME);
         if self.arn.is_empty() {
@@ -63,11 +66,8 @@ impl Role {
             ("RoleSessionName", session_name.into()),
             ("DurationSeconds", duration.as_secs().to_string().into()),
         ];
-        let optional = [("ExternalId", &self.external_id), ("Policy", &self.policy)];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                form.push((name, value.as_str().into()));
-            }
+        if let Some(policy) = &self.policy {
+            form.push(("Policy", policy.as_str().into()));
         }
         Ok(form)
     }
@@ -344,11 +344,10 @@ mod tests {
         let full = Role {
             session_name: Some("me@host".to_owned()),
             duration: Some(Duration::from_secs(900)),
-            external_id: Some("e".to_owned()),
             policy: Some("{}".to_owned()),
             ..role.clone()
         };
-        assert_eq!(full.form().expect("a role").len(), 5);
+        assert_eq!(full.form().expect("a role").len(), 4);
         let short = Role {
             duration: Some(Duration::from_secs(899)),
             ..role.clone()

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::exchange::{exchange, usable};
 use super::{Context, Credentials, Error, ProvideCredentials, answer};
@@ -15,12 +16,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The provider.
 pub struct Uri {
     http: Http,
-    uri: String,
+    uri: SecretString,
 }
 
 impl Uri {
     /// Asks `uri`: https, or plain http to this machine or the metadata service.
-    pub fn new(context: &Context, uri: impl Into<String>) -> Self {
+    /// It may hold a password, and is not shown but for its host.
+    pub fn new(context: &Context, uri: impl Into<SecretString>) -> Self {
         Self {
             http: context.http.clone(),
             uri: uri.into(),
@@ -31,7 +33,7 @@ impl Uri {
 impl ProvideCredentials for Uri {
     fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
         Box::pin(async {
-            let url = usable(&self.uri)
+            let url = usable(self.uri.expose_secret())
                 .map_err(|wrong| Error::broken(PROVIDER, format!("the credentials URI {wrong}")))?;
             // Path and query may hold a secret.
             let host = http::authority(&url).unwrap_or_default();

@@ -370,6 +370,7 @@ mirror     nginx       1    RUNNING          running  2026-01-02T03:04:05Z
     let mut online = crate::harness::binary(&["check-config", "--online"]);
     let online = crate::harness::run(online.current_dir(folder.path()));
     assert_eq!(online.code, 0, "{}", online.err);
+    assert_eq!(online.err.lines().count(), 1, "{}", online.err);
     assert!(online.err.contains("provider=access_key"), "{}", online.err);
     assert_eq!(cloud.requests().total, 1);
 }
