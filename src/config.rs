@@ -185,6 +185,48 @@ pub enum CredentialsSource {
     },
 }
 
+impl CredentialsSource {
+    /// The files that the entry names, each with its key.
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        fn file<'a>(key: &'static str, secret: &'a Secret) -> Option<(&'static str, &'a Path)> {
+            match secret {
+                Secret::File(path) => Some((key, path)),
+                Secret::Inline(_) => None,
+            }
+        }
+        match self {
+            Self::AccessKey {
+                access_key_id,
+                access_key_secret,
+                security_token,
+            } => [
+                file("access_key_id_file", access_key_id),
+                file("access_key_secret_file", access_key_secret),
+                security_token
+                    .as_ref()
+                    .and_then(|token| file("security_token_file", token)),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            Self::Oidc {
+                oidc_token_file, ..
+            } => vec![("oidc_token_file", oidc_token_file)],
+            Self::Profile {
+                file: Some(path), ..
+            }
+            | Self::CredentialsFile {
+                file: Some(path), ..
+            } => vec![("file", path)],
+            Self::AssumeRole {
+                external_id: Some(external_id),
+                ..
+            } => file("external_id_file", external_id).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// What a role is assumed with, however that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleSession {

@@ -73,6 +73,20 @@ fn a_crowded_rate_limit_is_a_warning_and_no_failure() {
 }
 
 #[test]
+fn a_key_file_that_is_not_there_is_a_warning() {
+    let text = format!(
+        "credentials:
+  default: {{ type: access_key, access_key_id: LTAIexample, access_key_secret_file: no.secret }}
+{CONFIG}"
+    );
+    let said = with_config(&text, &["check-config"]);
+    assert_eq!(said.code, 0);
+    let warning = "warning: credentials.default.access_key_secret_file: cannot read ";
+    assert!(said.err.starts_with(warning), "{}", said.err);
+    assert!(said.err.contains("no.secret: No such file"), "{}", said.err);
+}
+
+#[test]
 fn every_mistake_is_told_at_once_and_ends_with_2() {
     let text = CONFIG
         .replace("cn-hangzhou", "cn-hangzou")

@@ -137,7 +137,13 @@ fn prometheus_scrapes_the_demo() {
             .to_owned();
         (health != "unknown").then_some(())
     });
-    let one = |query: &str| prometheus.query(query);
+    // A sample may be stored a moment after its target is known to be well.
+    let one = |query: &str| {
+        eventually(query, || {
+            let values = prometheus.query(query);
+            (!values.is_empty()).then_some(values)
+        })
+    };
     assert_eq!(one("up"), ["1"]);
     // What the simulated cloud was given: 10 s to 60 s after its start for the
     // repeated artifact, a minute for the contradictory one, and so on.
@@ -195,8 +201,10 @@ fn prometheus_scrapes_the_demo() {
     }
 
     eventually("the shipped rules fire for the failed task alone", || {
-        let firing = one("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",alertstate=\"firing\"})");
-        let redis = one("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",task=\"redis\"})");
+        let firing = prometheus
+            .query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",alertstate=\"firing\"})");
+        let redis =
+            prometheus.query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",task=\"redis\"})");
         (firing == ["1"] && redis == ["1"]).then_some(())
     });
     let rules = prometheus.api("/api/v1/rules");
