@@ -7,6 +7,7 @@
 )]
 
 mod commands;
+mod credentials;
 mod failures;
 mod harness;
 mod lifecycle;
