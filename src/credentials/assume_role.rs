@@ -71,9 +71,9 @@ impl ProvideCredentials for AssumeRole {
             let role = self.role().await?;
             let form = role.form().map_err(broken)?;
             let base = self.base().await?;
-            let asked = match self.sts.ask(&form, Some(&base), "").await {
+            let asked = match self.sts.ask(&form, Some(&base)).await {
                 Err(failed) if failed.refuses_token && self.source.renew(&base).await => {
-                    self.sts.ask(&form, Some(&self.base().await?), "").await
+                    self.sts.ask(&form, Some(&self.base().await?)).await
                 }
                 asked => asked,
             };

@@ -16,9 +16,9 @@ use crate::harness::{Daemon, Said, binary, eventually, run};
 
 /// 2026-01-02T03:04:05Z
 const S: i64 = 1_767_323_045_000;
-const ROLE: &str = "acs:ram::123456789012:role/reader";
-const OIDC_PROVIDER: &str = "acs:ram::123456789012:oidc-provider/ack-rrsa-c1";
-const ROWS: &str = "GetArtifactSubscriptionTaskResult";
+pub(crate) const ROLE: &str = "acs:ram::123456789012:role/reader";
+pub(crate) const OIDC_PROVIDER: &str = "acs:ram::123456789012:oidc-provider/ack-rrsa-c1";
+pub(crate) const ROWS: &str = "GetArtifactSubscriptionTaskResult";
 
 /// A cloud with one task, and a home folder.
 pub(crate) struct Setup {
@@ -91,11 +91,11 @@ impl Setup {
     }
 
     /// An entry that assumes the role with the key of the entry `source`.
-    fn assume_role(&self, source: &str) -> Value {
+    pub(crate) fn assume_role(&self, source: &str) -> Value {
         json!({"type": "assume_role", "role_arn": ROLE, "source": source, "sts_endpoint": self.cloud.url()})
     }
 
-    fn oidc(&self) -> Value {
+    pub(crate) fn oidc(&self) -> Value {
         json!({
             "type": "oidc", "role_arn": ROLE, "oidc_provider_arn": OIDC_PROVIDER,
             "oidc_token_file": self.write("token", demo::OIDC_TOKEN),
@@ -103,7 +103,7 @@ impl Setup {
         })
     }
 
-    fn ecs(&self) -> Value {
+    pub(crate) fn ecs(&self) -> Value {
         json!({"type": "ecs_ram_role", "metadata_endpoint": self.cloud.url()})
     }
 
@@ -161,7 +161,7 @@ impl Setup {
     }
 }
 
-fn config(url: &str, entries: &Value) -> String {
+pub(crate) fn config(url: &str, entries: &Value) -> String {
     json!({
         "poll": {"interval": "1s", "timeout": "5s"},
         "api": {"requests_per_second": 200, "burst": 200, "retries": 0},

@@ -12,4 +12,5 @@ mod failures;
 mod harness;
 mod lifecycle;
 mod prometheus;
+mod secrets;
 mod values;
