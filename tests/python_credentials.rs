@@ -1,6 +1,8 @@
 //! The vendor's own Python credentials library against the simulated cloud: it
 //! must find credentials in every source that the simulator and these files
-//! play, and it says which source counts where there are several.
+//! play, and it says which source counts where there are several. Our chain is
+//! asked in the same environments and must choose the same, as long as every
+//! source is good or absent: a broken one ends ours on purpose.
 
 #[path = "python_sdk/python.rs"]
 mod python;
@@ -8,7 +10,13 @@ mod python;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 
+use aliyun_acr_exporter::clock::Clock;
+use aliyun_acr_exporter::credentials::chain::Chain;
+use aliyun_acr_exporter::credentials::{Addresses, Context, Credentials, ProvideCredentials as _};
+use aliyun_acr_exporter::http::Http;
+use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::simulator::{
     AccessKey, Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, demo,
 };
@@ -162,6 +170,18 @@ const SOURCES: [Source; 6] = [
 ];
 
 impl Source {
+    /// What we call it.
+    fn ours(self) -> &'static str {
+        match self {
+            Self::Environment => "environment",
+            Self::Oidc => "oidc",
+            Self::Profile => "profile",
+            Self::File => "credentials_file",
+            Self::Ecs => "ecs_ram_role",
+            Self::Uri => "uri",
+        }
+    }
+
     /// What the library calls it.
     fn provider(self) -> &'static str {
         match self {
@@ -262,8 +282,31 @@ fn the_library_finds_each_source_alone_and_nothing_in_none() {
     );
 }
 
-#[test]
-fn the_library_takes_the_first_of_several_sources() {
+/// What our chain finds, or why it finds nothing.
+async fn ours(place: &Place, running: &Running) -> Result<Credentials, String> {
+    let mut variables = place.env.clone();
+    let home = place.home.path().to_str().expect("UTF-8");
+    variables.insert("HOME".to_owned(), home.into());
+    let context = Context {
+        name: "test".to_owned(),
+        http: Http::new().expect("TLS"),
+        own: Arc::new(Own::new(Build::CURRENT)),
+        clock: Clock::system(),
+        addresses: Addresses {
+            sts: Some(running.url()),
+            metadata: running.url(),
+            ..Addresses::default()
+        },
+        home: None,
+    };
+    let chain = Chain::official(&context, move |name| {
+        Some(variables.get(name)?.as_str()?.to_owned())
+    });
+    chain.provide().await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn the_library_and_our_chain_take_the_same_of_several_sources() {
     let running = cloud();
     let Some(mut judge) = Judge::start(&running) else {
         return;
@@ -281,6 +324,29 @@ fn the_library_takes_the_first_of_several_sources() {
         let found = judge.choose(&place);
         let first = present.first().map(|source| source.provider());
         assert_eq!(found["provider"].as_str(), first, "{present:?}: {found}");
+
+        let ours = ours(&place, &running).await;
+        match (ours, present.first()) {
+            (Ok(ours), Some(first)) => {
+                assert_eq!(ours.provider, first.ours(), "{present:?}");
+                let is_local = running
+                    .issued()
+                    .iter()
+                    .all(|one| one.key.id != ours.access_key_id);
+                if is_local {
+                    assert_eq!(found["access_key_id"], ours.access_key_id.as_str());
+                }
+                let handed_out = matches!(first, Source::Oidc | Source::Ecs | Source::Uri);
+                assert_eq!(is_local, !handed_out, "{present:?}");
+            }
+            (Err(told), None) => {
+                for source in SOURCES {
+                    let named = format!("{}: not configured: ", source.ours());
+                    assert!(told.contains(&named), "{named}: {told}");
+                }
+            }
+            (ours, _) => panic!("{present:?}: {ours:?}"),
+        }
     }
 }
 

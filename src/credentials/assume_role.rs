@@ -54,9 +54,9 @@ impl ProvideCredentials for AssumeRole {
                 form.push(("ExternalId", external_id.expose_secret().into()));
             }
             let base = self.base().await?;
-            let asked = match self.sts.ask(&form, Some(&base), "").await {
+            let asked = match self.sts.ask(&form, Some(&base)).await {
                 Err(failed) if failed.refuses_token && self.source.renew(&base).await => {
-                    self.sts.ask(&form, Some(&self.base().await?), "").await
+                    self.sts.ask(&form, Some(&self.base().await?)).await
                 }
                 asked => asked,
             };

@@ -54,7 +54,7 @@ impl ProvideCredentials for Oidc {
             let mut form = self.role.form().map_err(broken)?;
             form.push(("OIDCProviderArn", self.provider_arn.as_str().into()));
             form.push(("OIDCToken", token.into()));
-            let asked = self.sts.ask(&form, None, token).await;
+            let asked = self.sts.ask(&form, None).await;
             asked.map_err(|failed| broken(failed.problem))
         })
     }

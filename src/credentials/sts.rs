@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::exchange::{Trouble, exchange};
@@ -122,12 +122,11 @@ impl Sts {
     }
 
     /// Asks for a key: with `form`, signed by `base`, or unsigned where the form
-    /// holds its own proof. `hidden` is what no answer may show.
+    /// holds its own proof.
     pub(super) async fn ask(
         &self,
         form: &[Param<'_>],
         base: Option<&Credentials>,
-        hidden: &str,
     ) -> Result<Credentials, Failed> {
         let failed = |problem: String| Failed {
             problem: format!("{}: {problem}", self.action),
@@ -159,6 +158,7 @@ impl Sts {
             None => signing::unsigned(&request, now),
         };
         url.set_query(Some(&signed.query));
+        let hidden = proofs(&url, form, base);
         let mut headers = signed.headers;
         headers.push(("accept", "application/json".to_owned()));
 
@@ -187,7 +187,7 @@ impl Sts {
                     answer::of_sts(self.provider, &answer.body)
                         .map_err(|problem| (problem, Class::Decode, false))
                 } else {
-                    let refusal = refusal(answer.status, &answer.body, hidden);
+                    let refusal = refusal(answer.status, &answer.body, &hidden);
                     tracing::debug!(
                         credentials = self.context.name,
                         action = self.action,
@@ -246,14 +246,37 @@ fn told(refusal: &Refusal, form: &[Param<'_>], skew: Option<i64>) -> String {
     }
 }
 
-/// The refusal in `body`, with `hidden` (a JWT: its three parts as well) blotted
-/// out before anything is read from it.
-fn refusal(status: u16, body: &[u8], hidden: &str) -> Refusal {
-    let mut text = String::from_utf8_lossy(body).into_owned();
-    for part in std::iter::once(hidden).chain(hidden.split('.')) {
-        // Shorter ones are no secrets and may stand anywhere.
-        if part.len() >= 8 {
-            text = text.replace(part, "…");
+/// What a request proves itself with, which no answer may show: a refusal may
+/// quote any of it.
+fn proofs(url: &Url, form: &[Param<'_>], base: Option<&Credentials>) -> Vec<SecretString> {
+    let in_query = url
+        .query_pairs()
+        .filter(|(name, _)| name == "Signature")
+        .map(|(_, value)| SecretString::from(value.into_owned()));
+    let in_form = form
+        .iter()
+        .filter(|(name, _)| ["ExternalId", "OIDCToken"].contains(name))
+        .map(|(_, value)| SecretString::from(value.as_ref()));
+    let of_base = base.into_iter().flat_map(|base| {
+        let id = SecretString::from(base.access_key_id.as_str());
+        let (secret, token) = (&base.access_key_secret, &base.security_token);
+        [Some(id), Some(secret.clone()), token.clone()]
+    });
+    in_query.chain(in_form).chain(of_base.flatten()).collect()
+}
+
+/// The refusal in `body`, with `hidden` (as it is or encoded for a URL; of a JWT
+/// its three parts as well) blotted out before anything is read from it.
+fn refusal(status: u16, body: &[u8], hidden: &[SecretString]) -> Refusal {
+    // JSON may write a slash in two ways.
+    let mut text = String::from_utf8_lossy(body).replace("\\/", "/");
+    for secret in hidden.iter().map(ExposeSecret::expose_secret) {
+        for part in std::iter::once(secret).chain(secret.split('.')) {
+            // Shorter ones are no secrets and may stand anywhere.
+            if part.len() >= 8 {
+                text = text.replace(part, "…");
+                text = text.replace(&signing::percent_encode(part).to_string(), "…");
+            }
         }
     }
     Refusal::read(status, text.as_bytes())
@@ -368,9 +391,43 @@ mod tests {
         for echoed in [token, "eyJzdWIiOiJz"] {
             let body =
                 format!(r#"{{"Code":"AuthenticationFail","Message":"bad token {echoed} x"}}"#);
-            let read = refusal(400, body.as_bytes(), token);
+            let read = refusal(400, body.as_bytes(), &[token.into()]);
             assert_eq!(read.message, "bad token … x");
         }
+    }
+
+    #[test]
+    fn a_refusal_shows_nothing_that_the_request_proved_itself_with() {
+        let base = Credentials {
+            access_key_id: "STS.EXAMPLEid".to_owned(),
+            access_key_secret: "EXAMPLE-secret".into(),
+            security_token: Some("EXAMPLE/token+=".into()),
+            expires_at_ms: None,
+            provider: "access_key",
+        };
+        let url = "https://sts.example.com/?Action=AssumeRole&Signature=EXAMPLE%2Bsignature%3D";
+        let form = [
+            ("RoleArn", "acs:ram::1:role/reader".into()),
+            ("ExternalId", "EXAMPLE/external".into()),
+        ];
+        let hidden = proofs(&Url::parse(url).expect("a URL"), &form, Some(&base));
+        for echoed in [
+            "STS.EXAMPLEid",
+            "EXAMPLE-secret",
+            "EXAMPLE/token+=",
+            r"EXAMPLE\/token+=",
+            "EXAMPLE%2Ftoken%2B%3D",
+            "EXAMPLE+signature=",
+            "EXAMPLE%2Bsignature%3D",
+            "EXAMPLE/external",
+        ] {
+            let body = format!(r#"{{"Code":"InvalidParameter","Message":"bad {echoed} x"}}"#);
+            let read = refusal(400, body.as_bytes(), &hidden);
+            assert_eq!(read.message, "bad … x", "{echoed}");
+        }
+        let body = br#"{"Code":"NoPermission","Message":"no acs:ram::1:role/reader"}"#;
+        let read = refusal(403, body, &hidden);
+        assert_eq!(read.message, "no acs:ram::1:role/reader");
     }
 
     proptest! {

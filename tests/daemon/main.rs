@@ -7,8 +7,10 @@
 )]
 
 mod commands;
+mod credentials;
 mod failures;
 mod harness;
 mod lifecycle;
 mod prometheus;
+mod secrets;
 mod values;
