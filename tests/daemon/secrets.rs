@@ -307,17 +307,17 @@ fn nothing_is_told_of_what_a_server_quotes() {
     search.hide_heard(&sts, &names);
 
     // Bare, without the words that a quoted signature usually comes with.
-    let bare = Echo::start(|request| {
+    let plain = Echo::start(|request| {
         let body = json!({"Code": "InvalidParameter", "Message": request});
         (400, "application/json", body.to_string())
     });
-    role["sts_endpoint"] = bare.url().into();
-    oidc["sts_endpoint"] = bare.url().into();
+    role["sts_endpoint"] = plain.url().into();
+    oidc["sts_endpoint"] = plain.url().into();
     for entry in [&role, &oidc] {
         let entries = json!({"test": entry, "base": base});
         search.hear(&setup, &setup.config(&entries), &[]);
     }
-    search.hide_heard(&bare, &names);
+    search.hide_heard(&plain, &names);
 
     let api = Echo::start(string_to_sign);
     for signature in ["acs3-hmac-sha256", "hmac-sha1"] {
