@@ -501,6 +501,13 @@ async fn the_end_waits_for_what_is_in_flight_and_nothing_else() {
         assert_eq!(answer.header("connection"), "close");
         assert!(late.is_over().await);
     }
+    // One that comes late may take its time, as long as there is some.
+    let rest = b"al HTTP/1.1\r\nHost: exporter\r\n\r\n";
+    late_half.0.write_all(rest).await.unwrap();
+    assert_eq!(late_half.answer("GET").await.status, 404);
+    let mut late_half = server.connect().await;
+    late_half.send_half().await;
+    assert_eq!(server.ask("GET", "/-/ready").await.status, 503);
     assert!(!server.serving.is_finished());
 
     busy.body(&mut answer).await;
