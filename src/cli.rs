@@ -348,9 +348,35 @@ fn print(bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// One thread is enough: a scrape reads memory, a poll waits for the network.
+/// What hangs in the system's hands (a file, a name) is not waited for at the end.
 fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    Ok(runtime.block_on(future))
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_does_not_keep_the_process() {
+        let (release, hung) = mpsc::channel::<()>();
+        let (ended, waited) = mpsc::channel();
+        std::thread::spawn(move || {
+            let output = block_on(async {
+                tokio::task::spawn_blocking(move || hung.recv());
+                "done"
+            });
+            let _ = ended.send(output.expect("a runtime"));
+        });
+        assert_eq!(waited.recv_timeout(Duration::from_secs(60)), Ok("done"));
+        drop(release);
+    }
 }

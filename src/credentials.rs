@@ -27,6 +27,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use files::check as check_file;
+
 use crate::clock::Clock;
 use crate::http::Http;
 use crate::metrics::own::Own;

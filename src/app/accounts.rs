@@ -23,7 +23,7 @@ use crate::credentials::profile::Profile;
 use crate::credentials::static_key::{Setting, StaticKey};
 use crate::credentials::sts::Role;
 use crate::credentials::uri::Uri;
-use crate::credentials::{Addresses, Context, ProvideCredentials};
+use crate::credentials::{self, Addresses, Context, ProvideCredentials};
 use crate::http::Http;
 use crate::metrics::own::Own;
 use crate::signing::Algorithm;
@@ -78,6 +78,21 @@ pub fn clients(
         Arc::clone(client)
     });
     Ok(of_instances.collect())
+}
+
+/// Files that the credentials in use name and that cannot be read now, each with
+/// the reason. No mistake of the configuration: they may be mounted later, or
+/// elsewhere.
+pub async fn unreadable_files(config: &Config) -> Vec<String> {
+    let mut told = Vec::new();
+    for entry in &config.credentials {
+        for (key, path) in entry.source.files() {
+            if let Err(wrong) = credentials::check_file(path).await {
+                told.push(format!("credentials.{}.{key}: {wrong}", entry.name));
+            }
+        }
+    }
+    told
 }
 
 /// One provider for each entry, which keeps its key as long as it is good.

@@ -27,31 +27,14 @@ pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Resul
     let plan = Plan::new(&config);
     let path = flags.config_path();
     print(format!("{} is valid\n\n{plan}\n", path.display()).as_bytes())?;
-    for warning in plan.warnings().into_iter().chain(missing_files(&config)) {
+    let unreadable = block_on(accounts::unreadable_files(&config))?;
+    for warning in plan.warnings().into_iter().chain(unreadable) {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
     if arguments.online {
         block_on(online(&config, own))??;
     }
     Ok(())
-}
-
-/// Files that the credentials in use name and that cannot be read now. No
-/// mistake of the configuration: they may be mounted later, or elsewhere.
-fn missing_files(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for entry in &config.credentials {
-        for (key, path) in entry.source.files() {
-            if let Err(error) = std::fs::File::open(path) {
-                warnings.push(format!(
-                    "credentials.{}.{key}: cannot read {}: {error}",
-                    entry.name,
-                    path.display()
-                ));
-            }
-        }
-    }
-    warnings
 }
 
 /// One signed call for each instance, all of them though one fails.

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret as _;
 
 use super::assume_role::AssumeRole;
 use super::ecs_ram_role::EcsRamRole;
-use super::files::{KeyFiles, unreadable};
+use super::files::{self, KeyFiles, unreadable};
 use super::oidc::Oidc;
 use super::static_key::{Setting, StaticKey};
 use super::sts::Role;
@@ -84,11 +84,10 @@ impl CredentialsFile {
 
     /// The section, or why there is none; `Err` where the file is broken.
     async fn section_of(&self, file: &Path) -> Result<Result<Section, String>, Error> {
-        if self.file.is_none() {
-            // Also where the way to it is closed, as in somebody else's home.
-            if let Err(error) = tokio::fs::metadata(file).await {
-                return Ok(Err(unreadable(file, &error)));
-            }
+        if self.file.is_none()
+            && let Some(error) = files::absence(file).await
+        {
+            return Ok(Err(unreadable(file, &error)));
         }
         let text = match self.key_files.read(file).await {
             Ok(text) => text,

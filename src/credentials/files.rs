@@ -1,12 +1,27 @@
-//! Reads files that hold keys, and tells once of each that others can read it.
-//! No more than a warning: Kubernetes mounts secrets for everybody in the pod.
+//! Reads files that hold keys, so that no file can hold up the exporter: regular
+//! ones alone, of at most 64 KiB, within 5 s. Tells once of each that others can
+//! read it; no more than a warning, since Kubernetes mounts secrets for everybody
+//! in the pod.
 
 use std::collections::HashSet;
-use std::io;
+use std::fs::{File, FileType, Metadata};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+const MAX_BYTES: u64 = 64 * 1024;
+/// A network file system that is gone keeps a thread for ever.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// The files on which a thread hangs, alive as long as it does. They are the
+/// process's, not a provider's, so that each file costs few threads however
+/// often it is asked for.
+static HANGING: Mutex<Vec<(PathBuf, Weak<()>)>> = Mutex::new(Vec::new());
 
 /// The files that were told of.
 #[derive(Clone, Debug, Default)]
@@ -15,20 +30,15 @@ pub(super) struct KeyFiles(Arc<Mutex<HashSet<PathBuf>>>);
 impl KeyFiles {
     /// The file's text, wiped from memory when it is dropped.
     pub(super) async fn read(&self, path: &Path) -> io::Result<SecretString> {
-        let text = tokio::fs::read_to_string(path)
-            .await
-            .map(SecretString::from)?;
-        self.warn(path).await;
+        let (text, metadata) = bounded(path, LIMIT, read_now).await?;
+        self.warn(path, &metadata);
         Ok(text)
     }
 
     #[cfg(unix)]
-    async fn warn(&self, path: &Path) {
+    fn warn(&self, path: &Path, metadata: &Metadata) {
         use std::os::unix::fs::PermissionsExt as _;
 
-        let Ok(metadata) = tokio::fs::metadata(path).await else {
-            return;
-        };
         let mode = metadata.permissions().mode() & 0o777;
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if mode & 0o044 != 0 && told.insert(path.to_owned()) {
@@ -41,15 +51,252 @@ impl KeyFiles {
     }
 
     #[cfg(not(unix))]
-    async fn warn(&self, _path: &Path) {}
+    fn warn(&self, _path: &Path, _metadata: &Metadata) {}
+}
+
+/// The text of a file whose permissions are somebody else's business.
+pub(super) async fn read(path: &Path) -> io::Result<SecretString> {
+    let (text, _) = bounded(path, LIMIT, read_now).await?;
+    Ok(text)
+}
+
+/// Why there is no file, also where the way to it is closed, as in somebody
+/// else's home. `None` as well where that cannot be told in time: a file system
+/// that hangs is no absent file.
+pub(super) async fn absence(path: &Path) -> Option<io::Error> {
+    let looked = bounded(path, LIMIT, |path| std::fs::metadata(path).map(drop)).await;
+    looked
+        .err()
+        .filter(|error| error.kind() != ErrorKind::TimedOut)
+}
+
+/// Whether the file could be read now, told without opening it. `Err` names it
+/// and says what it is and what would be right.
+pub async fn check(path: &Path) -> Result<(), String> {
+    let looked = bounded(path, LIMIT, |path| {
+        fitting(&std::fs::metadata(path)?)?;
+        #[cfg(unix)]
+        rustix::fs::access(path, rustix::fs::Access::READ_OK)?;
+        Ok(())
+    });
+    looked.await.map_err(|error| unreadable(path, &error))
 }
 
 /// How a file that cannot be read is told of.
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> String {
     let shown = path.display();
     match error.kind() {
-        io::ErrorKind::NotFound => format!("{shown} does not exist"),
-        io::ErrorKind::InvalidData => format!("{shown} is not text"),
+        ErrorKind::NotFound => format!("{shown} does not exist"),
+        // Our own: the system's hold nothing.
+        _ if error.get_ref().is_some() => format!("{shown} {error}"),
         _ => format!("{shown} cannot be read: {error}"),
+    }
+}
+
+/// Does `work` on a thread that nobody waits for after `limit`.
+async fn bounded<T: Send + 'static>(
+    path: &Path,
+    limit: Duration,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let hanging = || HANGING.lock().unwrap_or_else(PoisonError::into_inner);
+    let late = || {
+        let problem =
+            format!("gave no answer within {limit:?}; it should be on a file system that answers");
+        io::Error::new(ErrorKind::TimedOut, problem)
+    };
+    {
+        let mut hanging = hanging();
+        hanging.retain(|(_, thread)| thread.strong_count() > 0);
+        if hanging.iter().any(|(hung, _)| hung == path) {
+            return Err(late());
+        }
+    }
+    let alive = Arc::new(());
+    let thread = Arc::downgrade(&alive);
+    let owned = path.to_owned();
+    let working = spawn_blocking(move || {
+        let done = work(&owned);
+        drop(alive);
+        done
+    });
+    if let Ok(done) = timeout(limit, working).await {
+        return done?;
+    }
+    hanging().push((path.to_owned(), thread));
+    Err(late())
+}
+
+fn read_now(path: &Path) -> io::Result<(SecretString, Metadata)> {
+    // To open a device can do things, and to open a FIFO waits for its writer.
+    fitting(&std::fs::metadata(path)?)?;
+    let file = open(path)?;
+    // It may be another file by now.
+    let metadata = file.metadata()?;
+    fitting(&metadata)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    // It may have grown, or have no size, as in /proc.
+    small(bytes.len() as u64)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| unfit("is not text; it should be text in UTF-8".to_owned()))?;
+    Ok((text.into(), metadata))
+}
+
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    File::options().read(true).custom_flags(nonblock).open(path)
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// A file that may be read: regular and small. Symbolic links were followed.
+fn fitting(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        small(metadata.len())
+    } else {
+        let kind = kind(metadata.file_type());
+        Err(unfit(format!(
+            "is {kind}; it should be a regular file or a symbolic link to one"
+        )))
+    }
+}
+
+fn small(bytes: u64) -> io::Result<()> {
+    if bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    Err(unfit(format!(
+        "is larger than {} KiB; is it the right file?",
+        MAX_BYTES / 1024
+    )))
+}
+
+fn unfit(problem: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, problem)
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+
+        if file_type.is_fifo() {
+            return "a FIFO";
+        } else if file_type.is_socket() {
+            return "a socket";
+        } else if file_type.is_char_device() || file_type.is_block_device() {
+            return "a device";
+        }
+    }
+    if file_type.is_dir() {
+        "a directory"
+    } else {
+        "no regular file"
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    async fn told(path: &Path) -> String {
+        let error = read(path).await.expect_err("an unfit file");
+        let told = unreadable(path, &error);
+        assert_eq!(check(path).await, Err(told.clone()));
+        told.strip_prefix(&format!("{} ", path.display()))
+            .expect("the file's name")
+            .to_owned()
+    }
+
+    #[tokio::test]
+    async fn only_small_regular_files_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let should = "it should be a regular file or a symbolic link to one";
+
+        let fifo = at("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.expect("mkfifo").success());
+        assert_eq!(told(&fifo).await, format!("is a FIFO; {should}"));
+        symlink(&fifo, at("link")).expect("a link");
+        assert_eq!(told(&at("link")).await, format!("is a FIFO; {should}"));
+        let told_of = told(folder.path()).await;
+        assert_eq!(told_of, format!("is a directory; {should}"));
+        let zero = Path::new("/dev/zero");
+        assert_eq!(told(zero).await, format!("is a device; {should}"));
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).expect("bound");
+        assert_eq!(told(&at("socket")).await, format!("is a socket; {should}"));
+
+        std::fs::write(at("large"), "x".repeat(5_000_000)).expect("written");
+        let large = "is larger than 64 KiB; is it the right file?";
+        assert_eq!(told(&at("large")).await, large);
+        std::fs::write(at("full"), "x".repeat(65536)).expect("written");
+        let text = read(&at("full")).await.expect("just small enough");
+        assert_eq!(text.expose_secret().len(), 65536);
+        assert_eq!(check(&at("full")).await, Ok(()));
+
+        // As Kubernetes mounts a secret.
+        std::fs::create_dir(at("..1")).expect("a folder");
+        std::fs::write(at("..1/key"), "value").expect("written");
+        symlink("..1", at("..data")).expect("a link");
+        symlink("..data/key", at("key")).expect("a link");
+        let text = read(&at("key")).await.expect("readable");
+        assert_eq!(text.expose_secret(), "value");
+        assert_eq!(told(&at("nothing")).await, "does not exist");
+    }
+
+    /// As where a FIFO takes the file's place after it was looked at.
+    #[test]
+    fn to_open_a_fifo_waits_for_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.expect("mkfifo").success());
+        let (opened, waited) = mpsc::channel();
+        let path = fifo.clone();
+        std::thread::spawn(move || {
+            let file = open(&path).expect("opened");
+            let _ = opened.send(fitting(&file.metadata().expect("metadata")).is_err());
+        });
+        assert_eq!(waited.recv_timeout(Duration::from_secs(60)), Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_hangs_costs_one_thread_and_is_read_again_afterwards() {
+        let path = Path::new("/a file on a hung file system");
+        let (release, hung) = mpsc::channel::<()>();
+        let read = bounded(path, Duration::from_millis(10), move |_| {
+            let _ = hung.recv();
+            Ok(())
+        });
+        let error = read.await.expect_err("late");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        let told = unreadable(path, &error);
+        let expected = "/a file on a hung file system gave no answer within 10ms; it should be on a file system that answers";
+        assert_eq!(told, expected);
+
+        let again = bounded(path, LIMIT, |_| -> io::Result<()> {
+            panic!("a second thread would hang too")
+        });
+        assert_eq!(again.await.expect_err("hangs").kind(), ErrorKind::TimedOut);
+        // No sign that it is absent, which would send a chain to somebody else's key.
+        assert!(absence(path).await.is_none());
+
+        drop(release);
+        while bounded(path, LIMIT, |_| Ok(())).await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 }

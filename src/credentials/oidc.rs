@@ -5,9 +5,9 @@
 use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 
-use super::files::unreadable;
+use super::files::{self, unreadable};
 use super::sts::{Role, Sts};
 use super::{Context, Credentials, Error, ProvideCredentials, clean};
 
@@ -45,9 +45,8 @@ impl ProvideCredentials for Oidc {
             let path = &self.token_file;
             // Read each time: the kubelet puts a new one there every hour. Its
             // permissions are the kubelet's business too.
-            let token = tokio::fs::read_to_string(path)
+            let token = files::read(path)
                 .await
-                .map(SecretString::from)
                 .map_err(|error| broken(format!("the token file {}", unreadable(path, &error))))?;
             let token = clean(token.expose_secret())
                 .map_err(|wrong| broken(format!("the token file {} {wrong}", path.display())))?;

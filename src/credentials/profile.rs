@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::assume_role::AssumeRole;
 use super::ecs_ram_role::EcsRamRole;
-use super::files::{KeyFiles, unreadable};
+use super::files::{self, KeyFiles, unreadable};
 use super::oidc::Oidc;
 use super::static_key::{Setting, StaticKey};
 use super::sts::Role;
@@ -56,11 +56,10 @@ impl Profile {
             }
         };
         let shown = file.display();
-        if self.file.is_none() {
-            // Also where the way to it is closed, as in somebody else's home.
-            if let Err(error) = tokio::fs::metadata(&file).await {
-                return Err(Error::not_configured(PROVIDER, unreadable(&file, &error)));
-            }
+        if self.file.is_none()
+            && let Some(error) = files::absence(&file).await
+        {
+            return Err(Error::not_configured(PROVIDER, unreadable(&file, &error)));
         }
         let text = match self.key_files.read(&file).await {
             Ok(text) => text,

@@ -158,7 +158,9 @@ mod tests {
         fs::write(&path, [0xff, 0xfe]).expect("written");
         assert_eq!(
             problem(key).await,
-            format!("access_key: access_key_id_file {shown} is not text")
+            format!(
+                "access_key: access_key_id_file {shown} is not text; it should be text in UTF-8"
+            )
         );
     }
 

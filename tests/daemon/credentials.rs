@@ -196,7 +196,7 @@ fn requests(action: &str) -> String {
     format!("aliyun_acr_exporter_api_requests_total{{action=\"{action}\",credentials=\"test\"}}")
 }
 
-fn no_key() -> String {
+pub(crate) fn no_key() -> String {
     of_task("poll_error", ",reason=\"credentials\"")
 }
 

@@ -10,6 +10,7 @@ mod commands;
 mod credentials;
 mod failures;
 mod harness;
+mod key_files;
 mod lifecycle;
 mod prometheus;
 mod secrets;
