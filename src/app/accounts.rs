@@ -129,11 +129,14 @@ fn provider(
             access_key_id,
             access_key_secret,
             security_token,
-        } => Arc::new(StaticKey::new(
-            setting(access_key_id),
-            setting(access_key_secret),
-            security_token.as_ref().map(setting),
-        )),
+        } => {
+            let key = StaticKey::new(
+                setting(access_key_id),
+                setting(access_key_secret),
+                security_token.as_ref().map(setting),
+            );
+            Arc::new(key.counted(&context(None)))
+        }
         CredentialsSource::Profile {
             name,
             file,

@@ -8,7 +8,7 @@ use std::fs::{File, FileType, Metadata};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use tokio::task::spawn_blocking;
@@ -68,6 +68,29 @@ pub(super) async fn absence(path: &Path) -> Option<io::Error> {
     looked
         .err()
         .filter(|error| error.kind() != ErrorKind::TimedOut)
+}
+
+/// What changes when a file is replaced or written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    device_and_inode: (u64, u64),
+}
+
+/// The file's stamp; `None` where it cannot be looked at.
+pub(super) async fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = bounded(path, LIMIT, |path| std::fs::metadata(path)).await;
+    metadata.ok().map(|metadata| Stamp {
+        len: metadata.len(),
+        modified: metadata.modified().ok(),
+        #[cfg(unix)]
+        device_and_inode: {
+            use std::os::unix::fs::MetadataExt as _;
+            (metadata.dev(), metadata.ino())
+        },
+    })
 }
 
 /// Whether the file could be read now, told without opening it. `Err` names it
