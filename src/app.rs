@@ -3,7 +3,7 @@
 
 pub mod accounts;
 pub mod plan;
-mod signals;
+pub mod signals;
 
 use std::future::Future;
 use std::io;

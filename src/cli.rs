@@ -18,6 +18,7 @@ use std::sync::Arc;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
 use crate::telemetry;
@@ -356,6 +357,17 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
     let output = runtime.block_on(future);
     runtime.shutdown_background();
     Ok(output)
+}
+
+/// The same for a command that ends by itself: a signal ends it, and with it the
+/// programs that it has started, which the signal does not reach.
+fn block_on_or_signal<F: Future>(future: F) -> Result<F::Output, Error> {
+    block_on(async {
+        tokio::select! {
+            output = future => Ok(output),
+            signal = signals::first() => Err(Error::Failed(format!("ended by {}", signal?))),
+        }
+    })?
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Signals: SIGTERM and SIGINT stop the daemon, SIGHUP must not kill it.
+//! Signals: SIGTERM and SIGINT stop the daemon, SIGHUP must not kill it. Commands
+//! that end by themselves end with any of them, in an orderly way.
 
 use std::future::Future;
 use std::io;
@@ -30,5 +31,21 @@ pub(super) fn stop_on_signal(stop: CancellationToken) -> io::Result<impl Future<
                 () = stop.cancelled() => return,
             }
         }
+    })
+}
+
+/// The name of the first signal that is to end a command which ends by itself.
+///
+/// # Errors
+///
+/// The system gives no signals.
+pub async fn first() -> io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        _ = hang_up.recv() => "SIGHUP",
     })
 }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::metrics::own::Own;
 use crate::telemetry;
 
-use super::{Error, Flags, block_on, print};
+use super::{Error, Flags, block_on, block_on_or_signal, print};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -32,7 +32,7 @@ pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Resul
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
     if arguments.online {
-        block_on(online(&config, own))??;
+        block_on_or_signal(online(&config, own))??;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::model::{Assessment, Folded, Outcome, Row, TaskInfo, Words};
 use crate::source;
 use crate::telemetry;
 
-use super::{Error, Flags, block_on, print, table};
+use super::{Error, Flags, block_on_or_signal, print, table};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -44,7 +44,7 @@ enum Output {
 
 pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Result<(), Error> {
     let config = configuration(flags, arguments)?;
-    let answer = block_on(ask(&config, arguments, own))??;
+    let answer = block_on_or_signal(ask(&config, arguments, own))??;
     let text = match arguments.output {
         Output::Table => answer.table(),
         Output::Json => format!("{:#}\n", serde_json::json!(answer)),

@@ -9,24 +9,30 @@
 //!
 //! `mode` is `AK` or `StsToken` and may be left out, as may `expiration`; a key
 //! without one is taken to last, and the command is run again for later requests.
-//! What it writes to standard error is thrown away: it may hold the key.
+//! What it writes to standard error is thrown away: it may hold the key. It runs
+//! in a process group of its own, so that what it starts can be killed with it.
 
-use std::process::Stdio;
+use std::io;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::{Credentials, answer, clean};
 
 /// As the official clients have it.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
-const OUTPUT_MAX: u64 = 1 << 20;
+const OUTPUT_MAX: usize = 1 << 20;
+/// How long output may still come once the command has ended.
+const REST: Duration = Duration::from_secs(1);
 
-/// The key that `command` prints within `limit`; after that it is killed. `Err`
-/// is what went wrong, without its output and its arguments.
+/// The key that `command` prints within `limit`; after that it is killed, with
+/// all that it has started. `Err` is what went wrong, without its output and its
+/// arguments.
 pub(super) async fn run(
     provider: &'static str,
     command: &str,
@@ -36,30 +42,112 @@ pub(super) async fn run(
     let Some((program, arguments)) = words.split_first() else {
         return Err("process_command is empty".to_owned());
     };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
+        .kill_on_drop(true);
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut child = command
         .spawn()
         .map_err(|error| format!("process_command cannot be started: {error}"))?;
+    // Kills when it is dropped: also where the caller gives up or the daemon stops.
+    let group = Group::of(&child);
     let stdout = child.stdout.take().ok_or("process_command has no output")?;
-    let ended = timeout(limit, async {
-        let mut output = Vec::new();
-        stdout.take(OUTPUT_MAX).read_to_end(&mut output).await?;
-        Ok::<_, std::io::Error>((output, child.wait().await?))
-    });
-    match ended.await {
-        Ok(Ok((output, status))) if status.success() => read(provider, &output),
-        Ok(Ok((_, status))) => Err(format!("process_command ended with {status}")),
+    match timeout(limit, finish(&mut child, stdout)).await {
+        Ok(Ok(ended)) if ended.status.success() => {
+            if ended.is_closed {
+                group.leave();
+            }
+            read(provider, &ended.output)
+        }
+        Ok(Ok(ended)) => Err(format!("process_command ended with {}", ended.status)),
         Ok(Err(error)) => Err(format!("process_command: {error}")),
         Err(_) => {
+            drop(group);
             // Waits as well, so that it does not stay behind as a zombie.
             let _ = child.kill().await;
             Err(format!(
                 "process_command did not end within {limit:?} and was killed"
             ))
+        }
+    }
+}
+
+struct Ended {
+    output: Vec<u8>,
+    status: ExitStatus,
+    /// What it has left running, if anything, does not hold its output open, so
+    /// that it was meant to stay.
+    is_closed: bool,
+}
+
+async fn finish(child: &mut Child, stdout: ChildStdout) -> io::Result<Ended> {
+    let mut output = Vec::new();
+    let (status, is_closed) = {
+        let mut drained = pin!(drain(stdout, &mut output));
+        tokio::select! {
+            done = &mut drained => {
+                done?;
+                (child.wait().await?, true)
+            }
+            status = child.wait() => {
+                // What it has printed is in the pipe by now.
+                let rest = timeout(REST, drained).await;
+                let is_closed = rest.is_ok();
+                rest.unwrap_or(Ok(()))?;
+                (status?, is_closed)
+            }
+        }
+    };
+    Ok(Ended {
+        output,
+        status,
+        is_closed,
+    })
+}
+
+/// Keeps what it has read when it is dropped.
+async fn drain(mut stdout: ChildStdout, output: &mut Vec<u8>) -> io::Result<()> {
+    while output.len() < OUTPUT_MAX && stdout.read_buf(output).await? > 0 {}
+    Ok(())
+}
+
+/// The command and all that it has started, unless that has left the group.
+struct Group {
+    #[cfg(unix)]
+    id: Option<rustix::process::Pid>,
+}
+
+impl Group {
+    #[cfg(unix)]
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self {
+            id: id.and_then(rustix::process::Pid::from_raw),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn of(_child: &Child) -> Self {
+        Self {}
+    }
+
+    /// Lets it run on.
+    fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            // Fails where nothing of it is left.
+            let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
         }
     }
 }
@@ -217,22 +305,114 @@ mod tests {
         assert!(run(" ").await.is_err());
     }
 
-    /// The command leaves its process id in a file, and the id is gone afterwards.
+    /// A script, and the file in which it leaves the ids of processes.
+    #[cfg(target_os = "linux")]
+    struct Script {
+        folder: tempfile::TempDir,
+        command: String,
+    }
+
+    #[cfg(target_os = "linux")]
+    impl Script {
+        /// Runs in its folder.
+        fn new(text: &str) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("script");
+            let text = format!("cd {}\n{text}\n", folder.path().display());
+            std::fs::write(&file, text).expect("written");
+            Self {
+                command: format!("sh {}", file.display()),
+                folder,
+            }
+        }
+
+        /// The ids, once they are there.
+        async fn ids(&self) -> Vec<String> {
+            let file = self.folder.path().join("ids");
+            let started = Instant::now();
+            loop {
+                assert!(started.elapsed() < Duration::from_secs(60), "it never ran");
+                if let Ok(text) = std::fs::read_to_string(&file)
+                    && text.ends_with('\n')
+                {
+                    return text.split_whitespace().map(str::to_owned).collect();
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+
+        async fn all_gone(&self) {
+            let started = Instant::now();
+            let ids = self.ids().await;
+            assert!(!ids.is_empty());
+            while ids.iter().any(|id| is_running(id)) {
+                assert!(started.elapsed() < Duration::from_secs(60), "{ids:?}");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// One that has ended may stay as a zombie, if nobody asks for its end.
+    #[cfg(target_os = "linux")]
+    fn is_running(id: &str) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let state = status.rsplit(") ").next().expect("never nothing");
+        !state.is_empty() && !state.starts_with(['Z', 'X'])
+    }
+
     #[tokio::test]
     #[cfg(target_os = "linux")]
-    async fn a_command_that_takes_too_long_is_killed() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("pid");
-        let command = format!("sh -c 'echo $$ > {}; exec sleep 600'", file.display());
+    async fn a_command_that_takes_too_long_is_killed_with_all_that_it_has_started() {
+        let script = Script::new("sleep 1000 &\necho $$ $! > ids\nwait");
         let started = Instant::now();
-        let told = run("profile", &command, Duration::from_secs(2))
+        let told = run("profile", &script.command, Duration::from_secs(2))
             .await
             .expect_err("a failure");
         assert_eq!(told, "process_command did not end within 2s and was killed");
         assert!(started.elapsed() < Duration::from_secs(60));
-        let id = std::fs::read_to_string(&file).expect("a process id");
-        let process = std::path::PathBuf::from(format!("/proc/{}", id.trim()));
-        assert!(!process.exists(), "{} is still there", process.display());
+        script.all_gone().await;
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_command_that_nobody_waits_for_is_killed_with_all_that_it_has_started() {
+        let script = Script::new("sleep 1000 &\necho $$ $! > ids\nwait");
+        let command = script.command.clone();
+        let running =
+            tokio::spawn(async move { run("profile", &command, Duration::from_secs(600)).await });
+        assert_eq!(script.ids().await.len(), 2);
+        running.abort();
+        script.all_gone().await;
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn what_holds_the_output_open_is_not_waited_for_and_killed() {
+        let script = Script::new(
+            r#"sleep 1000 &
+            echo $! > ids
+            echo '{"access_key_id":"i","access_key_secret":"s"}'"#,
+        );
+        let key = run("profile", &script.command, Duration::from_secs(600)).await;
+        assert_eq!(key.expect("a key").access_key_id, "i");
+        script.all_gone().await;
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn what_a_command_has_detached_lives_on() {
+        let script = Script::new(
+            r#"sleep 1000 > /dev/null &
+            echo $! > ids
+            echo '{"access_key_id":"i","access_key_secret":"s"}'"#,
+        );
+        let key = run("profile", &script.command, Duration::from_secs(600)).await;
+        assert_eq!(key.expect("a key").access_key_id, "i");
+        let ids = script.ids().await;
+        assert!(is_running(&ids[0]));
+        let killed = std::process::Command::new("kill").args(ids).status();
+        assert!(killed.expect("kill").success());
+        script.all_gone().await;
     }
 
     proptest! {

@@ -174,7 +174,7 @@ pub(crate) fn config(url: &str, entries: &Value) -> String {
     .to_string()
 }
 
-fn of_task(name: &str, more: &str) -> String {
+pub(crate) fn of_task(name: &str, more: &str) -> String {
     format!(
         "aliyun_acr_subscription_task_{name}{{instance_id=\"cri-a\",task_id=\"crast-1\",task=\"crast-1\"{more}}}"
     )
@@ -186,7 +186,7 @@ fn expiration(credentials: &str, provider: &str) -> String {
     )
 }
 
-fn failures(credentials: &str) -> String {
+pub(crate) fn failures(credentials: &str) -> String {
     format!(
         "aliyun_acr_exporter_credentials_refresh_failures_total{{credentials=\"{credentials}\"}}"
     )
@@ -535,7 +535,7 @@ fn a_broken_provider_stops_the_chain_and_every_one_tried_is_told_once() {
 }
 
 /// Waits for so many polls.
-fn polled_times(daemon: &Daemon, times: u32) {
+pub(crate) fn polled_times(daemon: &Daemon, times: u32) {
     eventually("polls", || {
         let polls = &daemon.page()["aliyun_acr_exporter_polls_total"];
         (polls.parse::<u32>().unwrap() >= times).then_some(())

@@ -10,7 +10,7 @@ mod commands;
 mod credentials;
 mod failures;
 mod harness;
-mod key_files;
+mod key_sources;
 mod lifecycle;
 mod prometheus;
 mod secrets;
