@@ -108,7 +108,9 @@ impl Profile {
         let provided = provided.map_err(|error| {
             let text = error.to_string();
             // A part of this provider has its name again.
-            let own = text.strip_prefix(PROVIDER).and_then(|t| t.strip_prefix(": "));
+            let own = text
+                .strip_prefix(PROVIDER)
+                .and_then(|t| t.strip_prefix(": "));
             told(own.unwrap_or(&text).to_owned())
         })?;
         Ok(Credentials {
