@@ -475,7 +475,7 @@ impl Client {
                 return Ok(Answer {
                     value,
                     status: status.as_u16(),
-                    request_id: envelope.request_id,
+                    request_id: proofs.shown(&envelope.request_id),
                 });
             }
             if !envelope.is_failure() {

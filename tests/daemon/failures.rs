@@ -386,9 +386,9 @@ fn check_config_asks_for_rows_and_for_the_task() {
     let signer = "credentials test from access_key (…y-id)";
     let answers = format!("\nOnline:\n  cri-a: answers; {signer}\n");
 
-    let fine = online();
-    assert_eq!((fine.code, fine.err.as_str()), (0, ""));
-    assert!(fine.out.ends_with(&answers), "{}", fine.out);
+    let both = online();
+    assert_eq!((both.code, both.err.as_str()), (0, ""));
+    assert!(both.out.ends_with(&answers), "{}", both.out);
     assert_eq!(cloud.requests().total, 2);
     assert_eq!(cloud.requests().count(TASK), 1);
 
