@@ -34,7 +34,7 @@ use crate::credentials::{Credentials, ProvideCredentials};
 use crate::http::{self, Http, Route};
 use crate::metrics::own::{ActionMetrics, Own};
 pub use crate::refusal::Class;
-use crate::refusal::{self, Refusal};
+use crate::refusal::{Proofs, Refusal};
 use crate::signing::{self, Algorithm, Key, Param};
 
 /// The version of the product's API.
@@ -99,11 +99,21 @@ struct Operation {
     metrics: ActionMetrics,
 }
 
+/// An instance, and where its API answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Instance<'a> {
+    /// `cri-…`
+    pub id: &'a str,
+    /// Its region, "" where that is not known.
+    pub region: &'a str,
+    /// Scheme and authority, such as `https://cr.cn-hangzhou.aliyuncs.com`.
+    pub endpoint: &'a str,
+}
+
 /// One request of an operation, before it is signed.
 struct Call<'a> {
     operation: &'a Operation,
-    endpoint: &'a str,
-    instance_id: &'a str,
+    instance: Instance<'a>,
     params: &'a [Param<'a>],
 }
 
@@ -147,12 +157,10 @@ impl Client {
         }
     }
 
-    /// The artifacts of one task, over all pages. `endpoint` is scheme and
-    /// authority, such as `https://cr.cn-hangzhou.aliyuncs.com`.
+    /// The artifacts of one task, over all pages.
     pub async fn task_results(
         &self,
-        endpoint: &str,
-        instance_id: &str,
+        instance: Instance<'_>,
         task_id: &str,
         budget: &mut Budget,
     ) -> Result<Vec<TaskResult>, Error> {
@@ -160,7 +168,7 @@ impl Client {
         loop {
             let window = (pages.next(), self.options.page_size);
             let page = self
-                .task_results_page(endpoint, instance_id, task_id, window, budget)
+                .task_results_page(instance, task_id, window, budget)
                 .await?;
             match pages.add(page.task_results, page.page_size, page.total_count) {
                 Ok(None) => {}
@@ -176,55 +184,59 @@ impl Client {
     /// Whether the artifacts of a task can be read: one page of one row.
     pub async fn probe(
         &self,
-        endpoint: &str,
-        instance_id: &str,
+        instance: Instance<'_>,
         task_id: &str,
         budget: &mut Budget,
     ) -> Result<(), Error> {
-        self.task_results_page(endpoint, instance_id, task_id, (1, 1), budget)
+        self.task_results_page(instance, task_id, (1, 1), budget)
             .await
             .map(|_| ())
     }
 
+    /// Whose key signs the requests now, for people: the entry, the provider
+    /// that gave it, and at most the last four characters of its id. `None`
+    /// where there is none.
+    pub async fn signer(&self) -> Option<String> {
+        let key = self.account.provider.provide().await.ok()?;
+        let (name, provider, id) = (&self.account.name, key.provider, key.shown_id());
+        Some(format!("credentials {name} from {provider} ({id})"))
+    }
+
     async fn task_results_page(
         &self,
-        endpoint: &str,
-        instance_id: &str,
+        instance: Instance<'_>,
         task_id: &str,
         (number, size): (u32, u32),
         budget: &mut Budget,
     ) -> Result<TaskResultPage, Error> {
         let params = [
-            ("InstanceId", instance_id.into()),
+            ("InstanceId", instance.id.into()),
             ("TaskId", task_id.into()),
             ("PageNo", number.to_string().into()),
             ("PageSize", size.to_string().into()),
         ];
         let call = Call {
             operation: &self.task_results,
-            endpoint,
-            instance_id,
+            instance,
             params: &params,
         };
         self.call(&call, budget).await
     }
 
-    /// One task itself. `endpoint` as for [`Client::task_results`].
+    /// One task itself.
     pub async fn task(
         &self,
-        endpoint: &str,
-        instance_id: &str,
+        instance: Instance<'_>,
         task_id: &str,
         budget: &mut Budget,
     ) -> Result<Task, Error> {
         let params = [
-            ("InstanceId", instance_id.into()),
+            ("InstanceId", instance.id.into()),
             ("TaskId", task_id.into()),
         ];
         let call = Call {
             operation: &self.task,
-            endpoint,
-            instance_id,
+            instance,
             params: &params,
         };
         self.call(&call, budget).await
@@ -391,7 +403,7 @@ impl Client {
         let no_url = Failure::Unsendable(
             "the endpoint is no URL of the form https://HOST or http://HOST:PORT",
         );
-        let Some((mut url, host)) = Url::parse(call.endpoint)
+        let Some((mut url, host)) = Url::parse(call.instance.endpoint)
             .ok()
             .and_then(|url| http::authority(&url).map(|host| (url, host)))
         else {
@@ -421,6 +433,8 @@ impl Client {
             now,
             &signing::nonce(),
         );
+        let proofs = [key.id, key.secret, &signed.signature];
+        let proofs = Proofs::new(proofs.into_iter().chain(key.token));
         url.set_path("/");
         url.set_query(Some(&signed.query));
         let mut headers = signed.headers;
@@ -438,15 +452,18 @@ impl Client {
             self.shared.own.set_clock_skew(skew as f64 / 1000.0);
         }
         let hint = transport::hint(response.headers(), now);
-        let named = http::text(response.headers(), "x-acs-request-id").map(refusal::bounded);
+        let named = http::text(response.headers(), "x-acs-request-id");
+        let named = named.map(|id| proofs.shown(id));
         let status = response.status();
         let body = transport::body(response).await?;
 
+        // What cannot be read is quoted in the error's own text.
         let unreadable = |problem| {
-            move |source| Failure::Unreadable {
+            let proofs = &proofs;
+            move |error: serde_json::Error| Failure::Unreadable {
                 status: status.as_u16(),
                 problem,
-                source: Some(source),
+                detail: proofs.shown(&error.to_string()),
             }
         };
         if status.is_success() {
@@ -458,23 +475,28 @@ impl Client {
                 return Ok(Answer {
                     value,
                     status: status.as_u16(),
-                    request_id: envelope.request_id,
+                    request_id: proofs.shown(&envelope.request_id),
                 });
             }
-            if envelope.is_silent() {
+            if !envelope.is_failure() {
                 return Err(Failure::Unreadable {
                     status: status.as_u16(),
-                    problem: "the answer is JSON and not the API's: it has neither Code nor IsSuccess",
-                    source: None,
+                    problem: "the answer is JSON and not the API's: it has no Code",
+                    detail: String::new(),
                 }
                 .into());
             }
         }
-        let mut refusal = Refusal::read(status.as_u16(), &body);
+        let mut refusal = Refusal::read(status.as_u16(), &body, &proofs);
         if refusal.request_id.is_empty() {
             refusal.request_id = named.unwrap_or_default();
         }
-        refusal.resource = format!("acs:cr:*:*:instance/{}", call.instance_id);
+        let region = match call.instance.region {
+            "" => "*",
+            region => region,
+        };
+        // The account is not told.
+        refusal.resource = format!("acs:cr:{region}:*:instance/{}", call.instance.id);
         refusal.skew_seconds = skew_millis.map(|skew| skew / 1000);
         Err(Failed {
             failure: Failure::Refused(refusal.into()),

@@ -45,7 +45,7 @@ pub struct Web {
 /// Why the daemon could not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is in use, not ours, or no address.
+    /// The address is in use, not ours, or its host has no address.
     #[error("cannot listen on {address}")]
     Listen {
         /// As it was given.

@@ -11,6 +11,7 @@ mod table;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::api;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
@@ -116,16 +118,15 @@ struct Flags {
     )]
     shard_total: Option<String>,
 
-    /// Least severe messages to log
+    /// Least severe messages to log [default: info, and warn for commands that end]
     #[arg(
         long = "log.level",
         env = "ALIYUN_ACR_EXPORTER_LOG_LEVEL",
         global = true,
         value_name = "LEVEL",
-        default_value = "info",
         ignore_case = true
     )]
-    log_level: LogLevel,
+    log_level: Option<LogLevel>,
 
     /// How log messages are written
     #[arg(
@@ -209,7 +210,7 @@ pub fn main() -> ExitCode {
     let own = Arc::new(Own::new(Build::CURRENT));
     let counters = Arc::clone(&own);
     telemetry::init(
-        cli.flags.log_level.into(),
+        cli.log_level(),
         cli.flags.log_format.into(),
         || crate::clock::Clock::system().now_millis(),
         move |level| counters.log_message(level),
@@ -221,7 +222,7 @@ pub fn main() -> ExitCode {
                 Error::Usage(_) => USAGE,
                 Error::Failed(_) => FAILED,
             };
-            let _ = writeln!(std::io::stderr(), "{error}");
+            tell(&error.to_string());
             ExitCode::from(code)
         }
     }
@@ -241,6 +242,16 @@ impl Cli {
             _ => flag,
         });
         Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What was typed, or what fits the command; see [`telemetry::init`].
+    fn log_level(&self) -> Option<tracing::Level> {
+        let runs_on = matches!(
+            self.command,
+            None | Some(Command::Serve | Command::Demo | Command::Simulate(_))
+        );
+        let typed = self.flags.log_level.map(Into::into);
+        typed.or(runs_on.then_some(tracing::Level::INFO))
     }
 
     fn run(self, own: Arc<Own>) -> Result<(), Error> {
@@ -287,6 +298,16 @@ impl Flags {
         }
     }
 
+    /// The addresses to listen on, each of a form that can be bound.
+    fn listen_addresses(&self) -> Result<&[String], Error> {
+        match self.web_listen_address.iter().find(|one| !is_address(one)) {
+            Some(wrong) => Err(Error::Usage(format!(
+                "--web.listen-address {wrong:?} is no address; write :PORT, HOST:PORT or [IPV6]:PORT with a port up to 65535, such as :10980 or [::1]:10980"
+            ))),
+            None => Ok(&self.web_listen_address),
+        }
+    }
+
     fn config_path(&self) -> PathBuf {
         self.config_file
             .clone()
@@ -303,6 +324,27 @@ impl Flags {
             Error::Usage(text)
         })
     }
+}
+
+/// `:PORT`, `HOST:PORT` or `[IPV6]:PORT`. Whether a host exists is not asked.
+fn is_address(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let is_label = |label: &str| {
+        let mut bytes = label.bytes();
+        !label.is_empty() && bytes.all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    // A name; what has digits alone is an IPv4 address, and not a right one.
+    let is_name = |host: &str| {
+        let name = host.strip_suffix('.').unwrap_or(host);
+        name.split('.').all(is_label) && !name.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    };
+    let is_port = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_port && (host.is_empty() || is_name(host))
 }
 
 impl From<LogLevel> for tracing::Level {
@@ -346,6 +388,31 @@ fn print(bytes: &[u8]) -> Result<(), Error> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// What is for people goes to standard error, a line each.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The task operation is denied or fails where the rows can be read: the daemon
+/// goes on without it.
+fn warn_without_task(instance_id: &str, error: &api::Error) {
+    tell(&format!(
+        "warning: {instance_id}: {}; without it the labels of the source, the task's own Message and verdict are missing, and failed artifacts that have no row are not seen",
+        telemetry::chain(error)
+    ));
+}
+
+/// An error, and whose key signed the request where the cloud answered it.
+async fn with_signer(error: &api::Error, client: &api::Client) -> String {
+    let mut text = telemetry::chain(error);
+    if error.status().is_some()
+        && let Some(signer) = client.signer().await
+    {
+        text.push_str(&format!("; asked with {signer}"));
+    }
+    text
 }
 
 /// One thread is enough: a scrape reads memory, a poll waits for the network.

@@ -1,16 +1,23 @@
 //! What the cloud says when it refuses: read from any shape of answer
-//! ([`Refusal::read`]), and put into one of a closed set of reasons by one table
+//! ([`Refusal::read`]), without what the request proved itself with
+//! ([`Proofs`]), and put into one of a closed set of reasons by one table
 //! ([`classify`]). All of its services, STS included, refuse in the same way;
 //! what follows from a refusal is left to whoever asked.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
 use crate::http;
 
 /// Characters of a code or message of the cloud that are kept.
 const MESSAGE_MAX: usize = 256;
+/// So many characters of a secret tell something; fewer may stand anywhere.
+const TELLING: usize = 8;
+/// So many are no accident, whatever follows.
+const SURE: usize = 16;
 
 /// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,7 +94,12 @@ pub struct Refusal {
     pub request_id: String,
     /// `AccessDeniedDetail.AuthAction`.
     pub ram_action: String,
-    /// What the key would need for this action.
+    /// `AccessDeniedDetail.NoPermissionType`, `ImplicitDeny` or `ExplicitDeny`.
+    pub no_permission_type: String,
+    /// Who was denied: `AuthPrincipalType`, `…DisplayName` and `…OwnerId` of
+    /// `AccessDeniedDetail`, as far as they are there.
+    pub principal: String,
+    /// What the action is needed on; who asked knows it.
     pub resource: String,
     /// Seconds that our clock is ahead of the answer's `Date`.
     pub skew_seconds: Option<i64>,
@@ -127,29 +139,79 @@ impl Refusal {
             .is_some_and(|start| start.eq_ignore_ascii_case("InvalidSecurityToken"))
     }
 
-    /// Reads what can be read: JSON in any case of its keys, XML, or nothing.
-    pub fn read(status: u16, body: &[u8]) -> Self {
-        let mut refusal = Self {
-            status,
-            ..Self::default()
-        };
+    /// Whether the cloud says that no policy allows it.
+    pub fn is_implicit(&self) -> bool {
+        self.no_permission_type.eq_ignore_ascii_case("ImplicitDeny")
+    }
+
+    /// Whether the cloud says that a policy denies it.
+    pub fn is_explicit(&self) -> bool {
+        self.no_permission_type.eq_ignore_ascii_case("ExplicitDeny")
+    }
+
+    /// Reads what can be read: JSON in any case of its keys, XML, or nothing;
+    /// of `proofs` nothing, in whatever text it stands.
+    pub fn read(status: u16, body: &[u8], proofs: &Proofs) -> Self {
         let text = String::from_utf8_lossy(body);
         let text = text.trim_start_matches('\u{feff}').trim_start();
         if let Ok(Value::Object(fields)) = serde_json::from_str(text) {
-            refusal.code = code(&text_of(&fields, "code"));
-            refusal.message = field(&fields, "message");
-            refusal.request_id = field(&fields, "requestid");
-            if let Some(Value::Object(detail)) = get(&fields, "accessdenieddetail") {
-                refusal.ram_action = field(detail, "authaction");
-            }
+            let nothing = Map::new();
+            let detail = match get(&fields, "AccessDeniedDetail") {
+                Some(Value::Object(detail)) => detail,
+                _ => &nothing,
+            };
+            Self::of(
+                status,
+                |name| text_of(&fields, name),
+                |name| text_of(detail, name),
+                proofs,
+            )
         } else if text.starts_with('<') {
-            refusal.code = code(&element(text, "Code"));
-            refusal.message = bounded(&element(text, "Message"));
-            refusal.request_id = bounded(&element(text, "RequestId"));
-            refusal.ram_action = bounded(&element(text, "AuthAction"));
+            let element = |name: &str| element(text, name);
+            Self::of(status, element, element, proofs)
+        } else {
+            Self {
+                status,
+                ..Self::default()
+            }
         }
-        refusal
     }
+
+    fn of(
+        status: u16,
+        field: impl Fn(&str) -> String,
+        detail: impl Fn(&str) -> String,
+        proofs: &Proofs,
+    ) -> Self {
+        let detail = |name| proofs.shown(&detail(name));
+        // A code is one word.
+        let code = field("Code");
+        let code = code.split_whitespace().next().unwrap_or_default();
+        Self {
+            status,
+            code: proofs.shown(code),
+            message: proofs.shown(&field("Message")),
+            request_id: proofs.shown(&field("RequestId")),
+            ram_action: detail("AuthAction"),
+            no_permission_type: detail("NoPermissionType"),
+            principal: principal(
+                &detail("AuthPrincipalType"),
+                &detail("AuthPrincipalDisplayName"),
+                &detail("AuthPrincipalOwnerId"),
+            ),
+            ..Self::default()
+        }
+    }
+}
+
+fn principal(kind: &str, name: &str, owner: &str) -> String {
+    let owner = match owner {
+        "" => String::new(),
+        owner => format!("of account {owner}"),
+    };
+    let parts = [kind, name, &owner].into_iter();
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
 }
 
 fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -157,10 +219,6 @@ fn get<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
         .iter()
         .find(|(key, _)| key.eq_ignore_ascii_case(name))
         .map(|(_, value)| value)
-}
-
-fn field(fields: &Map<String, Value>, name: &str) -> String {
-    bounded(&text_of(fields, name))
 }
 
 fn text_of(fields: &Map<String, Value>, name: &str) -> String {
@@ -183,46 +241,153 @@ fn element(xml: &str, name: &str) -> String {
         .replace("&amp;", "&")
 }
 
-/// Cuts what came from outside to a length and to one line. The gateway answers
-/// a wrong signature with what it signed, key id and security token included:
-/// that part goes.
+/// Cuts what came from outside to a length and to one line.
 pub fn bounded(text: &str) -> String {
-    const TELLTALES: [&str; 4] = [
-        "string to sign",
-        "stringtosign",
-        "canonical",
-        "securitytoken",
-    ];
-    let lower = text.to_ascii_lowercase();
-    let end = TELLTALES
-        .iter()
-        .filter_map(|telltale| lower.find(telltale))
-        .min();
-    let mut kept = cut(&text[..end.unwrap_or(text.len())]);
-    if end.is_some() && !kept.ends_with('…') {
-        kept.push('…');
-    }
-    kept
+    Proofs::default().shown(text)
 }
 
-/// A code is one word, which may well be `InvalidSecurityToken.Expired`.
-fn code(text: &str) -> String {
-    cut(text.split_whitespace().next().unwrap_or_default())
+/// What a request proves itself with, and what no text of an answer may show:
+/// the gateway answers a wrong signature with what it signed, key id and
+/// security token included.
+#[derive(Default)]
+pub struct Proofs(Vec<SecretString>);
+
+impl Proofs {
+    /// `values` before any encoding; of a JWT its three parts as well. What is
+    /// shorter than eight characters is no secret and may stand anywhere.
+    pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
+        let whole_and_parts = values
+            .into_iter()
+            .flat_map(|value| std::iter::once(value).chain(value.split('.').skip(1)));
+        let long = whole_and_parts.filter(|value| value.chars().count() >= TELLING);
+        Self(long.map(SecretString::from).collect())
+    }
+
+    /// `text` as it may be shown: with `…` for each proof and each that was cut
+    /// short, however it is written; without what the server would have signed,
+    /// which is another text each time; cut to a length and to one line.
+    pub fn shown(&self, text: &str) -> String {
+        let mut kept = String::new();
+        let mut rest = text;
+        let lower = text.to_ascii_lowercase();
+        let said = SIGNED.iter().filter_map(|words| {
+            let at = lower.find(words)?;
+            Some(at + words.len())
+        });
+        let end = said.min().unwrap_or(text.len());
+        for _ in 0..MESSAGE_MAX {
+            let Some(c) = rest.chars().next() else {
+                break;
+            };
+            if text.len() - rest.len() >= end {
+                break;
+            }
+            let hidden = self.0.iter().filter_map(|proof| {
+                let proof = proof.expose_secret();
+                let (count, length) = common(proof, rest);
+                let after = rest[length..].chars().next();
+                let is_cut = count >= TELLING && after.is_none_or(|after| "….*\"'".contains(after));
+                (is_cut || count >= SURE || count == proof.chars().count()).then_some(length)
+            });
+            if let Some(length) = hidden.max() {
+                kept.push('…');
+                rest = &rest[length..];
+            } else {
+                kept.push(if c.is_control() { ' ' } else { c });
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+        kept.truncate(kept.trim_end().len());
+        if !rest.is_empty() && !kept.ends_with('…') {
+            kept.push('…');
+        }
+        kept
+    }
 }
 
-/// Cuts to a length and to one line.
-fn cut(text: &str) -> String {
-    let mut kept: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MESSAGE_MAX)
-        .collect();
-    kept.truncate(kept.trim_end().len());
-    if text.chars().nth(MESSAGE_MAX).is_some() {
-        kept.push('…');
+/// What a text on a wrong signature says before the string to sign.
+const SIGNED: [&str; 5] = [
+    "string to sign",
+    "stringtosign",
+    "canonical request",
+    "canonicalrequest",
+    "canonicalized",
+];
+
+/// How many characters of `secret` `text` begins with, and in how many bytes.
+fn common(secret: &str, text: &str) -> (usize, usize) {
+    let mut count = 0;
+    // A text can be read in several ways: `%25` is one character, or three.
+    let mut ends = BTreeSet::from([0]);
+    for c in secret.chars() {
+        let next: BTreeSet<usize> = ends
+            .iter()
+            .flat_map(|end| written(c, &text[*end..]).into_iter().map(move |n| end + n))
+            .collect();
+        if next.is_empty() {
+            break;
+        }
+        ends = next;
+        count += 1;
     }
-    kept
+    (count, ends.last().copied().unwrap_or_default())
 }
+
+/// The bytes in which `text` begins with `c`: as it is, in either case, or
+/// escaped for a URL, for JSON or for HTML, perhaps more than once, as the
+/// string to sign is.
+fn written(c: char, text: &str) -> Vec<usize> {
+    let length = |rest: &str| text.len() - rest.len();
+    let is = |number: &str, radix| u32::from_str_radix(number, radix) == Ok(c.into());
+    let is_hex = |rest: &str, digits: usize| rest.get(..digits).is_some_and(|n| is(n, 16));
+    let mut found = Vec::new();
+    let plain = text.trim_start_matches('\\');
+    for rest in [text, plain] {
+        if let Some(first) = rest.chars().next()
+            && first.eq_ignore_ascii_case(&c)
+        {
+            found.push(length(rest) + first.len_utf8());
+        }
+    }
+    if let Some(rest) = plain.strip_prefix('u')
+        && plain.len() < text.len()
+        && is_hex(rest, 4)
+    {
+        found.push(length(rest) + 4);
+    }
+    let mut level = text.strip_prefix('%');
+    while let Some(rest) = level {
+        if is_hex(rest, 2) {
+            found.push(length(rest) + 2);
+        }
+        level = rest.strip_prefix("25");
+    }
+    let mut level = text.strip_prefix('&');
+    while let Some(rest) = level {
+        if let Some((name, _)) = rest.split_once(';') {
+            let is_named = match name.strip_prefix('#') {
+                Some(number) => match number.strip_prefix(['x', 'X']) {
+                    Some(number) => is(number, 16),
+                    None => is(number, 10),
+                },
+                None => ENTITIES.contains(&(name, c)),
+            };
+            if is_named {
+                found.push(length(rest) + name.len() + 1);
+            }
+        }
+        level = rest.strip_prefix("amp;");
+    }
+    found
+}
+
+const ENTITIES: [(&str, char); 5] = [
+    ("lt", '<'),
+    ("gt", '>'),
+    ("quot", '"'),
+    ("apos", '\''),
+    ("amp", '&'),
+];
 
 /// Whether `code` says that a nonce was used before.
 pub fn is_replay(code: &str) -> bool {
@@ -377,7 +542,11 @@ mod tests {
             r#" {"requestId":"1A2B","code":"NoPrivilege","message":"no \"permission\" & more","accessDeniedDetail":{"authAction":"cr:GetX"}}"#,
             "\u{feff}<?xml version='1.0'?><Error><RequestId>1A2B</RequestId><Code>NoPrivilege</Code><Message>no &quot;permission&quot; &amp; more</Message><AccessDeniedDetail><AuthAction>cr:GetX</AuthAction></AccessDeniedDetail></Error>",
         ] {
-            assert_eq!(Refusal::read(403, body.as_bytes()), known, "{body}");
+            assert_eq!(
+                Refusal::read(403, body.as_bytes(), &Proofs::default()),
+                known,
+                "{body}"
+            );
         }
         for body in [
             &b""[..],
@@ -391,45 +560,173 @@ mod tests {
                 status: 502,
                 ..Refusal::default()
             };
-            assert_eq!(Refusal::read(502, body), unknown);
+            assert_eq!(Refusal::read(502, body, &Proofs::default()), unknown);
         }
-        assert_eq!(Refusal::read(400, br#"{"Code":400}"#).code, "400");
+        assert_eq!(
+            Refusal::read(400, br#"{"Code":400}"#, &Proofs::default()).code,
+            "400"
+        );
+    }
+
+    #[test]
+    fn a_denial_says_who_and_how() {
+        for body in [
+            r#"{"Code":"NoPermission","AccessDeniedDetail":{"AuthAction":"cr:GetX","AuthPrincipalType":"AssumedRoleUser","AuthPrincipalDisplayName":"reader:me","AuthPrincipalOwnerId":1234,"NoPermissionType":"ExplicitDeny","PolicyType":"ResourceGroupLevelIdentityBasedPolicy"}}"#,
+            "<Error><Code>NoPermission</Code><AccessDeniedDetail><AuthAction>cr:GetX</AuthAction><AuthPrincipalType>AssumedRoleUser</AuthPrincipalType><AuthPrincipalDisplayName>reader:me</AuthPrincipalDisplayName><AuthPrincipalOwnerId>1234</AuthPrincipalOwnerId><NoPermissionType>ExplicitDeny</NoPermissionType></AccessDeniedDetail></Error>",
+        ] {
+            let refusal = Refusal::read(403, body.as_bytes(), &Proofs::default());
+            assert_eq!(refusal.ram_action, "cr:GetX");
+            assert_eq!(
+                refusal.principal,
+                "AssumedRoleUser reader:me of account 1234"
+            );
+            assert!(refusal.is_explicit());
+        }
+        assert_eq!(principal("", "", ""), "");
+        assert_eq!(principal("SubUser", "", ""), "SubUser");
+        assert_eq!(principal("", "", "1"), "of account 1");
     }
 
     #[test]
     fn a_code_is_kept_whole_and_is_one_word() {
+        let read = |body: &str| Refusal::read(400, body.as_bytes(), &Proofs::default());
         for body in [
             r#"{"Code":"InvalidSecurityToken.Expired","Message":"Specified SecurityToken is expired."}"#,
-            "<Error><Code>InvalidSecurityToken.Expired</Code></Error>",
+            "<Error><Code>InvalidSecurityToken.Expired</Code><Message>Specified SecurityToken is expired.</Message></Error>",
         ] {
-            let refusal = Refusal::read(400, body.as_bytes());
+            let refusal = read(body);
             assert_eq!(refusal.code, "InvalidSecurityToken.Expired");
+            assert_eq!(refusal.message, "Specified SecurityToken is expired.");
             assert_eq!(refusal.class(), Class::Auth);
             assert!(refusal.refuses_token());
         }
-        let odd = Refusal::read(400, br#"{"Code":"NoPermission, the SecurityToken hush"}"#);
+        let odd = read(r#"{"Code":"NoPermission, the SecurityToken hush"}"#);
         assert_eq!(odd.code, "NoPermission,");
         assert!(!odd.refuses_token());
     }
 
     #[test]
-    fn a_message_is_bounded_and_keeps_what_was_signed_to_itself() {
+    fn a_text_is_bounded_and_one_line() {
         assert_eq!(bounded("a\r\nb\tc\u{7f} "), "a  b c");
         assert_eq!(bounded(&"ä".repeat(300)), format!("{}…", "ä".repeat(256)));
         assert_eq!(bounded(&"ä".repeat(256)), "ä".repeat(256));
+    }
+
+    const TOKEN: &str = "EXAMPLE/token+=&\"%~9";
+
+    fn proofs() -> Proofs {
+        Proofs::new(["STS.EXAMPLEid1234", "ghostly-secret", TOKEN, "a.b.c", ""])
+    }
+
+    #[test]
+    fn a_proof_is_hidden_however_it_is_written() {
+        for echoed in [
+            TOKEN,
+            "example/TOKEN+=&\"%~9",
+            // Python's urllib.parse.quote(…, safe="~"), once and twice.
+            "EXAMPLE%2Ftoken%2B%3D%26%22%25~9",
+            "EXAMPLE%252Ftoken%252B%253D%2526%2522%2525~9",
+            "EXAMPLE%2ftoken%2b%3d%26%22%25%7e9",
+            "EXAMPLE%25252Ftoken%25252B%25253D%252526%252522%252525~9",
+            // In JSON within the text.
+            r#"EXAMPLE\/token+=&\"%~9"#,
+            r#"EXAMPLE\\\/token\u002b\u003d\u0026\\\"\u0025~9"#,
+            // Python's html.escape(…, quote=True), and what templates write.
+            "EXAMPLE/token+=&amp;&quot;%~9",
+            "EXAMPLE&#x2F;token&#43;&#61;&amp;&#34;%~9",
+            "EXAMPLE&amp;#x2F;token&amp;#43;=&amp;&amp;quot;%~9",
+            "STS.EXAMPLEid1234",
+            "EXAMPLEid1234",
+            "ghostly-secret",
+        ] {
+            let text = format!("it is {echoed} x");
+            assert_eq!(proofs().shown(&text), "it is … x", "{echoed}");
+            let text = format!("it is {echoed}");
+            assert_eq!(proofs().shown(&text), "it is …", "{echoed}");
+        }
+        for cut in ["EXAMPLE/to", "EXAMPLE%252Ftok", "ghostly-"] {
+            for after in ["", "…", "...", "****", "\"}"] {
+                let shown = proofs().shown(&format!("it is {cut}{after}"));
+                assert_eq!(
+                    shown.trim_end_matches(after),
+                    "it is …".trim_end_matches(after)
+                );
+            }
+        }
+        let long = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ";
         assert_eq!(
-            bounded(
-                "Specified signature is not matched. server String To Sign is:GET&%2F&AccessKeyId%3Dx%26SecurityToken%3Dhush"
-            ),
-            "Specified signature is not matched. server…"
+            Proofs::new([long]).shown(&format!("{}9!", &long[..16])),
+            "…9!"
         );
-        assert_eq!(bounded("the SecurityToken hush is bad"), "the…");
+        let harmless = "a.b.c, the ghostly-sister of STS and EXAMPLE are & % \\ shown &amp; kept";
+        assert_eq!(proofs().shown(harmless), harmless);
+        let signature = "5%2Bx/9==";
+        let plain = Proofs::new(["5%2Bx/9=="]);
+        assert_eq!(plain.shown(&format!("<{signature}>")), "<…>");
+        assert_eq!(plain.shown("<5%252Bx%2F9%3D%3D>"), "<…>");
+    }
+
+    #[test]
+    fn nothing_of_a_proof_is_left_at_the_cut() {
+        for before in 230..=256 {
+            let text = format!("{}{TOKEN} and more", "-".repeat(before));
+            let shown = proofs().shown(&text);
+            assert!(!shown.contains("EX"), "{shown}");
+            assert!(shown.ends_with('…') || shown.contains("… and"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn no_field_shows_a_proof() {
+        let echo = format!("it is {TOKEN}");
+        let word = format!("Is{TOKEN}");
+        let body = serde_json::json!({
+            "Code": word, "Message": echo, "RequestId": echo,
+            "AccessDeniedDetail": {
+                "AuthAction": echo, "NoPermissionType": echo, "AuthPrincipalType": echo,
+                "AuthPrincipalDisplayName": "STS.EXAMPLEid1234", "AuthPrincipalOwnerId": echo,
+            },
+        });
+        let json = body.to_string();
+        let xml = format!(
+            "<Error><Code>{word}</Code><Message>{echo}</Message><RequestId>{echo}</RequestId><AuthAction>{echo}</AuthAction></Error>"
+        );
+        for body in [json.clone(), json.replace('/', "\\/"), xml] {
+            let refusal = Refusal::read(403, body.as_bytes(), &proofs());
+            assert_eq!((&*refusal.code, &*refusal.message), ("Is…", "it is …"));
+            let told = format!("{refusal:?}");
+            assert!(
+                !told.contains("EXAMPLE") && !told.contains("token"),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_server_signed_is_left_out() {
+        for (text, expected) in [
+            (
+                "Specified signature is not matched with our calculation. server string to sign is:GET&%2F&SignatureNonce%3D1",
+                "Specified signature is not matched with our calculation. server string to sign…",
+            ),
+            ("server StringToSign", "server StringToSign"),
+            ("CanonicalRequest:'GET", "CanonicalRequest…"),
+            ("the canonical name is kept", "the canonical name is kept"),
+        ] {
+            assert_eq!(proofs().shown(text), expected);
+        }
+        // Said in other words, secrets go all the same.
+        let text = "we signed GET&%2F&AccessKeyId%3DEXAMPLEid1234%26SecurityToken%3DEXAMPLE%252Ftoken%252B%253D%2526%2522%2525~9%26Version%3D2018-12-01";
+        assert_eq!(
+            proofs().shown(text),
+            "we signed GET&%2F&AccessKeyId%3D…%26SecurityToken%3D…%26Version%3D2018-12-01"
+        );
     }
 
     proptest! {
         #[test]
         fn no_answer_panics(status in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Refusal::read(status, &body).to_string();
+            let _ = Refusal::read(status, &body, &proofs()).to_string();
         }
 
         #[test]
@@ -437,7 +734,33 @@ mod tests {
             let kept = bounded(&text);
             prop_assert!(kept.chars().count() <= MESSAGE_MAX + 1);
             prop_assert!(!kept.contains(char::is_control));
-            let _ = Refusal::read(500, xml.as_bytes());
+            let _ = Refusal::read(500, xml.as_bytes(), &Proofs::default());
+        }
+
+        #[test]
+        fn any_value_is_hidden_in_any_mix_of_writings(
+            value in "[!-~]{8,40}",
+            choices in prop::collection::vec(0..6, 40),
+        ) {
+            let mut text = String::new();
+            for (c, choice) in value.chars().zip(choices) {
+                let code = u32::from(c);
+                text.push_str(&match choice {
+                    0 => c.to_string(),
+                    1 => format!("%{code:02X}"),
+                    2 => format!("%25{code:02x}"),
+                    3 => format!("\\u{code:04x}"),
+                    4 => format!("&#{code};"),
+                    _ => format!("&#x{code:X};"),
+                });
+            }
+            let shown = Proofs::new([value.as_str()]).shown(&text);
+            prop_assert!(shown.starts_with('…'), "{} in {}", value, text);
+        }
+
+        #[test]
+        fn odd_escapes_do_not_panic(text in r"[%&\\#xu;25amp/ä]{0,60}") {
+            let _ = Proofs::new(["%%%%&&&&", "aaaaaaaa", "\\\\\\\\\\\\\\\\", "ääääääää"]).shown(&text);
         }
     }
 }

@@ -93,6 +93,8 @@ pub struct Signed {
     pub headers: Vec<(&'static str, String)>,
     /// The encoded form; empty where there is none.
     pub body: String,
+    /// The signature by itself, before any encoding; empty where there is none.
+    pub signature: String,
 }
 
 impl fmt::Debug for Signed {
@@ -132,6 +134,7 @@ pub fn unsigned(request: &Request<'_>, now_millis: i64) -> Signed {
         query: canonical_query(common.into_iter().chain(pairs(request.params))),
         headers: content_type(request).into_iter().collect(),
         body: query(pairs(request.form)),
+        signature: String::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::wire;
-use crate::api::{Budget, Client, Error};
+use crate::api::{Budget, Client, Error, Instance};
 use crate::model::{Row, TaskInfo};
 use crate::poll::{Source, SourceError};
 use crate::store::Target;
@@ -26,6 +26,16 @@ pub struct Place {
     pub client: Arc<Client>,
     /// Scheme and authority.
     pub endpoint: String,
+}
+
+impl Place {
+    fn instance<'a>(&'a self, target: &'a Target) -> Instance<'a> {
+        Instance {
+            id: &target.instance_id,
+            region: &target.region,
+            endpoint: &self.endpoint,
+        }
+    }
 }
 
 impl CloudSource {
@@ -66,12 +76,7 @@ impl Source for CloudSource {
         let place = self.place(target)?;
         let rows = place
             .client
-            .task_results(
-                &place.endpoint,
-                &target.instance_id,
-                &target.task_id,
-                budget,
-            )
+            .task_results(place.instance(target), &target.task_id, budget)
             .await
             .map_err(|error| told(&error))?;
         Ok(rows.into_iter().map(row).collect())
@@ -82,12 +87,7 @@ impl Source for CloudSource {
         let budget = &mut Budget::new(budget.left().min(self.timeout));
         let task = place
             .client
-            .task(
-                &place.endpoint,
-                &target.instance_id,
-                &target.task_id,
-                budget,
-            )
+            .task(place.instance(target), &target.task_id, budget)
             .await
             .map_err(|error| told(&error))?;
         Ok(task_info(task))

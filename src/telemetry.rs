@@ -27,15 +27,22 @@ pub enum Format {
 type Now = fn() -> i64;
 
 /// Installs the log for the whole process; `count` is told the level of each
-/// event that is written. A second call changes nothing.
-pub fn init(level: Level, format: Format, now: Now, count: impl Fn(&str) + Send + Sync + 'static) {
+/// event that is written. A second call changes nothing. Without a `level`
+/// warnings appear, as fits a command that ends, but not those about keys that
+/// are tried again: its own error tells that.
+pub fn init(
+    level: Option<Level>,
+    format: Format,
+    now: Now,
+    count: impl Fn(&str) + Send + Sync + 'static,
+) {
     let subscriber = subscriber(level, format, now, count, std::io::stderr);
     // Only a test installs a second one, and then the first one serves.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 fn subscriber<W>(
-    level: Level,
+    level: Option<Level>,
     format: Format,
     now: Now,
     count: impl Fn(&str) + Send + Sync + 'static,
@@ -44,9 +51,14 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let targets = Targets::new()
-        .with_default(level.min(Level::WARN))
-        .with_target(env!("CARGO_CRATE_NAME"), level);
+    const RETRIED: &str = concat!(env!("CARGO_CRATE_NAME"), "::credentials::cached");
+    let shown = level.unwrap_or(Level::WARN);
+    let mut targets = Targets::new()
+        .with_default(shown.min(Level::WARN))
+        .with_target(env!("CARGO_CRATE_NAME"), shown);
+    if level.is_none() {
+        targets = targets.with_target(RETRIED, Level::ERROR);
+    }
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Line { format, now })
         .with_writer(writer);
@@ -233,13 +245,17 @@ mod tests {
         }
     }
 
-    fn logged(level: Level, format: Format, emit: impl FnOnce()) -> (String, Vec<String>) {
+    fn logged(
+        level: impl Into<Option<Level>>,
+        format: Format,
+        emit: impl FnOnce(),
+    ) -> (String, Vec<String>) {
         let memory = Memory::default();
         let counted = Arc::new(Mutex::new(Vec::new()));
         let writer = memory.clone();
         let sink = Arc::clone(&counted);
         let subscriber = subscriber(
-            level,
+            level.into(),
             format,
             || 1_767_323_045_006,
             move |level| sink.lock().unwrap().push(level.to_owned()),
@@ -293,6 +309,19 @@ mod tests {
         assert_eq!(counted, ["trace", "warn"]);
         let (text, counted) = logged(Level::WARN, Format::Logfmt, || tracing::info!("quiet"));
         assert_eq!((text.as_str(), counted.len()), ("", 0));
+    }
+
+    #[test]
+    fn a_command_that_ends_is_warned_but_not_of_keys_that_are_tried_again() {
+        let emit = || {
+            tracing::warn!("ours");
+            tracing::info!("quiet");
+            tracing::warn!(target: "aliyun_acr_exporter::credentials::cached", "again");
+            tracing::error!(target: "aliyun_acr_exporter::credentials::cached", "worse");
+        };
+        assert_eq!(logged(None, Format::Logfmt, emit).1, ["warn", "error"]);
+        let asked = logged(Level::WARN, Format::Logfmt, emit).1;
+        assert_eq!(asked, ["warn", "warn", "error"]);
     }
 
     #[test]

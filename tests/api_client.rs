@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use aliyun_acr_exporter::api::throttle::Throttle;
 use aliyun_acr_exporter::api::wire::TaskResult;
-use aliyun_acr_exporter::api::{Account, Budget, Class, Client, Error, Options, Shared};
+use aliyun_acr_exporter::api::{Account, Budget, Class, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::cached::Cached;
 use aliyun_acr_exporter::credentials::environment::Environment;
@@ -70,6 +70,14 @@ fn rows(range: std::ops::Range<u32>, size: u32, total: u32) -> Reply {
         "RequestId": "R", "Code": "success", "IsSuccess": true,
         "PageSize": size, "TotalCount": total, "TaskResults": rows,
     }))
+}
+
+fn at(endpoint: &str) -> Instance<'_> {
+    Instance {
+        id: "cri-1",
+        region: "cn-hangzhou",
+        endpoint,
+    }
 }
 
 fn error_body(code: &str, message: &str) -> String {
@@ -239,7 +247,7 @@ impl Setup {
     async fn ask(&self, endpoint: &str) -> Result<Vec<TaskResult>, Error> {
         let mut budget = Budget::new(LONG);
         self.client()
-            .task_results(endpoint, "cri-1", "crast-1", &mut budget)
+            .task_results(at(endpoint), "crast-1", &mut budget)
             .await
     }
 
@@ -406,7 +414,7 @@ async fn a_task_keeps_its_own_message() {
     let mut budget = Budget::new(LONG);
     let task = setup
         .client()
-        .task(&server.url(), "cri-1", "crast-1", &mut budget)
+        .task(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect("a task");
     assert_eq!(
@@ -494,13 +502,13 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
             ),
             "auth",
             1,
-            "SignatureDoesNotMatch: \"server…\"",
+            "SignatureDoesNotMatch: \"server string to sign…\"",
         ),
         (
             (403, &[], denied.to_string()),
             "forbidden",
             1,
-            "needs cr:Something on acs:cr:*:*:instance/cri-1",
+            "needs cr:Something on acs:cr:cn-hangzhou:*:instance/cri-1",
         ),
         (
             (403, &[], String::new()),
@@ -566,11 +574,70 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
             (
                 200,
                 &[],
-                json!({"Code": "success", "TaskResults": "none"}).to_string(),
+                json!({"Code": "success", "TaskResults": "the hush-secret"}).to_string(),
             ),
             "decode",
             1,
-            "another shape",
+            "the answer has another shape than documented (HTTP 200): invalid type: string \"the …\"",
+        ),
+        (
+            (
+                200,
+                &[],
+                json!({"IsSuccess": true, "TaskResults": []}).to_string(),
+            ),
+            "decode",
+            1,
+            "the answer is JSON and not the API's: it has no Code (HTTP 200)",
+        ),
+        (
+            (200, &[], json!({"IsSuccess": true, "Code": ""}).to_string()),
+            "decode",
+            1,
+            "it has no Code",
+        ),
+        (
+            (
+                200,
+                &[],
+                json!({"code": "success", "IsSuccess": true}).to_string(),
+            ),
+            "decode",
+            1,
+            "it has no Code",
+        ),
+        (
+            (
+                200,
+                &[],
+                json!({"RequestId": "R", "IsSuccess": false}).to_string(),
+            ),
+            "other",
+            1,
+            "HTTP 200 (request id R)",
+        ),
+        (
+            (
+                403,
+                &[],
+                api(
+                    "InvalidSecurityToken.Expired",
+                    "Specified SecurityToken is expired.",
+                ),
+            ),
+            "auth",
+            1,
+            "\"Specified SecurityToken is expired.\"",
+        ),
+        (
+            (
+                400,
+                &[],
+                api("InvalidParameter", "no hush-secret, nor id hush%2Dtoken"),
+            ),
+            "bad_request",
+            1,
+            "\"no …, nor id …\"",
         ),
     ] {
         refused(answer, reason, attempts, text).await;
@@ -626,7 +693,7 @@ async fn connections_are_kept() {
     for _ in 0..3 {
         let mut budget = Budget::new(LONG);
         client
-            .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
+            .task_results(at(&server.url()), "crast-1", &mut budget)
             .await
             .expect("rows");
     }
@@ -782,7 +849,7 @@ async fn tls_is_spoken_with_whom_the_roots_trust_and_nobody_else() {
     let endpoint = format!("https://{address}");
     let mut budget = Budget::new(LONG);
     let rows = client
-        .task_results(&endpoint, "cri-1", "crast-1", &mut budget)
+        .task_results(at(&endpoint), "crast-1", &mut budget)
         .await
         .expect("rows");
     assert_eq!(tags(&rows), ["v0"]);
@@ -910,7 +977,7 @@ async fn the_deadline_cuts_a_request_short() {
     let client = setup.client();
     let mut budget = Budget::new(Duration::from_millis(80));
     let error = client
-        .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
+        .task_results(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect_err("a deadline");
     assert_eq!(
@@ -928,7 +995,7 @@ async fn a_deadline_that_passed_sends_nothing() {
     let mut budget = Budget::new(Duration::ZERO);
     let error = setup
         .client()
-        .task(&server.url(), "cri-1", "crast-1", &mut budget)
+        .task(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect_err("a deadline");
     assert_eq!(error.reason(), "timeout");
@@ -944,7 +1011,7 @@ async fn a_pause_that_outlasts_the_deadline_is_not_waited_for() {
     let mut budget = Budget::new(Duration::from_secs(10));
     let error = setup
         .client()
-        .task(&server.url(), "cri-1", "crast-1", &mut budget)
+        .task(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect_err("a failure");
     assert_eq!(error.reason(), "server");
@@ -963,7 +1030,7 @@ async fn waiting_for_the_rate_limit_does_not_use_up_the_deadline() {
     let started = Instant::now();
     let mut budget = Budget::new(Duration::from_millis(400));
     let rows = client
-        .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
+        .task_results(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect("rows");
     assert_eq!(rows.len(), 5);
@@ -990,7 +1057,7 @@ async fn throttling_slows_the_account_down_and_heeds_the_hint() {
     let started = Instant::now();
     let mut budget = Budget::new(Duration::from_secs(60));
     client
-        .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
+        .task_results(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect("rows");
     assert!(started.elapsed() >= Duration::from_millis(400));
@@ -1012,7 +1079,7 @@ async fn a_hint_beyond_the_deadline_is_a_throttled_poll_rather_than_a_silent_one
     let mut budget = Budget::new(Duration::from_secs(20));
     let error = setup
         .client()
-        .task_results(&server.url(), "cri-1", "crast-1", &mut budget)
+        .task_results(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect_err("throttled");
     assert_eq!(error.reason(), "throttled");
@@ -1078,7 +1145,7 @@ async fn no_more_requests_are_in_flight_than_allowed() {
         calls.spawn(async move {
             let mut budget = Budget::new(LONG);
             client
-                .task_results(&url, "cri-1", "crast-1", &mut budget)
+                .task_results(at(&url), "crast-1", &mut budget)
                 .await
                 .map(drop)
         });
@@ -1128,8 +1195,7 @@ async fn proxied_child() {
         let rows = setup
             .client()
             .task_results(
-                "http://cr.example.com",
-                "cri-1",
+                at("http://cr.example.com"),
                 "crast-1",
                 &mut Budget::new(LONG),
             )

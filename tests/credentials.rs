@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Budget, Client, Options, Shared};
+use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
 use aliyun_acr_exporter::credentials::cached::Cached;
@@ -1207,9 +1207,12 @@ async fn a_key_that_the_cloud_says_has_ended_is_renewed_once_and_the_request_sen
         let client = client(&setup, provider, algorithm);
         let ask = async || {
             let mut budget = Budget::new(Duration::from_secs(60));
-            client
-                .task_results(&setup.cloud.url(), instance, task, &mut budget)
-                .await
+            let place = Instance {
+                id: instance,
+                region: "",
+                endpoint: &setup.cloud.url(),
+            };
+            client.task_results(place, task, &mut budget).await
         };
         ask().await.expect("rows");
         setup.cloud.revoke_all();

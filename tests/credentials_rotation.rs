@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Budget, Client, Options, Shared};
+use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
 use aliyun_acr_exporter::credentials::cached::Cached;
@@ -119,9 +119,12 @@ impl Setup {
         stream::iter(0..REQUESTS)
             .map(async |_| {
                 let mut budget = Budget::new(Duration::from_secs(3600));
-                let rows = client
-                    .task_results(&self.cloud.url(), "cri-a", "crast-1", &mut budget)
-                    .await;
+                let place = Instance {
+                    id: "cri-a",
+                    region: "cn-hangzhou",
+                    endpoint: &self.cloud.url(),
+                };
+                let rows = client.task_results(place, "crast-1", &mut budget).await;
                 assert_eq!(rows.expect("not refused").len(), 1);
                 let answers = answers.fetch_add(1, Ordering::Relaxed) + 1;
                 if answers.is_multiple_of(ANSWERS_A_STEP) {

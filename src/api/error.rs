@@ -32,7 +32,8 @@ pub(super) enum Failure {
     Unreadable {
         status: u16,
         problem: &'static str,
-        source: Option<serde_json::Error>,
+        /// What the parser says, without proofs; may be "".
+        detail: String,
     },
     /// No key.
     Credentials(credentials::Error),
@@ -151,7 +152,7 @@ impl fmt::Display for Error {
             Failure::Refused(refusal) => {
                 write!(f, "{refusal}")?;
                 if let (Some(action), Some(resource)) = (self.ram_action(), self.resource()) {
-                    write!(f, "; needs {action} on {resource}")?;
+                    denied(f, refusal, &action, resource)?;
                 }
                 if let (Class::Clock, Some(skew)) = (self.class, refusal.skew_seconds) {
                     let side = if skew < 0 { "behind" } else { "ahead of" };
@@ -172,8 +173,16 @@ impl fmt::Display for Error {
             }
             Failure::Http(error) => write!(f, "{error}"),
             Failure::Unreadable {
-                status, problem, ..
-            } => write!(f, "{problem} (HTTP {status})"),
+                status,
+                problem,
+                detail,
+            } => {
+                write!(f, "{problem} (HTTP {status})")?;
+                match detail.as_str() {
+                    "" => Ok(()),
+                    detail => write!(f, ": {detail}"),
+                }
+            }
             Failure::Credentials(_) => f.write_str("no usable credentials"),
             Failure::Incomplete(incomplete) => write!(f, "{incomplete}"),
             Failure::Unsendable(why) => f.write_str(why),
@@ -181,11 +190,36 @@ impl fmt::Display for Error {
     }
 }
 
+/// What would help against HTTP 403, as far as the cloud says it.
+fn denied(
+    f: &mut fmt::Formatter<'_>,
+    refusal: &Refusal,
+    action: &str,
+    resource: &str,
+) -> fmt::Result {
+    let who = refusal.principal.as_str();
+    if refusal.is_explicit() {
+        write!(f, "; a policy explicitly denies {action} on {resource}")?;
+        return match who {
+            "" => Ok(()),
+            who => write!(f, " to {who}"),
+        };
+    }
+    f.write_str("; ")?;
+    if !who.is_empty() {
+        write!(f, "{who} ")?;
+    }
+    write!(f, "needs {action} on {resource}")?;
+    if refusal.is_implicit() {
+        f.write_str(", which no policy allows")?;
+    }
+    Ok(())
+}
+
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.failure {
             Failure::Http(error) => error.source(),
-            Failure::Unreadable { source, .. } => source.as_ref().map(|error| error as _),
             Failure::Credentials(error) => Some(error),
             _ => None,
         }
@@ -217,6 +251,43 @@ mod tests {
         };
         let error = Error::new("GetTask", Failure::Refused(denied.into()));
         assert_eq!(error.ram_action().as_deref(), Some("cr:Other"));
+
+        for (kind, principal, expected) in [
+            (
+                "ImplicitDeny",
+                "",
+                "needs cr:GetTask on acs:cr:*:*:instance/cri-1, which no policy allows",
+            ),
+            (
+                "implicitdeny",
+                "SubUser 20 of account 10",
+                "SubUser 20 of account 10 needs cr:GetTask on acs:cr:*:*:instance/cri-1, which no policy allows",
+            ),
+            (
+                "",
+                "SubUser 20",
+                "SubUser 20 needs cr:GetTask on acs:cr:*:*:instance/cri-1",
+            ),
+            (
+                "ExplicitDeny",
+                "SubUser 20",
+                "a policy explicitly denies cr:GetTask on acs:cr:*:*:instance/cri-1 to SubUser 20",
+            ),
+            (
+                "ExplicitDeny",
+                "",
+                "a policy explicitly denies cr:GetTask on acs:cr:*:*:instance/cri-1",
+            ),
+        ] {
+            let denied = Refusal {
+                no_permission_type: kind.to_owned(),
+                principal: principal.to_owned(),
+                ..refusal.clone()
+            };
+            let told = Error::new("GetTask", Failure::Refused(denied.into())).to_string();
+            let (_, hint) = told.split_once("; ").expect("a hint");
+            assert_eq!(hint, expected);
+        }
 
         for (ahead, expected) in [(1200, "1200 s ahead of"), (-960, "960 s behind")] {
             let expired = Refusal {

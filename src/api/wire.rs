@@ -28,24 +28,23 @@ pub struct Envelope {
     pub request_id: String,
     /// `success`, or what went wrong.
     pub code: String,
-    /// Says the same.
+    /// Whether it does not go against the code.
     pub is_success: Option<bool>,
-    /// Whether one of the two stands there as the API spells it. A captive
-    /// portal's answer has neither, and must not turn into a task without artifacts.
+    /// Whether the code stands there as the API spells it. The answer of
+    /// somebody else must not turn into a task without artifacts.
     vouched: bool,
 }
 
 impl Envelope {
-    /// Whether an answer with a 2xx status is a success.
+    /// Whether an answer with a 2xx status is a success: it says so itself.
     pub fn is_success(&self) -> bool {
-        self.vouched
-            && self.is_success != Some(false)
-            && (self.code.is_empty() || self.code.eq_ignore_ascii_case("success"))
+        self.vouched && !self.is_failure()
     }
 
-    /// Whether it speaks at all of success or failure.
-    pub fn is_silent(&self) -> bool {
-        !self.vouched && self.code.is_empty() && self.is_success.is_none()
+    /// Whether it says that it is none.
+    pub fn is_failure(&self) -> bool {
+        let is_good = self.code.is_empty() || self.code.eq_ignore_ascii_case("success");
+        self.is_success == Some(false) || !is_good
     }
 }
 
@@ -75,7 +74,6 @@ impl<'de> Deserialize<'de> for Envelope {
                         envelope.vouched |= key == "Code" && !envelope.code.is_empty();
                     } else if is("IsSuccess", envelope.is_success.is_none()) {
                         envelope.is_success = value.into_bool();
-                        envelope.vouched |= key == "IsSuccess" && envelope.is_success.is_some();
                     }
                 }
                 Ok(envelope)
@@ -455,7 +453,12 @@ mod tests {
             (json!({"Code": "success", "code": 200}), true),
             (json!({"code": 200, "message": "ok"}), false),
             (json!({"code": "success", "isSuccess": "false"}), false),
-            (json!({"IsSuccess": "True"}), true),
+            (json!({"Code": "success", "IsSuccess": "no bool"}), true),
+            (json!({"IsSuccess": true}), false),
+            (json!({"IsSuccess": "True", "Code": ""}), false),
+            (json!({"IsSuccess": true, "Code": null}), false),
+            (json!({"IsSuccess": true, "code": "success"}), false),
+            (json!({"Code": 200, "IsSuccess": true}), false),
             (json!({"Code": null}), false),
             (json!({"error": "please log in"}), false),
             (json!({}), false),

@@ -11,7 +11,7 @@ use super::{Error, Flags};
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn run(flags: &Flags) -> Result<(), Error> {
-    let address = &flags.web_listen_address[0];
+    let address = &flags.listen_addresses()?[0];
     let address = target(address)?;
     match status(address) {
         Ok(200) => Ok(()),
@@ -35,11 +35,7 @@ fn target(listen: &str) -> Result<SocketAddr, Error> {
         .to_socket_addrs()
         .ok()
         .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| {
-            Error::Usage(format!(
-                "--web.listen-address {listen:?} is no address; write HOST:PORT or :PORT"
-            ))
-        })?;
+        .ok_or_else(|| Error::Failed(format!("there is no host of the name in {listen:?}")))?;
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

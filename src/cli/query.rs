@@ -7,16 +7,15 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::api::{Budget, Client};
+use crate::api::{Budget, Client, Instance};
 use crate::app::{accounts, words};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::model::{Assessment, Folded, Outcome, Row, TaskInfo, Words};
 use crate::source;
-use crate::telemetry;
 
-use super::{Error, Flags, block_on_or_signal, print, table};
+use super::{Error, Flags, block_on_or_signal, print, table, tell, warn_without_task, with_signer};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -117,21 +116,25 @@ async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<A
         accounts::clients(config, own, &Clock::system()).map_err(|error| Error::failed(&error))?;
     let instance = &config.instances[0];
     let client: &Client = &clients[0];
-    let endpoint = instance.endpoint.url();
+    let place = Instance {
+        id: &arguments.instance_id,
+        region: &instance.region,
+        endpoint: &instance.endpoint.url(),
+    };
+    let task_id = &arguments.task_id;
     let mut budget = Budget::new(config.poll.deadline);
-    let (instance_id, task_id) = (&*arguments.instance_id, &*arguments.task_id);
-    let rows = client
-        .task_results(&endpoint, instance_id, task_id, &mut budget)
-        .await
-        .map_err(|error| Error::failed(&error))?;
+    let rows = match client.task_results(place, task_id, &mut budget).await {
+        Ok(rows) => rows,
+        Err(error) => return Err(Error::Failed(with_signer(&error, client).await)),
+    };
+    if let Some(signer) = client.signer().await {
+        tell(&format!("asked with {signer}"));
+    }
     // The rows are worth showing where the task itself may not be read.
-    let info = match client
-        .task(&endpoint, instance_id, task_id, &mut budget)
-        .await
-    {
+    let info = match client.task(place, task_id, &mut budget).await {
         Ok(task) => Some(source::task_info(task)),
         Err(error) => {
-            tracing::warn!(error = %telemetry::chain(&error), "the task itself could not be read");
+            warn_without_task(place.id, &error);
             None
         }
     };

@@ -113,18 +113,8 @@ fn web(flags: &Flags) -> Result<Web, Error> {
             "--web.telemetry-path {path:?} is the path of something else; choose another, such as /metrics"
         )));
     }
-    for address in &flags.web_listen_address {
-        let port = address
-            .rsplit_once(':')
-            .map(|(_, port)| port.parse::<u16>());
-        if !matches!(port, Some(Ok(_))) {
-            return Err(Error::Usage(format!(
-                "--web.listen-address {address:?} is no address; write HOST:PORT or :PORT"
-            )));
-        }
-    }
     Ok(Web {
-        listen: flags.web_listen_address.clone(),
+        listen: flags.listen_addresses()?.to_vec(),
         telemetry_path: path.clone(),
         max_requests: usize::try_from(flags.web_max_requests).unwrap_or(usize::MAX),
     })

@@ -104,7 +104,14 @@ impl Profile {
         let source = self.source(&config, name, &mut Vec::new()).map_err(told)?;
         // One that is not configured is broken here: the profile asks for it.
         let provided = source.provide().await;
-        let provided = provided.map_err(|error| told(error.to_string()))?;
+        let provided = provided.map_err(|error| {
+            let text = error.to_string();
+            // A part of this provider has its name again.
+            let own = text
+                .strip_prefix(PROVIDER)
+                .and_then(|t| t.strip_prefix(": "));
+            told(own.unwrap_or(&text).to_owned())
+        })?;
         Ok(Credentials {
             provider: PROVIDER,
             ..provided

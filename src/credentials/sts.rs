@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use super::exchange::{Trouble, exchange};
@@ -13,7 +13,7 @@ use super::static_key::Setting;
 use super::{Addresses, Context, Credentials, answer, exchange as checked};
 use crate::http::{self, Route};
 use crate::metrics::own::ActionMetrics;
-use crate::refusal::{Class, Refusal};
+use crate::refusal::{Class, Proofs, Refusal};
 use crate::signing::{self, Algorithm, Key, Param, Request};
 
 const VERSION: &str = "2015-04-01";
@@ -143,22 +143,20 @@ impl Sts {
             form,
         };
         let now = self.context.clock.now_millis();
-        let signed = match base {
-            Some(base) => {
-                let key = Key {
-                    id: &base.access_key_id,
-                    secret: base.access_key_secret.expose_secret(),
-                    token: base
-                        .security_token
-                        .as_ref()
-                        .map(ExposeSecret::expose_secret),
-                };
-                signing::sign(Algorithm::HmacSha1, &request, &key, now, &signing::nonce())
-            }
+        let key = base.map(|base| Key {
+            id: &base.access_key_id,
+            secret: base.access_key_secret.expose_secret(),
+            token: base
+                .security_token
+                .as_ref()
+                .map(ExposeSecret::expose_secret),
+        });
+        let signed = match &key {
+            Some(key) => signing::sign(Algorithm::HmacSha1, &request, key, now, &signing::nonce()),
             None => signing::unsigned(&request, now),
         };
+        let proofs = proofs(key, &signed.signature, form);
         url.set_query(Some(&signed.query));
-        let hidden = proofs(&url, form, base);
         let mut headers = signed.headers;
         headers.push(("accept", "application/json".to_owned()));
 
@@ -187,7 +185,7 @@ impl Sts {
                     answer::of_sts(self.provider, &answer.body)
                         .map_err(|problem| (problem, Class::Decode, false))
                 } else {
-                    let refusal = refusal(answer.status, &answer.body, &hidden);
+                    let refusal = Refusal::read(answer.status, &answer.body, &proofs);
                     tracing::debug!(
                         credentials = self.context.name,
                         action = self.action,
@@ -246,40 +244,19 @@ fn told(refusal: &Refusal, form: &[Param<'_>], skew: Option<i64>) -> String {
     }
 }
 
-/// What a request proves itself with, which no answer may show: a refusal may
-/// quote any of it.
-fn proofs(url: &Url, form: &[Param<'_>], base: Option<&Credentials>) -> Vec<SecretString> {
-    let in_query = url
-        .query_pairs()
-        .filter(|(name, _)| name == "Signature")
-        .map(|(_, value)| SecretString::from(value.into_owned()));
+fn proofs(key: Option<Key<'_>>, signature: &str, form: &[Param<'_>]) -> Proofs {
+    let of_key = key.map(|key| [key.id, key.secret, key.token.unwrap_or_default()]);
     let in_form = form
         .iter()
         .filter(|(name, _)| ["ExternalId", "OIDCToken"].contains(name))
-        .map(|(_, value)| SecretString::from(value.as_ref()));
-    let of_base = base.into_iter().flat_map(|base| {
-        let id = SecretString::from(base.access_key_id.as_str());
-        let (secret, token) = (&base.access_key_secret, &base.security_token);
-        [Some(id), Some(secret.clone()), token.clone()]
-    });
-    in_query.chain(in_form).chain(of_base.flatten()).collect()
-}
-
-/// The refusal in `body`, with `hidden` (as it is or encoded for a URL; of a JWT
-/// its three parts as well) blotted out before anything is read from it.
-fn refusal(status: u16, body: &[u8], hidden: &[SecretString]) -> Refusal {
-    // JSON may write a slash in two ways.
-    let mut text = String::from_utf8_lossy(body).replace("\\/", "/");
-    for secret in hidden.iter().map(ExposeSecret::expose_secret) {
-        for part in std::iter::once(secret).chain(secret.split('.')) {
-            // Shorter ones are no secrets and may stand anywhere.
-            if part.len() >= 8 {
-                text = text.replace(part, "…");
-                text = text.replace(&signing::percent_encode(part).to_string(), "…");
-            }
-        }
-    }
-    Refusal::read(status, text.as_bytes())
+        .map(|(_, value)| value.as_ref());
+    Proofs::new(
+        of_key
+            .into_iter()
+            .flatten()
+            .chain([signature])
+            .chain(in_form),
+    )
 }
 
 fn endpoint(addresses: &Addresses) -> Result<Url, String> {
@@ -386,47 +363,37 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_shows_nothing_of_the_token() {
-        let token = "eyJhbGciOiJ9.eyJzdWIiOiJz.c2lnbmF0dXJl";
-        for echoed in [token, "eyJzdWIiOiJz"] {
-            let body =
-                format!(r#"{{"Code":"AuthenticationFail","Message":"bad token {echoed} x"}}"#);
-            let read = refusal(400, body.as_bytes(), &[token.into()]);
-            assert_eq!(read.message, "bad token … x");
-        }
-    }
-
-    #[test]
     fn a_refusal_shows_nothing_that_the_request_proved_itself_with() {
-        let base = Credentials {
-            access_key_id: "STS.EXAMPLEid".to_owned(),
-            access_key_secret: "EXAMPLE-secret".into(),
-            security_token: Some("EXAMPLE/token+=".into()),
-            expires_at_ms: None,
-            provider: "access_key",
+        let key = Key {
+            id: "STS.EXAMPLEid",
+            secret: "EXAMPLE-secret",
+            token: Some("EXAMPLE/token+="),
         };
-        let url = "https://sts.example.com/?Action=AssumeRole&Signature=EXAMPLE%2Bsignature%3D";
         let form = [
             ("RoleArn", "acs:ram::1:role/reader".into()),
-            ("ExternalId", "EXAMPLE/external".into()),
+            ("ExternalId", "external/of/EXAMPLE".into()),
+            ("OIDCToken", "eyJhbGciOiJ9.eyJzdWIiOiJz.c2lnbmF0dXJl".into()),
         ];
-        let hidden = proofs(&Url::parse(url).expect("a URL"), &form, Some(&base));
+        let proofs = proofs(Some(key), "signature/of+EXAMPLE=", &form);
         for echoed in [
             "STS.EXAMPLEid",
             "EXAMPLE-secret",
             "EXAMPLE/token+=",
             r"EXAMPLE\/token+=",
             "EXAMPLE%2Ftoken%2B%3D",
-            "EXAMPLE+signature=",
-            "EXAMPLE%2Bsignature%3D",
-            "EXAMPLE/external",
+            "signature/of+EXAMPLE=",
+            "signature%2Fof%2BEXAMPLE%3D",
+            "external/of/EXAMPLE",
+            "eyJhbGciOiJ9.eyJzdWIiOiJz.c2lnbmF0dXJl",
+            "eyJzdWIiOiJz",
+            "c2lnbmF0dXJl",
         ] {
             let body = format!(r#"{{"Code":"InvalidParameter","Message":"bad {echoed} x"}}"#);
-            let read = refusal(400, body.as_bytes(), &hidden);
+            let read = Refusal::read(400, body.as_bytes(), &proofs);
             assert_eq!(read.message, "bad … x", "{echoed}");
         }
         let body = br#"{"Code":"NoPermission","Message":"no acs:ram::1:role/reader"}"#;
-        let read = refusal(403, body, &hidden);
+        let read = Refusal::read(403, body, &proofs);
         assert_eq!(read.message, "no acs:ram::1:role/reader");
     }
 

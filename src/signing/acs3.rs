@@ -107,6 +107,7 @@ pub(super) fn sign(request: &Request<'_>, key: &Key<'_>, now_millis: i64, nonce:
         query,
         headers,
         body,
+        signature,
     }
 }
 

@@ -64,5 +64,6 @@ pub(super) fn sign(request: &Request<'_>, key: &Key<'_>, now_millis: i64, nonce:
         query: signed_query(&in_query, &signature),
         headers: content_type(request).into_iter().collect(),
         body: query(pairs(request.form)),
+        signature,
     }
 }

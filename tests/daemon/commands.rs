@@ -149,6 +149,7 @@ fn wrong_usage_ends_with_2() {
         &["--web.listen-address=10980", "demo"],
         &["--web.listen-address=127.0.0.1:99999", "demo"],
         &["--web.listen-address=:", "demo"],
+        &["--web.listen-address=[::1", "demo"],
         &["--web.config.file=web.yaml"],
         &["--web.enable-lifecycle"],
         &["--shard.total=2"],
@@ -159,6 +160,45 @@ fn wrong_usage_ends_with_2() {
         assert_eq!((said.code, said.out.as_str()), (2, ""), "{arguments:?}");
         assert!(!said.err.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_listen_address_that_is_none_is_wrong_usage() {
+    let listen = |address: &str, command: &str| {
+        let flag = format!("--web.listen-address={address}");
+        with_config(CONFIG, &[command, &flag])
+    };
+    for address in [
+        "[::1",
+        "http://x:1",
+        "x",
+        ":99999",
+        "::1:80",
+        "[::1]",
+        "[::g]:80",
+        "256.0.0.1:80",
+        "127.1:80",
+        "a..b:80",
+        "a b:80",
+        "x:+1",
+        "x:-1",
+        "127.0.0.1:",
+    ] {
+        for command in ["serve", "healthcheck"] {
+            let said = listen(address, command);
+            assert_eq!((said.code, said.out.as_str()), (2, ""), "{address}");
+            let expected = format!(
+                "--web.listen-address {address:?} is no address; write :PORT, HOST:PORT or [IPV6]:PORT"
+            );
+            assert!(said.err.starts_with(&expected), "{}", said.err);
+            assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+        }
+    }
+    // Of the right form, and nobody's.
+    let said = listen("no-such-host.invalid:80", "serve");
+    assert_eq!(said.code, 1, "{}", said.err);
+    let expected = "cannot listen on no-such-host.invalid:80: ";
+    assert!(said.err.contains(expected), "{}", said.err);
 }
 
 #[test]

@@ -29,6 +29,8 @@ fn error(status: u16, code: &str) -> Fault {
     }
 }
 
+const TASK: &str = "GetArtifactSubscriptionTask";
+
 const FAST: &str = "poll: { interval: 1s, timeout: 1s, stale_after: 4s }
 api: { requests_per_second: 200, burst: 200, retries: 1 }";
 
@@ -328,11 +330,8 @@ fn query_tells_what_the_cloud_refuses() {
     let table = query(&["cri-a", "crast-1"]);
     assert_eq!(table.code, 0);
     // Which provider answered, and at most the end of its key's id.
-    assert!(
-        table.err.contains("provider=access_key access_key_id=…"),
-        "{}",
-        table.err
-    );
+    let signer = "credentials test from access_key (…y-id)";
+    assert_eq!(table.err, format!("asked with {signer}\n"));
     let expected = "\
 NAMESPACE  REPOSITORY  TAG  STATUS   RESULT  OUTCOME  START                 END  SECONDS
 mirror     nginx       1    RUNNING          running  2026-01-02T03:04:05Z
@@ -360,22 +359,82 @@ mirror     nginx       1    RUNNING          running  2026-01-02T03:04:05Z
         "NoPrivilege",
         "as asked",
         "request id",
-        "cr:GetArtifactSubscriptionTaskResult",
+        "needs cr:GetArtifactSubscriptionTaskResult on acs:cr:cn-hangzhou:*:instance/cri-a",
+        signer,
     ] {
         assert!(denied.err.contains(part), "{part}: {}", denied.err);
     }
-    let mut online = crate::harness::binary(&["check-config", "--online"]);
-    let online = crate::harness::run(online.current_dir(folder.path()));
-    assert_eq!(online.code, 1);
-    assert!(online.err.contains("NoPrivilege"), "{}", online.err);
     cloud.clear_faults();
-    cloud.clear_requests();
-    let mut online = crate::harness::binary(&["check-config", "--online"]);
-    let online = crate::harness::run(online.current_dir(folder.path()));
-    assert_eq!(online.code, 0, "{}", online.err);
-    assert_eq!(online.err.lines().count(), 1, "{}", online.err);
-    assert!(online.err.contains("provider=access_key"), "{}", online.err);
+
+    cloud.add_fault(FaultRule::new(error(403, "NoPrivilege")).action(TASK));
+    let without_task = query(&["cri-a", "crast-1", "--output=json"]);
+    assert_eq!(without_task.code, 0);
+    let json: serde_json::Value = serde_json::from_str(&without_task.out).unwrap();
+    assert!(json["task"].is_null() && json["rows"][0].is_object());
+    let warning = "warning: cri-a: GetArtifactSubscriptionTask: NoPrivilege";
+    assert!(without_task.err.contains(warning), "{}", without_task.err);
+}
+
+#[test]
+fn check_config_asks_for_rows_and_for_the_task() {
+    let cloud = cloud([task("crast-1")]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    std::fs::write(&file, config(&cloud, "[crast-1]", "api: { retries: 0 }")).unwrap();
+    let online = || {
+        cloud.clear_requests();
+        let mut command = crate::harness::binary(&["check-config", "--online"]);
+        crate::harness::run(command.current_dir(folder.path()))
+    };
+    let signer = "credentials test from access_key (…y-id)";
+    let answers = format!("\nOnline:\n  cri-a: answers; {signer}\n");
+
+    let both = online();
+    assert_eq!((both.code, both.err.as_str()), (0, ""));
+    assert!(both.out.ends_with(&answers), "{}", both.out);
+    assert_eq!(cloud.requests().total, 2);
+    assert_eq!(cloud.requests().count(TASK), 1);
+
+    // Only the rows are needed; what is lost without the other is told.
+    let denied = |no_permission_type: &str| Fault::Denied {
+        code: "NoPermission".to_owned(),
+        auth_action: None,
+        principal_type: "SubUser".to_owned(),
+        no_permission_type: no_permission_type.to_owned(),
+    };
+    cloud.add_fault(FaultRule::new(denied("ImplicitDeny")).action(TASK));
+    let warned = online();
+    assert_eq!(warned.code, 0, "{}", warned.err);
+    assert!(warned.out.ends_with(&answers), "{}", warned.out);
+    for part in [
+        "warning: cri-a: GetArtifactSubscriptionTask: NoPermission",
+        "needs cr:GetArtifactSubscriptionTask on acs:cr:cn-hangzhou:*:instance/cri-a, which no policy allows",
+        "SubUser ",
+        " of account 1234567890123456 ",
+        "labels of the source",
+    ] {
+        assert!(warned.err.contains(part), "{part}: {}", warned.err);
+    }
+    assert_eq!(warned.err.lines().count(), 1, "{}", warned.err);
+    cloud.clear_faults();
+
+    cloud.add_fault(FaultRule::new(error(500, "SystemError")).action(TASK));
+    assert_eq!(online().code, 1);
+    cloud.clear_faults();
+
+    cloud.add_fault(FaultRule::new(denied("ExplicitDeny")));
+    let refused = online();
+    assert_eq!(refused.code, 1);
     assert_eq!(cloud.requests().total, 1);
+    for part in [
+        "cri-a: GetArtifactSubscriptionTaskResult: NoPermission",
+        "a policy explicitly denies cr:GetArtifactSubscriptionTaskResult on acs:cr:cn-hangzhou:*:instance/cri-a to SubUser ",
+        signer,
+    ] {
+        assert!(refused.err.contains(part), "{part}: {}", refused.err);
+    }
+    assert!(!refused.err.contains("needs"), "{}", refused.err);
+    assert_eq!(refused.err.lines().count(), 1, "{}", refused.err);
 }
 
 #[test]

@@ -4,11 +4,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use aliyun_acr_exporter::signing;
 use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
 use aliyun_acr_exporter::simulator::{Issuing, Metadata, demo};
 use serde_json::{Value, json};
@@ -331,6 +332,90 @@ fn nothing_is_told_of_what_a_server_quotes() {
     search.hide_issued(&setup);
     search.hide(demo::OIDC_TOKEN);
     search.hide(EXTERNAL_ID);
+    search.nothing_is_found();
+}
+
+/// What stands between `before` and the next delimiter.
+fn value<'a>(request: &'a str, before: &str) -> Option<&'a str> {
+    let (_, rest) = request.split_once(before)?;
+    rest.split(|c: char| "&, \r\n".contains(c)).next()
+}
+
+/// One proof as a server might quote it, `nth` after `nth`.
+fn quoted(nth: usize, proof: &str) -> String {
+    let once = || signing::percent_encode(proof).to_string();
+    match nth % 5 {
+        0 => proof.to_owned(),
+        1 => once(),
+        2 => signing::percent_encode(&once()).to_string(),
+        3 => json!({"a": proof}).to_string().replace('/', "\\/"),
+        _ => proof
+            .chars()
+            .map(|c| match c {
+                'A'..='Z' | 'a'..='z' | '0'..='9' => c.to_string(),
+                _ => format!("&#x{:X};", u32::from(c)),
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn nothing_is_told_of_what_the_registry_quotes() {
+    let setup = Setup::new(Issuing::default());
+    let mut search = Search::default();
+    let issued = setup.cloud.issue(Duration::from_secs(3600)).key;
+    let base = json!({
+        "type": "access_key", "access_key_id": issued.id,
+        "access_key_secret": issued.secret, "security_token": issued.token,
+    });
+    let count = Arc::<AtomicUsize>::default();
+    let seen = Arc::clone(&count);
+    let secret = issued.secret.clone();
+    let registry = Echo::start(move |request| {
+        let nth = seen.fetch_add(1, Ordering::Relaxed);
+        let decoded = |value: &str| {
+            let decoded = percent_encoding::percent_decode_str(value);
+            decoded.decode_utf8().unwrap().into_owned()
+        };
+        let signature = decoded(value(request, "Signature=").unwrap());
+        let id = value(request, "AccessKeyId=").or_else(|| value(request, "Credential="));
+        let token = value(request, "SecurityToken=")
+            .or_else(|| value(request, "x-acs-security-token: "))
+            .map(decoded)
+            .unwrap();
+        let proofs = [id.unwrap(), &signature, &secret, &token];
+        let proofs = proofs.map(|proof| quoted(nth, proof));
+        let all = proofs.join(" and ");
+        let [id, signature, secret, token] = &proofs;
+        // Successes: one to be logged, one that cannot be read.
+        if nth % 6 >= 4 {
+            let rows = if nth % 6 == 4 { json!([]) } else { json!(all) };
+            let body = json!({"Code": "success", "RequestId": token, "TaskResults": rows});
+            return (200, "application/json", body.to_string());
+        }
+        // Whatever is quoted first may push the others over the edge.
+        let message = [&all, &token[..token.len() - 2], secret, signature][nth % 4];
+        let body = json!({
+            "Code": format!("Forbidden.{id}"), "Message": message, "RequestId": token,
+            "AccessDeniedDetail": {
+                "AuthAction": signature, "NoPermissionType": secret,
+                "AuthPrincipalType": token, "AuthPrincipalDisplayName": all,
+                "AuthPrincipalOwnerId": id,
+            },
+        });
+        (403, "application/json", body.to_string())
+    });
+    for signature in ["acs3-hmac-sha256", "hmac-sha1"] {
+        let text = config(&registry.url(), &json!({"test": base}));
+        let mut text: Value = serde_json::from_str(&text).unwrap();
+        text["api"]["signature"] = signature.into();
+        search.hear(&setup, &text.to_string(), &[]);
+    }
+    // Each way of quoting was met.
+    assert!(count.load(Ordering::Relaxed) >= 10);
+    assert!(search.said.contains("Forbidden.…"), "{}", search.said);
+    search.hide_heard(&registry, &["Signature", "SecurityToken"]);
+    search.hide_issued(&setup);
     search.nothing_is_found();
 }
 
