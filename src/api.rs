@@ -16,7 +16,7 @@ pub mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Counter, IntGauge};
+use prometheus::Counter;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
@@ -32,7 +32,7 @@ use self::wire::{Envelope, Task, TaskResult, TaskResultPage};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, ProvideCredentials};
 use crate::http::{self, Http, Route};
-use crate::metrics::own::{ActionMetrics, Own};
+use crate::metrics::own::{ActionMetrics, InFlight, Own};
 pub use crate::refusal::Class;
 use crate::refusal::{Proofs, Refusal};
 use crate::signing::{self, Algorithm, Key, Param};
@@ -518,22 +518,6 @@ impl From<Failure> for Failed {
 fn backoff(base: Duration, attempt: u32) -> Duration {
     let doubled = base.saturating_mul(2_u32.saturating_pow(attempt));
     doubled.min(BACKOFF_MAX).mul_f64(fastrand::f64())
-}
-
-/// Counts a request in flight until it is dropped, finished or not.
-struct InFlight<'a>(&'a IntGauge);
-
-impl<'a> InFlight<'a> {
-    fn start(gauge: &'a IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]

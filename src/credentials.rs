@@ -147,6 +147,9 @@ pub enum Error {
         provider: &'static str,
         /// What is wrong with it, and what would be right.
         problem: String,
+        /// The same without what changes from one attempt to the next, such as
+        /// a message of the cloud: what tells one trouble from another.
+        kind: String,
     },
 }
 
@@ -159,9 +162,51 @@ impl Error {
     }
 
     fn broken(provider: &'static str, problem: impl Into<String>) -> Self {
+        let problem = problem.into();
         Self::Broken {
             provider,
-            problem: problem.into(),
+            kind: problem.clone(),
+            problem,
+        }
+    }
+
+    /// A broken one, known again by `kind` however its text changes.
+    fn broken_as(provider: &'static str, problem: String, kind: String) -> Self {
+        Self::Broken {
+            provider,
+            problem,
+            kind,
+        }
+    }
+
+    /// This trouble as one of `outer`, which needs this provider and is broken
+    /// without it; `told` puts the text into a sentence.
+    fn within(&self, outer: &'static str, told: impl Fn(&str) -> String) -> Self {
+        let named = |provider: &str, text: &str| {
+            if provider == outer {
+                told(text)
+            } else {
+                told(&format!("{provider}: {text}"))
+            }
+        };
+        match self {
+            Self::NotConfigured { provider, missing } => Self::broken(
+                outer,
+                named(provider, &format!("not configured: {missing}")),
+            ),
+            Self::Broken {
+                provider,
+                problem,
+                kind,
+            } => Self::broken_as(outer, named(provider, problem), named(provider, kind)),
+        }
+    }
+
+    /// What tells this trouble from another one, however often it is had.
+    fn kind(&self) -> String {
+        match self {
+            Self::NotConfigured { .. } => self.to_string(),
+            Self::Broken { provider, kind, .. } => format!("{provider}: {kind}"),
         }
     }
 }
@@ -219,6 +264,32 @@ mod tests {
             security_token: Some("EXAMPLE-token".into()),
             expires_at_ms: None,
             provider: "access_key",
+        }
+    }
+
+    #[test]
+    fn a_trouble_of_another_provider_keeps_text_and_kind_and_names_nobody_twice() {
+        let broken =
+            |provider| Error::broken_as(provider, "no, says 7".to_owned(), "no, says".to_owned());
+        for (inner, text, kind) in [
+            (
+                broken("oidc"),
+                "a: (oidc: no, says 7)",
+                "a: (oidc: no, says)",
+            ),
+            (broken("a"), "a: (no, says 7)", "a: (no, says)"),
+            (
+                Error::not_configured("oidc", "no file"),
+                "a: (oidc: not configured: no file)",
+                "a: (oidc: not configured: no file)",
+            ),
+        ] {
+            let outer = inner.within("a", |text| format!("({text})"));
+            assert!(matches!(outer, Error::Broken { .. }));
+            assert_eq!(
+                (outer.to_string(), outer.kind()),
+                (text.into(), kind.into())
+            );
         }
     }
 

@@ -339,16 +339,19 @@ async fn why_a_role_cannot_be_assumed_is_told_and_counted() {
     );
     assert_eq!(setup.cloud.requests().total, 2);
 
-    for (fault, reason, text) in [
+    // What passes by itself is tried twice.
+    for (fault, reason, times, text) in [
         (
             Fault::HtmlPage { status: 200 },
             "decode",
+            1.0,
             "the answer is no JSON object",
         ),
-        (Fault::HtmlPage { status: 502 }, "server", "HTTP 502"),
+        (Fault::HtmlPage { status: 502 }, "server", 2.0, "HTTP 502"),
         (
             Fault::Drop,
             "connect",
+            2.0,
             "the connection broke before an answer came",
         ),
         (
@@ -360,6 +363,7 @@ async fn why_a_role_cannot_be_assumed_is_told_and_counted() {
                 retry_after_s: None,
             },
             "throttled",
+            1.0,
             "Throttling.User",
         ),
     ] {
@@ -367,13 +371,157 @@ async fn why_a_role_cannot_be_assumed_is_told_and_counted() {
         setup.fault("AssumeRole", fault);
         let told = broken(&assume(role(), known_key())).await;
         assert!(told.contains(text), "{told}");
-        assert_eq!(errors(reason), Some(1.0), "{reason}");
+        assert_eq!(errors(reason), Some(times), "{reason}");
     }
     let mut away = setup.context.clone();
     away.addresses.sts = Some(nowhere());
     let told = broken(&AssumeRole::new(&away, role(), known_key())).await;
     assert!(told.contains("no connection"), "{told}");
-    assert_eq!(errors("connect"), Some(2.0));
+    assert_eq!(errors("connect"), Some(3.0));
+}
+
+const UNAVAILABLE: &str = "503 Service Unavailable|{\"Code\":\"ServiceUnavailable\"}";
+
+/// What STS answers, with a key of a hundred years.
+fn of_sts() -> String {
+    json!({"Credentials": {
+        "AccessKeyId": "STS.x", "AccessKeySecret": "s", "SecurityToken": "t",
+        "Expiration": "2100-01-01T00:00:00Z",
+    }})
+    .to_string()
+}
+
+/// The value of an input in the URL of a request.
+fn input(request: &str, name: &str) -> String {
+    let (_, query) = request.split_once('?').expect("a query");
+    let query = query.split(' ').next().expect("a query");
+    let found = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(&format!("{name}=")));
+    found.expect(name).to_owned()
+}
+
+#[tokio::test]
+async fn sts_is_asked_once_more_with_a_new_request_where_it_is_at_fault() {
+    let answers = Mutex::new(vec![UNAVAILABLE.to_owned(), of_sts()]);
+    let raw = Raw::start(move |_| answers.lock().expect("not poisoned").remove(0));
+    let home = tempfile::tempdir().expect("a folder");
+    let setup = Setup {
+        context: context(&raw.url(), home.path()),
+        ..Setup::new()
+    };
+    let provider = AssumeRole::new(&setup.context, role(), known_key());
+    assert_eq!(good(&provider).await.access_key_id, "STS.x");
+    let requests = raw.requests();
+    assert_eq!(requests.len(), 2);
+    assert_ne!(
+        input(&requests[0], "SignatureNonce"),
+        input(&requests[1], "SignatureNonce")
+    );
+    let metric = |name: &str, more: &str| {
+        let labels = format!("{{action=\"AssumeRole\",credentials=\"prod\"{more}}}");
+        setup.metric(&format!("api_{name}_total{labels}"))
+    };
+    assert_eq!(metric("requests", ""), Some(2.0));
+    assert_eq!(metric("retries", ""), Some(1.0));
+    let server = ",reason=\"server\"";
+    assert_eq!(metric("request_errors", server), Some(1.0));
+
+    // Not more than once, and not for what would not pass.
+    for (answer, times) in [
+        (UNAVAILABLE, 2),
+        ("503 Service Unavailable|{\"Code\":\"Throttling.User\"}", 1),
+        ("403 Forbidden|{\"Code\":\"NoPermission\"}", 1),
+    ] {
+        let raw = Raw::start(move |_| answer.to_owned());
+        let context = context(&raw.url(), home.path());
+        broken(&AssumeRole::new(&context, role(), known_key())).await;
+        assert_eq!(raw.requests().len(), times, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_service_and_uri_are_asked_once_more_where_they_are_at_fault() {
+    for fault in [Fault::HtmlPage { status: 502 }, Fault::Drop] {
+        let setup = Setup::new();
+        for action in ["MetadataToken", "MetadataRole", "MetadataCredentials"] {
+            let once = FaultRule::new(fault.clone()).action(action).times(1);
+            setup.cloud.add_fault(once);
+        }
+        // Without a token it would be asked in vain.
+        setup
+            .cloud
+            .update_issuing(|issuing| issuing.metadata = Metadata::TokenRequired);
+        good(&EcsRamRole::new(&setup.context, None, false)).await;
+        let asked = setup.cloud.requests();
+        for action in ["MetadataToken", "MetadataRole", "MetadataCredentials"] {
+            assert_eq!(asked.count(action), 2, "{action}");
+        }
+        let once = FaultRule::new(fault).action("CredentialsUri").times(1);
+        setup.cloud.add_fault(once);
+        good(&Uri::new(&setup.context, setup.cloud.credentials_uri())).await;
+    }
+}
+
+#[tokio::test]
+async fn requests_to_sts_count_as_in_flight() {
+    let own = Arc::new(Own::new(Build::CURRENT));
+    let (seen, gauge) = (Arc::<Mutex<Vec<i64>>>::default(), Arc::clone(&own));
+    let log = Arc::clone(&seen);
+    let raw = Raw::start(move |_| {
+        log.lock()
+            .expect("not poisoned")
+            .push(gauge.api_in_flight.get());
+        of_sts()
+    });
+    let context = Context {
+        own: Arc::clone(&own),
+        ..context(&raw.url(), Path::new("/"))
+    };
+    good(&AssumeRole::new(&context, role(), known_key())).await;
+    assert_eq!(*seen.lock().expect("not poisoned"), [1]);
+    assert_eq!(own.api_in_flight.get(), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_of_sts_whose_text_changes_is_logged_once_per_change() {
+    let count = Mutex::new(0);
+    let raw = Raw::start(move |_| {
+        let mut count = count.lock().expect("not poisoned");
+        *count += 1;
+        let code = if *count < 4 {
+            "NoPermission"
+        } else {
+            "NoPrivilege"
+        };
+        let status = if *count < 5 {
+            "403 Forbidden"
+        } else {
+            "400 Bad Request"
+        };
+        format!(
+            r#"{status}|{{"Code":"{code}","Message":"not at 12:00:0{count}","RequestId":"R-{count}"}}"#
+        )
+    });
+    let context = context(&raw.url(), Path::new("/"));
+    let assume = Arc::new(AssumeRole::new(&context, role(), known_key()));
+    // As a profile, a section or a chain hand it on.
+    let next = AssumeRole::new(&context, role(), assume);
+    let cached = Cached::new(&context, Arc::new(Chain::new(vec![Box::new(next)])));
+    let (log, guard) = captured();
+    for times in 1..=6 {
+        assert!(cached.provide().await.is_err());
+        assert_eq!(raw.requests().len(), times);
+        ten_seconds_pass().await;
+    }
+    drop(guard);
+    let log = text_of(&log);
+    let told = log.lines().filter(|line| line.contains("cannot be had"));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 3, "{log}");
+    for (line, part) in told.iter().zip(["00:01", "00:04", "00:05"]) {
+        assert!(line.contains(part), "{line}");
+    }
 }
 
 #[tokio::test]
@@ -571,6 +719,34 @@ async fn a_refused_token_of_the_metadata_service_is_left_out_unless_it_must_not_
     assert!(raw.requests()[0].contains("x-aliyun-ecs-metadata-token-ttl-seconds: 21600"));
     let told = broken(&EcsRamRole::new(&context, None, true)).await;
     assert!(told.contains("names no role (HTTP 403)"), "{told}");
+    assert!(told.ends_with("it does not take the token that it gave a moment ago: see that no proxy or firewall before it takes away the header x-aliyun-ecs-metadata-token"), "{told}");
+}
+
+#[tokio::test]
+async fn what_to_do_is_told_where_the_metadata_service_insists_on_a_token() {
+    let setup = Setup::with(Issuing {
+        metadata: Metadata::TokenRequired,
+        ..Issuing::default()
+    });
+    let at = setup.cloud.url();
+    setup.fault("MetadataToken", Fault::HtmlPage { status: 403 });
+    let wants = "it seems to insist on a token (HttpTokens: required), which PUT /latest/api/token did not give (HTTP 403): let that request through to it, which a container's network or a firewall may keep back, or set HttpTokens of the instance to optional";
+    for (role, what) in [
+        (None, "names no role"),
+        (Some(demo::ROLE_NAME), "gives no key of the role"),
+    ] {
+        let role = role.map(str::to_owned);
+        assert_eq!(
+            broken(&EcsRamRole::new(&setup.context, role.clone(), false)).await,
+            format!("ecs_ram_role: the metadata service at {at} {what} (HTTP 403); {wants}")
+        );
+        assert_eq!(
+            broken(&EcsRamRole::new(&setup.context, role, true)).await,
+            format!(
+                "ecs_ram_role: the metadata service at {at} gives no token (HTTP 403); nothing is asked without one, as disable_imdsv1 or ALIBABA_CLOUD_IMDSV1_DISABLED says: let PUT /latest/api/token through to it, or turn that off"
+            )
+        );
+    }
 }
 
 #[tokio::test]
@@ -582,15 +758,16 @@ async fn a_metadata_service_that_is_not_there_is_not_configured() {
         .cloud
         .update_issuing(|issuing| issuing.role_name = None);
     assert!(absent(&any()).await.contains("knows no role (HTTP 404)"));
+    let of_reader = broken(&named("reader")).await;
     assert!(
-        absent(&named("reader"))
-            .await
-            .contains("does not know the role (HTTP 404)")
+        of_reader.contains("does not know the role (HTTP 404)"),
+        "{of_reader}"
     );
     setup
         .cloud
         .update_issuing(|issuing| issuing.metadata = Metadata::Off);
     assert!(absent(&any()).await.contains("knows no role (HTTP 404)"));
+    assert_eq!(broken(&named("reader")).await, of_reader);
     assert!(
         absent(&EcsRamRole::new(&setup.context, None, true))
             .await
@@ -600,7 +777,13 @@ async fn a_metadata_service_that_is_not_there_is_not_configured() {
     // Slow: each request is given up after a second.
     setup.fault("Metadata", Fault::Hang);
     let started = Instant::now();
-    assert!(absent(&any()).await.contains("no answer within 1s"));
+    let (any_role, reader) = (any(), named("reader"));
+    let both = tokio::join!(any_role.provide(), reader.provide());
+    for provided in [both.0, both.1] {
+        let error = provided.expect_err("no key");
+        assert!(matches!(error, Error::NotConfigured { .. }), "{error}");
+        assert!(error.to_string().contains("no answer within 1s"), "{error}");
+    }
     let took = started.elapsed();
     assert!((2.0..10.0).contains(&took.as_secs_f64()), "{took:?}");
 
@@ -683,6 +866,12 @@ async fn a_credentials_uri_gives_a_key_or_is_broken() {
         &setup.issued(),
         "uri",
     );
+    let raw = Raw::start(|_| {
+        r#"{"AccessKeyId":"STS.x","AccessKeySecret":"s","SecurityToken":"t","Expiration":"9999-12-31T23:59:59Z"}"#.to_owned()
+    });
+    let given = good(&Uri::new(&setup.context, raw.url())).await;
+    // `date -u -d 9999-12-31T23:59:59Z +%s`
+    assert_eq!(given.expires_at_ms, Some(253_402_300_799_000));
     setup.cloud.update_issuing(|issuing| issuing.uri = false);
     let with_secret = format!("{uri}?hush=hush");
     let told = broken(&Uri::new(&setup.context, with_secret)).await;
@@ -718,7 +907,7 @@ async fn a_profile_of_every_mode_gives_its_key() {
         {"name": "ecs", "mode": "EcsRamRole", "ram_role_name": demo::ROLE_NAME},
         {"name": "oidc", "mode": "OIDC", "ram_role_arn": ROLE, "oidc_provider_arn": OIDC_PROVIDER,
          "oidc_token_file": token_file, "role_session_name": "oidc-cli", "expired_seconds": 0},
-        {"name": "chain", "mode": "ChainableRamRoleArn", "source_profile": "role", "ram_role_arn": ROLE},
+        {"name": "chain", "mode": "ChainableRamRoleArn", "source_profile": "role", "ram_role_arn": ROLE, "expired_seconds": "1200"},
         {"name": "command", "mode": "External", "process_command": format!("echo '{printed}'")},
         {"name": "command-role", "mode": "ChainableRamRoleArn", "source_profile": "command", "ram_role_arn": ROLE},
     ]);
@@ -759,7 +948,7 @@ async fn a_profile_of_every_mode_gives_its_key() {
             "AssumeRoleWithOIDC",
             &[("RoleSessionName", "oidc-cli"), ("DurationSeconds", "3600")],
         ),
-        ("chain", "AssumeRole", &[("RoleArn", ROLE)]),
+        ("chain", "AssumeRole", &[("DurationSeconds", "1200")]),
         ("command-role", "AssumeRole", &[("RoleArn", ROLE)]),
     ] {
         let given = good(&named(name)).await;
@@ -811,7 +1000,7 @@ async fn a_profile_that_cannot_be_used_says_why() {
             "mode OAuth needs a person at a browser and is not supported",
         ),
         ("new", "mode should be AK, StsToken"),
-        ("long", "expired_seconds is no number of seconds"),
+        ("long", "expired_seconds is no whole number of seconds"),
         ("command", "process_command ended with exit status: 1"),
         // The profile asks for it, so it is no longer "not configured".
         ("ecs", "knows no role (HTTP 404)"),
@@ -819,11 +1008,12 @@ async fn a_profile_that_cannot_be_used_says_why() {
         let told = broken(&named(name)).await;
         let shown = file.display();
         assert!(
-            told.starts_with(&format!("profile: profile \"{name}\" of {shown}: ")),
+            told.starts_with(&format!("profile: \"{name}\" of {shown}: ")),
             "{told}"
         );
         assert!(told.contains(expected), "{told}");
         assert!(!told.contains("hush"), "{told}");
+        assert_eq!(told.matches("profile: ").count(), 1, "{told}");
     }
     assert!(absent(&named("blank")).await.contains("holds nothing yet"));
     assert!(
@@ -856,6 +1046,51 @@ async fn a_profile_that_cannot_be_used_says_why() {
             .await
             .contains("HOME is not set")
     );
+}
+
+/// What is there is meant, however it is written, and must not count as absent.
+#[tokio::test]
+async fn a_profile_with_a_value_of_the_wrong_type_is_broken_and_the_key_is_named() {
+    let setup = Setup::new();
+    let all = json!([
+        {"name": "id", "access_key_id": 50_417, "access_key_secret": "hush"},
+        {"name": "both", "mode": "AK", "access_key_id": 50_417, "access_key_secret": 50_417},
+        {"name": "list", "mode": "StsToken", "access_key_id": "i", "access_key_secret": "s", "sts_token": ["hush"]},
+        {"name": "mode", "mode": 50_417},
+        {"name": "role-name", "mode": "EcsRamRole", "ram_role_name": true},
+        {"name": "minus", "mode": "RamRoleArn", "access_key_id": "i", "access_key_secret": "s",
+         "ram_role_arn": ROLE, "expired_seconds": -900},
+        {"name": "vpc", "mode": "RamRoleArn", "access_key_id": "i", "access_key_secret": "s",
+         "ram_role_arn": ROLE, "enable_vpc": "hush"},
+    ]);
+    setup.write(".aliyun/config.json", &profiles("x", &all));
+    for (name, expected) in [
+        ("minus", "expired_seconds is no whole number of seconds"),
+        ("id", "access_key_id is no text; it should stand in quotes"),
+        ("both", "access_key_id is no text"),
+        ("list", "sts_token is no text"),
+        ("mode", "mode is no text"),
+        ("role-name", "ram_role_name is no text"),
+        ("vpc", "enable_vpc is neither true nor false"),
+    ] {
+        let profile = Profile::new(&setup.context, None, Some(name.to_owned()));
+        let told = broken(&profile).await;
+        assert!(told.contains(expected), "{told}");
+        assert!(!told.contains("hush") && !told.contains("50417"), "{told}");
+    }
+    let current = Profile::new(&setup.context, None, None);
+    for (text, expected) in [
+        (r#"{"current": 50417}"#, "current is no text"),
+        (
+            r#"{"current": "x", "profiles": {"hush": 1}}"#,
+            "profiles is no list",
+        ),
+    ] {
+        setup.write(".aliyun/config.json", text);
+        let told = broken(&current).await;
+        assert!(told.contains(expected), "{told}");
+        assert!(!told.contains("hush") && !told.contains("50417"), "{told}");
+    }
 }
 
 #[tokio::test]
@@ -897,7 +1132,7 @@ async fn a_section_of_every_type_gives_its_key() {
         assert_eq!(setup.issued().action, action);
     }
     assert!(
-        absent(&section("nobody"))
+        broken(&section("nobody"))
             .await
             .contains("has no section [nobody]")
     );
@@ -1006,8 +1241,6 @@ async fn the_official_order_is_kept() {
     assert_eq!(chosen(&off).await, "credentials_file");
     std::fs::remove_file(&config).expect("removed");
     assert_eq!(chosen(&variables).await, "credentials_file");
-    let named = [&variables[..], &[("PROFILE", "nobody")]].concat();
-    assert_eq!(chosen(&named).await, "ecs_ram_role");
     std::fs::remove_file(&ini).expect("removed");
     assert_eq!(chosen(&variables).await, "ecs_ram_role");
     let off = [&variables[..], &[("ECS_METADATA_DISABLED", "TRUE")]].concat();
@@ -1031,6 +1264,72 @@ async fn the_official_order_is_kept() {
             "{told}"
         );
     }
+}
+
+/// What is named there and is not there must not become the machine's role, or
+/// whatever else comes next.
+#[tokio::test]
+async fn what_the_environment_names_stops_the_official_chain_where_it_is_not() {
+    let setup = Setup::new();
+    let uri = setup.cloud.credentials_uri();
+    let named = async |name: &'static str, value: &str| {
+        let variables = [(name, value), ("CREDENTIALS_URI", &*uri)];
+        official(&setup, &variables).provide().await
+    };
+    let refused = async |name, value| match named(name, value).await {
+        Err(error @ Error::Broken { .. }) => error.to_string(),
+        other => panic!("not broken: {other:?}"),
+    };
+    let told = refused("PROFILE", "prod").await;
+    for part in [
+        "default: credentials_file: section [prod] is nowhere: ",
+        "credentials does not exist, ",
+        "; profile: not configured: ",
+        "config.json does not exist",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let others = json!([
+        {"name": "x", "mode": "AK", "access_key_id": "cli-id", "access_key_secret": "s"},
+        {"name": "blank", "mode": ""},
+        {"name": "wrong", "mode": "AK", "access_key_id": 5},
+    ]);
+    setup.write(".aliyun/config.json", &profiles("x", &others));
+    setup.write(
+        ".alibabacloud/credentials",
+        "[default]\ntype = access_key\naccess_key_id = ini-id\naccess_key_secret = s\n",
+    );
+    let told = refused("PROFILE", "prod").await;
+    for part in ["has no profile \"prod\"", "has no section [prod]"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let told = refused("PROFILE", "blank").await;
+    assert!(told.contains("\"blank\" of "), "{told}");
+    let told = refused("PROFILE", "wrong").await;
+    assert!(told.contains("access_key_id is no text"), "{told}");
+
+    // The section of that name is what was named, too.
+    setup.write(
+        ".alibabacloud/credentials",
+        "[prod]\ntype = access_key\naccess_key_id = ini-id\naccess_key_secret = s\n",
+    );
+    let given = named("PROFILE", "prod").await.expect("a key");
+    assert_eq!(given.access_key_id, "ini-id");
+
+    for file in [".aliyun/config.json", ".alibabacloud/credentials"] {
+        std::fs::remove_file(setup.home.path().join(file)).expect("removed");
+    }
+    let told = refused("ECS_METADATA", "prod").await;
+    assert!(
+        told.starts_with("default: ecs_ram_role: the metadata service"),
+        "{told}"
+    );
+    assert!(told.contains("does not know the role (HTTP 404)"), "{told}");
+    assert_eq!(setup.cloud.requests().count("CredentialsUri"), 0);
+    // One that is not there at all is left out, as for a machine that is none of ECS.
+    setup.fault("Metadata", Fault::Hang);
+    let given = named("ECS_METADATA", "prod").await.expect("a key");
+    assert_eq!(given.provider, "uri");
 }
 
 #[tokio::test]

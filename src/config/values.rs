@@ -264,21 +264,30 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
 /// As [`endpoint`], with plain http to the metadata service as well, and never
 /// without a scheme, since https would be a wrong guess.
 pub(super) fn metadata_endpoint(text: &str) -> Result<Endpoint, String> {
-    let (tls, authority) = scheme(text).ok_or_else(|| {
-        format!("must start with https://, or with http:// for a loopback address or {METADATA}")
-    })?;
+    let (tls, authority) = scheme(text).ok_or_else(schemes_of_keys)?;
     let endpoint = origin(tls, authority)?;
-    if !tls && !is_loopback(endpoint.host()) && endpoint.host() != METADATA {
-        return Err(format!(
-            "plain http is for loopback addresses and {METADATA} alone; write https://"
-        ));
-    }
+    keys_may_come_from(tls, &endpoint)?;
     Ok(endpoint)
+}
+
+fn schemes_of_keys() -> String {
+    format!("must start with https://, or with http:// for a loopback address or {METADATA}")
+}
+
+/// The metadata service is reached on the instance's own link.
+fn keys_may_come_from(tls: bool, server: &Endpoint) -> Result<(), String> {
+    if tls || is_loopback(server.host()) || server.host() == METADATA {
+        Ok(())
+    } else {
+        Err(format!(
+            "plain http is for loopback addresses and {METADATA} alone; write https://"
+        ))
+    }
 }
 
 /// Refuses what is no URI of a server that may be asked for keys.
 pub(super) fn credentials_uri(text: &str) -> Result<(), String> {
-    let (tls, rest) = scheme(text).ok_or(SCHEMES)?;
+    let (tls, rest) = scheme(text).ok_or_else(schemes_of_keys)?;
     let of_uris =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&byte);
     if !rest.bytes().all(of_uris) {
@@ -290,10 +299,7 @@ pub(super) fn credentials_uri(text: &str) -> Result<(), String> {
     let host = authority.rsplit('@').next().unwrap_or_default();
     let server = origin(tls, host)
         .map_err(|_| "not a URI; write https://HOST/PATH or https://HOST:PORT/PATH".to_owned())?;
-    if !tls && !is_loopback(server.host()) {
-        return Err(PLAIN_HTTP.to_owned());
-    }
-    Ok(())
+    keys_may_come_from(tls, &server)
 }
 
 /// Whether TLS is asked for, and what follows `https://` or `http://`.
@@ -688,6 +694,8 @@ mod tests {
             "HTTP://LocalHost:8080/keys",
             "http://127.0.0.1?keys",
             "http://user:pass@[::1]:8080/keys",
+            "http://100.100.100.200/",
+            "http://100.100.100.200/latest/meta-data/ram/security-credentials/reader",
         ];
         for text in good {
             assert_eq!(credentials_uri(text), Ok(()), "{text}");
@@ -709,7 +717,9 @@ mod tests {
             "http://2130706433/",
             "http://0x7f000001/",
             "http://127.1/",
-            "http://100.100.100.200/",
+            "http://100.100.100.201/",
+            "http://100.100.100.200.example.com/",
+            "http://100.100.100.200@keys.example.com/",
             "http://localhost\\@keys.example.com/",
             "http://keys.example.com/?@localhost",
             "http://keys.example.com/@localhost",

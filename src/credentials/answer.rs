@@ -2,7 +2,8 @@
 //! answer. A text that says what is wrong never quotes the answer: it may hold
 //! a key.
 
-use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
@@ -53,9 +54,17 @@ fn temporary(provider: &'static str, fields: &Map<String, Value>) -> Result<Cred
     })
 }
 
-/// A time such as `2026-01-02T03:04:05Z` as Unix time in milliseconds.
+/// A time such as `2026-01-02T03:04:05Z` as Unix time in milliseconds. Not by
+/// way of a `Timestamp`, which ends before `9999-12-31T23:59:59Z`, as those say
+/// whose keys do not really end.
 pub(super) fn millis(text: &str) -> Option<i64> {
-    Some(text.parse::<Timestamp>().ok()?.as_millisecond())
+    const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    let pieces = Pieces::parse(text).ok()?;
+    let ahead = i64::from(pieces.to_numeric_offset()?.seconds());
+    let local = DateTime::from_parts(pieces.date(), pieces.time()?).duration_since(EPOCH);
+    i64::try_from(local.as_millis())
+        .ok()?
+        .checked_sub(ahead * 1000)
 }
 
 #[cfg(test)]
@@ -93,6 +102,32 @@ mod tests {
             // `date -u -d 2026-01-02T03:04:05Z +%s`
             assert_eq!(key.expires_at_ms, Some(1_767_323_045_000));
             assert_eq!(key.provider, "uri");
+        }
+    }
+
+    /// Expected: `date -u -d TEXT +%s`.
+    #[test]
+    fn the_end_may_be_as_far_off_as_four_digits_reach() {
+        for (text, seconds) in [
+            ("9999-12-31T23:59:59Z", 253_402_300_799),
+            ("9999-12-31T23:59:59+00:00", 253_402_300_799),
+            ("9999-12-31T23:59:59-12:00", 253_402_343_999),
+            ("9999-12-30T22:00:01Z", 253_402_207_201),
+            ("2100-02-28T12:00:00+08:00", 4_107_470_400),
+            ("0001-01-01T00:00:00Z", -62_135_596_800),
+        ] {
+            assert_eq!(millis(text), Some(seconds * 1000), "{text}");
+        }
+        assert_eq!(millis("2026-01-02T03:04:05.678Z"), Some(1_767_323_045_678));
+        for text in [
+            "2026-01-02T03:04:05",
+            "2026-01-02",
+            "2026-01-02Z",
+            "2026-02-30T00:00:00Z",
+            "1767323045",
+            "",
+        ] {
+            assert_eq!(millis(text), None, "{text}");
         }
     }
 

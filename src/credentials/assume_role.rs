@@ -34,8 +34,10 @@ impl AssumeRole {
     /// A source that is not configured makes this provider a broken one: the
     /// role was asked for.
     async fn base(&self) -> Result<Credentials, Error> {
-        let no_base = |error| Error::broken(PROVIDER, format!("its source has no key: {error}"));
-        self.source.provide().await.map_err(no_base)
+        let provided = self.source.provide().await;
+        provided.map_err(|error| {
+            error.within(PROVIDER, |text| format!("its source has no key: {text}"))
+        })
     }
 }
 
@@ -60,7 +62,7 @@ impl ProvideCredentials for AssumeRole {
                 }
                 asked => asked,
             };
-            asked.map_err(|failed| broken(failed.problem))
+            asked.map_err(|failed| failed.error)
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Keeps the key of another provider, and asks for the next one before it ends:
 //! ten minutes or a third of its life before, once at a time, in the background
 //! while the old one is still good. When that fails the old one stays in use
-//! until it really ends. Counts failures and tells in the log of every change.
+//! until it really ends. Keys that live for seconds are asked for more often than
+//! others, and once a second at most. Counts failures and tells in the log of
+//! every change.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,14 +11,17 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{Context, Credentials, Error, ProvideCredentials};
 use crate::clock::Clock;
 use crate::metrics::own::Own;
 
-/// A provider that has to ask others is not asked again sooner, whatever it said.
+/// A provider that has to ask others is not asked again sooner, whatever it said,
+/// unless its keys have to be replaced sooner than that.
 const PAUSE: Duration = Duration::from_secs(10);
+/// However short its keys live.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 const AHEAD_MS: i64 = 10 * 60 * 1000;
 
 type Outcome = Result<Credentials, Error>;
@@ -36,14 +41,22 @@ struct Shared {
 #[derive(Default)]
 struct State {
     key: Option<Key>,
-    /// When the provider answered last, and its error if it had no key.
-    asked: Option<(Instant, Option<Error>)>,
+    asked: Option<Asked>,
     /// Set while the provider is being asked; closed without a value if that panicked.
     running: Option<watch::Receiver<Option<Outcome>>>,
     /// What the log knows.
     told: Option<Told>,
     /// The provider whose expiry is shown.
     shown: Option<&'static str>,
+}
+
+/// What the provider answered last.
+struct Asked {
+    at: Instant,
+    /// If it had no key.
+    error: Option<Error>,
+    /// How long it is left alone.
+    pause: Duration,
 }
 
 #[derive(Clone)]
@@ -56,7 +69,8 @@ struct Key {
 enum Told {
     /// A provider, and the id of a key that does not end by itself.
     InUse(&'static str, String),
-    Failure(Error),
+    /// [`Error::kind`]
+    Failure(String),
 }
 
 impl Cached {
@@ -94,7 +108,9 @@ impl ProvideCredentials for Cached {
                         return Ok(credentials);
                     }
                     _ => match &state.asked {
-                        Some((_, Some(error))) if paused => return Err(error.clone()),
+                        Some(Asked {
+                            error: Some(error), ..
+                        }) if paused => return Err(error.clone()),
                         _ => shared.ask(&mut state),
                     },
                 }
@@ -145,7 +161,12 @@ impl Shared {
         let (answer, running) = watch::channel(None);
         state.running = Some(running.clone());
         let shared = Arc::clone(self);
+        let earliest = state.asked.as_ref().map(|asked| asked.at + PAUSE_MIN);
         tokio::spawn(async move {
+            // For the next of keys that live less than that.
+            if let Some(earliest) = earliest.filter(|at| *at > Instant::now()) {
+                sleep_until(earliest).await;
+            }
             let outcome = shared.settle(shared.provider.provide().await);
             answer.send_replace(Some(outcome));
         });
@@ -157,13 +178,24 @@ impl Shared {
         let now_ms = self.clock.now_millis();
         let outcome = outcome.and_then(|credentials| still_good(credentials, now_ms));
         let mut state = self.state();
-        state.asked = Some((Instant::now(), outcome.as_ref().err().cloned()));
+        let refresh_at_ms = outcome
+            .as_ref()
+            .ok()
+            .and_then(|credentials| credentials.expires_at_ms)
+            .map(|ends| refresh_at(now_ms, ends));
+        state.asked = Some(Asked {
+            at: Instant::now(),
+            error: outcome.as_ref().err().cloned(),
+            pause: match (&outcome, &state.asked) {
+                (Ok(_), _) => pause(now_ms, refresh_at_ms),
+                (Err(_), Some(before)) => before.pause,
+                (Err(_), None) => PAUSE,
+            },
+        });
         match &outcome {
             Ok(credentials) => {
                 state.key = Some(Key {
-                    refresh_at_ms: credentials
-                        .expires_at_ms
-                        .map(|ends| refresh_at(now_ms, ends)),
+                    refresh_at_ms,
                     credentials: credentials.clone(),
                 });
                 self.show(&mut state, credentials);
@@ -190,7 +222,7 @@ impl Shared {
                 if !kept {
                     state.key = None;
                 }
-                if state.is_news(Told::Failure(error.clone())) {
+                if state.is_news(Told::Failure(error.kind())) {
                     tracing::warn!(
                         credentials = self.name,
                         %error,
@@ -223,7 +255,7 @@ impl State {
     fn is_paused(&self) -> bool {
         self.asked
             .as_ref()
-            .is_some_and(|(at, _)| at.elapsed() < PAUSE)
+            .is_some_and(|asked| asked.at.elapsed() < asked.pause)
     }
 
     fn is_news(&mut self, told: Told) -> bool {
@@ -271,6 +303,14 @@ fn still_good(credentials: Credentials, now_ms: i64) -> Outcome {
 /// the life is left if that is later. All in Unix time, milliseconds.
 fn refresh_at(now_ms: i64, ends_ms: i64) -> i64 {
     ends_ms - ((ends_ms - now_ms) / 3).clamp(0, AHEAD_MS)
+}
+
+/// How long to leave a provider alone whose key is to be replaced then.
+fn pause(now_ms: i64, refresh_at_ms: Option<i64>) -> Duration {
+    let until = refresh_at_ms.and_then(|at| u64::try_from(at - now_ms).ok());
+    until.map_or(PAUSE, |until| {
+        Duration::from_millis(until).clamp(PAUSE_MIN, PAUSE)
+    })
 }
 
 #[cfg(test)]

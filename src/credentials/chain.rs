@@ -136,28 +136,27 @@ impl ProvideCredentials for Chain {
                     Err(broken) => return Err(told(&broken, &tried)),
                 }
             }
-            Err(Error::NotConfigured {
-                provider: PROVIDER,
-                missing: format!("no provider has a key ({})", tried.join("; ")),
-            })
+            Err(Error::not_configured(
+                PROVIDER,
+                format!("no provider has a key ({})", tried.join("; ")),
+            ))
         })
     }
 }
 
 fn told(broken: &Error, tried: &[String]) -> Error {
-    Error::Broken {
-        provider: PROVIDER,
-        problem: format!("{broken} (tried before it: {})", tried.join("; ")),
-    }
+    let tried = tried.join("; ");
+    broken.within(PROVIDER, |text| {
+        format!("{text} (tried before it: {tried})")
+    })
 }
 
 /// The provider that was chosen is not configured any more.
 fn lost(error: Error) -> Error {
     match error {
-        Error::NotConfigured { .. } => Error::Broken {
-            provider: PROVIDER,
-            problem: format!("{error} (it gave the key until now, so no other is asked)"),
-        },
+        Error::NotConfigured { .. } => error.within(PROVIDER, |text| {
+            format!("{text} (it gave the key until now, so no other is asked)")
+        }),
         Error::Broken { .. } => error,
     }
 }
@@ -177,17 +176,14 @@ mod tests {
     }
 
     fn skipped(provider: &'static str) -> Box<dyn ProvideCredentials> {
-        Box::new(Scripted(Err(Error::NotConfigured {
+        Box::new(Scripted(Err(Error::not_configured(
             provider,
-            missing: "X is not set".to_owned(),
-        })))
+            "X is not set",
+        ))))
     }
 
     fn broken(provider: &'static str) -> Box<dyn ProvideCredentials> {
-        Box::new(Scripted(Err(Error::Broken {
-            provider,
-            problem: "X is a directory".to_owned(),
-        })))
+        Box::new(Scripted(Err(Error::broken(provider, "X is a directory"))))
     }
 
     fn good(provider: &'static str) -> Box<dyn ProvideCredentials> {

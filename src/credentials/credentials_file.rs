@@ -29,35 +29,41 @@ type Section = HashMap<String, String>;
 pub struct CredentialsFile {
     context: Context,
     file: Option<PathBuf>,
-    section: String,
+    section: Option<String>,
     key_files: KeyFiles,
 }
 
 impl CredentialsFile {
     /// The section `section` of `file`; without a section `default`, without a
-    /// file the first of the two below [`Context::home`] that has it.
+    /// file the first of the two below [`Context::home`] that has it. A section
+    /// that is named and is nowhere makes this provider a broken one.
     pub fn new(context: &Context, file: Option<PathBuf>, section: Option<String>) -> Self {
         Self {
             context: context.clone(),
             file,
-            section: section.unwrap_or_else(|| SECTION.to_owned()),
+            section,
             key_files: KeyFiles::default(),
         }
     }
 
     async fn read(&self) -> Result<Credentials, Error> {
         let (file, section) = self.find().await?;
-        let told = |problem: String| {
-            let (section, file) = (&self.section, file.display());
-            broken(format!("section [{section}] of {file}: {problem}"))
+        let told = |problem: &str| {
+            let (section, file) = (self.section(), file.display());
+            format!("section [{section}] of {file}: {problem}")
         };
-        let source = self.source(&section).map_err(told)?;
+        let source = self.source(&section);
+        let source = source.map_err(|problem| broken(told(&problem)))?;
         // One that is not configured is broken here: the section asks for it.
         let provided = source.provide().await;
         Ok(Credentials {
             provider: PROVIDER,
-            ..provided.map_err(|error| told(error.to_string()))?
+            ..provided.map_err(|error| error.within(PROVIDER, told))?
         })
+    }
+
+    fn section(&self) -> &str {
+        self.section.as_deref().unwrap_or(SECTION)
     }
 
     /// The file with the section, and the section.
@@ -66,10 +72,9 @@ impl CredentialsFile {
             (Some(file), _) => vec![file.clone()],
             (None, Some(home)) => FILES.iter().map(|file| home.join(file)).collect(),
             (None, None) => {
-                return Err(Error::not_configured(
-                    PROVIDER,
-                    format!("HOME is not set, so ~/{} is not known", FILES[0]),
-                ));
+                return Err(
+                    self.absent(&format!("HOME is not set, so ~/{} is not known", FILES[0]))
+                );
             }
         };
         let mut missing = Vec::new();
@@ -79,7 +84,15 @@ impl CredentialsFile {
                 Err(why) => missing.push(why),
             }
         }
-        Err(Error::not_configured(PROVIDER, missing.join(", ")))
+        Err(self.absent(&missing.join(", ")))
+    }
+
+    /// Whoever names a section means it, and nobody else.
+    fn absent(&self, why: &str) -> Error {
+        match &self.section {
+            Some(named) => broken(format!("section [{named}] is nowhere: {why}")),
+            None => Error::not_configured(PROVIDER, why),
+        }
     }
 
     /// The section, or why there is none; `Err` where the file is broken.
@@ -100,9 +113,9 @@ impl CredentialsFile {
             .map_err(|problem| broken(format!("{}: {problem}", file.display())))?;
         let mut sections = sections.into_iter();
         Ok(sections
-            .find(|(name, _)| *name == self.section)
+            .find(|(name, _)| name == self.section())
             .map(|(_, section)| section)
-            .ok_or_else(|| format!("{} has no section [{}]", file.display(), self.section)))
+            .ok_or_else(|| format!("{} has no section [{}]", file.display(), self.section())))
     }
 
     fn source(&self, section: &Section) -> Result<Arc<dyn ProvideCredentials>, String> {

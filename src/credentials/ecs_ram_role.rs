@@ -1,6 +1,7 @@
 //! The role of the ECS instance that this runs on, from its metadata service.
 //! Nobody says that there is one but the service itself: one that cannot be
-//! reached, does not answer in time or knows no role means "not configured".
+//! reached or does not answer in time means "not configured", as does one that
+//! knows no role where none was named.
 
 use std::time::Duration;
 
@@ -8,16 +9,21 @@ use futures_util::future::BoxFuture;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::exchange::{Answer, exchange, usable};
+use super::exchange::{Answer, Trouble, persistent, usable};
 use super::{Context, Credentials, Error, ProvideCredentials, answer, clean};
 use crate::http::{Http, Route};
 use crate::refusal::Class;
 
 const PROVIDER: &str = "ecs_ram_role";
-/// Of each request; the official clients wait as long.
+/// Of each question; the official clients wait as long.
 const TIMEOUT: Duration = Duration::from_secs(1);
 const TOKEN_PATH: &str = "/latest/api/token";
 const ROLES_PATH: &str = "/latest/meta-data/ram/security-credentials/";
+/// What helps where there is no key without a token, by why there is none.
+const NO_IMDSV1: &str = "; nothing is asked without one, as disable_imdsv1 or ALIBABA_CLOUD_IMDSV1_DISABLED says: let PUT /latest/api/token through to it, or turn that off";
+const WANTS_TOKEN: &str = "; it seems to insist on a token (HttpTokens: required), which PUT /latest/api/token did not give";
+const LET_THROUGH: &str = ": let that request through to it, which a container's network or a firewall may keep back, or set HttpTokens of the instance to optional";
+const REFUSES_TOKEN: &str = "; it does not take the token that it gave a moment ago: see that no proxy or firewall before it takes away the header x-aliyun-ecs-metadata-token";
 
 /// The provider.
 pub struct EcsRamRole {
@@ -30,7 +36,7 @@ pub struct EcsRamRole {
 /// Why there is nothing to read.
 enum Miss {
     /// No answer.
-    Silent(String),
+    Silent(Trouble),
     /// An answer with this status.
     Status(u16),
     /// An answer that cannot be read.
@@ -53,14 +59,24 @@ impl EcsRamRole {
         let base = usable(&self.metadata)
             .map_err(|wrong| broken(format!("the address of the metadata service {wrong}")))?;
         let token = match self.token(&base).await {
-            Ok(token) => Some(token),
+            Ok(token) => Ok(token),
             Err(miss) if self.imdsv1_disabled => {
-                return Err(self.told("gives no token", miss, false));
+                return Err(self.told("gives no token", &miss, false, NO_IMDSV1));
             }
-            Err(_) => None,
+            Err(miss) => Err(miss),
         };
         // A service that has answered is there: what follows cannot be "not configured".
-        let is_there = token.is_some();
+        let is_there = token.is_ok();
+        // What helps where it refuses.
+        let advice = match &token {
+            Ok(_) => REFUSES_TOKEN.to_owned(),
+            Err(miss) => format!("{WANTS_TOKEN} ({}){LET_THROUGH}", miss.kind()),
+        };
+        let told = |what, miss: &Miss, is_there| {
+            let refused = matches!(miss, Miss::Status(401 | 403));
+            self.told(what, miss, is_there, if refused { &advice } else { "" })
+        };
+        let token = token.as_ref().ok();
         if let Some(role) = &self.role_name {
             if role_name(role.as_bytes()).is_none() {
                 return Err(broken(
@@ -68,25 +84,25 @@ impl EcsRamRole {
                         .to_owned(),
                 ));
             }
-            match self.key(&base, role, token.as_ref()).await {
+            match self.key(&base, role, token).await {
                 Err(absent @ Miss::Status(404)) => {
-                    Err(self.told("does not know the role", absent, false))
+                    Err(told("does not know the role", &absent, false))
                 }
-                read => read.map_err(|miss| self.told("gives no key of the role", miss, is_there)),
+                read => read.map_err(|miss| told("gives no key of the role", &miss, is_there)),
             }
         } else {
-            let named = match self.get(&base, ROLES_PATH, token.as_ref()).await {
+            let named = match self.get(&base, ROLES_PATH, token).await {
                 Err(absent @ Miss::Status(404)) => {
-                    return Err(self.told("knows no role", absent, false));
+                    return Err(told("knows no role", &absent, false));
                 }
-                read => read.map_err(|miss| self.told("names no role", miss, is_there))?,
+                read => read.map_err(|miss| told("names no role", &miss, is_there))?,
             };
             let role = role_name(&named).ok_or_else(|| {
                 let problem = "the answer is no role's name".to_owned();
-                self.told("names no role", Miss::Unreadable(problem), true)
+                told("names no role", &Miss::Unreadable(problem), true)
             })?;
-            let key = self.key(&base, role, token.as_ref()).await;
-            key.map_err(|miss| self.told("gives no key of the role", miss, true))
+            let key = self.key(&base, role, token).await;
+            key.map_err(|miss| told("gives no key of the role", &miss, true))
         }
     }
 
@@ -108,8 +124,11 @@ impl EcsRamRole {
             "21600".to_owned(),
         );
         let url = at(base, TOKEN_PATH);
-        let put = self.http.put(Route::Direct, url, vec![ttl]);
-        let answer = understood(exchange(TIMEOUT, put).await)?;
+        let put = || {
+            let (url, headers) = (url.clone(), vec![ttl.clone()]);
+            self.http.put(Route::Direct, url, headers)
+        };
+        let answer = understood(persistent(TIMEOUT, put).await)?;
         let token = SecretString::from(String::from_utf8_lossy(&answer).into_owned());
         match clean(token.expose_secret()) {
             Ok(token) if token.len() <= 4096 && !token.contains('<') => Ok(token.into()),
@@ -124,32 +143,55 @@ impl EcsRamRole {
         path: &str,
         token: Option<&SecretString>,
     ) -> Result<Vec<u8>, Miss> {
-        let get = |headers| self.http.get(Route::Direct, at(base, path), headers);
-        let header = token.map(|token| {
-            let value = token.expose_secret().to_owned();
-            ("x-aliyun-ecs-metadata-token", value)
-        });
-        let with = header.is_some();
-        match understood(exchange(TIMEOUT, get(header.into_iter().collect())).await) {
-            Err(Miss::Status(status)) if with && !self.imdsv1_disabled && status != 404 => {
-                understood(exchange(TIMEOUT, get(Vec::new())).await)
+        let get = async |token: Option<&SecretString>| {
+            let send = || {
+                let header = token.map(|token| {
+                    let value = token.expose_secret().to_owned();
+                    ("x-aliyun-ecs-metadata-token", value)
+                });
+                let headers = header.into_iter().collect();
+                self.http.get(Route::Direct, at(base, path), headers)
+            };
+            understood(persistent(TIMEOUT, send).await)
+        };
+        match get(token).await {
+            Err(Miss::Status(status))
+                if token.is_some() && !self.imdsv1_disabled && status != 404 =>
+            {
+                get(None).await
             }
             answer => answer,
         }
     }
 
-    fn told(&self, what: &str, miss: Miss, is_there: bool) -> Error {
+    fn told(&self, what: &str, miss: &Miss, is_there: bool, advice: &str) -> Error {
         let service = format!("the metadata service at {}", self.metadata);
         match miss {
-            Miss::Silent(problem) if is_there => broken(format!("{service} {what}: {problem}")),
-            Miss::Silent(problem) => {
+            Miss::Silent(trouble) if !is_there => {
+                let problem = &trouble.problem;
                 Error::not_configured(PROVIDER, format!("{service} cannot be reached: {problem}"))
             }
-            Miss::Status(404) if !is_there => {
+            // A role that was named was meant.
+            Miss::Status(404) if !is_there && self.role_name.is_none() => {
                 Error::not_configured(PROVIDER, format!("{service} {what} (HTTP 404)"))
             }
-            Miss::Status(status) => broken(format!("{service} {what} (HTTP {status})")),
-            Miss::Unreadable(problem) => broken(format!("{service} {what}: {problem}")),
+            Miss::Status(status) => broken(format!("{service} {what} (HTTP {status}){advice}")),
+            Miss::Silent(Trouble { problem, .. }) | Miss::Unreadable(problem) => Error::broken_as(
+                PROVIDER,
+                format!("{service} {what}: {problem}{advice}"),
+                format!("{service} {what}: {}{advice}", miss.kind()),
+            ),
+        }
+    }
+}
+
+impl Miss {
+    /// The same as long as the trouble is.
+    fn kind(&self) -> String {
+        match self {
+            Self::Silent(trouble) => trouble.class.as_str().to_owned(),
+            Self::Status(status) => format!("HTTP {status}"),
+            Self::Unreadable(problem) => problem.clone(),
         }
     }
 }
@@ -160,12 +202,12 @@ impl ProvideCredentials for EcsRamRole {
     }
 }
 
-fn understood(answered: Result<Answer, super::exchange::Trouble>) -> Result<Vec<u8>, Miss> {
+fn understood(answered: Result<Answer, Trouble>) -> Result<Vec<u8>, Miss> {
     match answered {
         Ok(answer) if answer.is_success() => Ok(answer.body),
         Ok(answer) => Err(Miss::Status(answer.status)),
         Err(trouble) if trouble.class == Class::Decode => Err(Miss::Unreadable(trouble.problem)),
-        Err(trouble) => Err(Miss::Silent(trouble.problem)),
+        Err(trouble) => Err(Miss::Silent(trouble)),
     }
 }
 

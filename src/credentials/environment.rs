@@ -42,10 +42,7 @@ impl<L: Fn(&str) -> Option<String> + Send + Sync> Environment<L> {
         let Some(id) = self.value(ID) else {
             return Err(match self.value(SECRET) {
                 Some(_) => broken(format!("{SECRET} is set and {ID} is not")),
-                None => Error::NotConfigured {
-                    provider: PROVIDER,
-                    missing: format!("{ID} and {SECRET} are not set"),
-                },
+                None => Error::not_configured(PROVIDER, format!("{ID} and {SECRET} are not set")),
             });
         };
         let secret = self.value(SECRET).ok_or_else(|| missing(SECRET))?;
@@ -88,10 +85,7 @@ fn usable<'a>(name: &str, value: &'a str) -> Result<&'a str, Error> {
 }
 
 fn broken(problem: String) -> Error {
-    Error::Broken {
-        provider: PROVIDER,
-        problem,
-    }
+    Error::broken(PROVIDER, problem)
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! One request of a provider, in bounded time and of bounded size. Which, and
-//! what the answer means, is left to the providers.
+//! One request of a provider, in bounded time and of bounded size; a second
+//! attempt where the first failed as what passes by itself does. Which request,
+//! and what the answer means, is left to the providers.
 
 use std::future::Future;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Response, Url};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::METADATA;
 use crate::http;
@@ -14,6 +15,8 @@ use crate::refusal::Class;
 
 /// Keys have some 2 KB.
 const ANSWER_MAX: usize = 1 << 20;
+/// Before the second attempt.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What came.
 pub(super) struct Answer {
@@ -33,6 +36,43 @@ pub(super) struct Trouble {
     /// One fragment.
     pub(super) problem: String,
     pub(super) class: Class,
+    /// Whether there was a connection, which broke.
+    pub(super) broke: bool,
+}
+
+/// Whether a second attempt may well succeed a moment later.
+pub(super) fn is_passing(answered: &Result<Answer, Trouble>) -> bool {
+    match answered {
+        Ok(answer) => answer.status >= 500,
+        Err(trouble) => trouble.broke,
+    }
+}
+
+/// Waits a moment, and tells how long a second attempt may take; `None` where
+/// too little is left until `deadline`.
+pub(super) async fn second(deadline: Instant) -> Option<Duration> {
+    let left = deadline.checked_duration_since(Instant::now() + PAUSE)?;
+    sleep(PAUSE).await;
+    Some(left)
+}
+
+/// As [`exchange`], with a second attempt within the same `limit`.
+pub(super) async fn persistent<F>(limit: Duration, send: impl Fn() -> F) -> Result<Answer, Trouble>
+where
+    F: Future<Output = Result<Response, http::Error>>,
+{
+    let deadline = Instant::now() + limit;
+    let first = exchange(limit, send()).await;
+    if !is_passing(&first) {
+        return first;
+    }
+    let Some(left) = second(deadline).await else {
+        return first;
+    };
+    match exchange(left, send()).await {
+        Err(late) if late.class == Class::Timeout => first,
+        again => again,
+    }
 }
 
 /// The answer to what `sending` sends, within `limit`, connecting included.
@@ -53,10 +93,13 @@ pub(super) async fn exchange(
         Ok(Err(error)) => Err(Trouble {
             problem: http::Error::whole(&error),
             class: Class::from(&error),
+            broke: matches!(&error, http::Error::Transport(error) if !error.is_connect())
+                && Class::from(&error) == Class::Connect,
         }),
         Err(_) => Err(Trouble {
             problem: format!("no answer within {limit:?}"),
             class: Class::Timeout,
+            broke: false,
         }),
     }
 }

@@ -54,7 +54,7 @@ impl ProvideCredentials for Oidc {
             form.push(("OIDCProviderArn", self.provider_arn.as_str().into()));
             form.push(("OIDCToken", token.into()));
             let asked = self.sts.ask(&form, None).await;
-            asked.map_err(|failed| broken(failed.problem))
+            asked.map_err(|failed| failed.error)
         })
     }
 }

@@ -79,42 +79,46 @@ impl Profile {
         let Value::Object(config) = config else {
             return Err(broken(format!("{shown} is no JSON object")));
         };
-        let current = text_of(&config, "current");
+        let current = match &self.name {
+            Some(_) => None,
+            None => text_of(&config, "current")
+                .map_err(|problem| broken(format!("{shown}: {problem}")))?,
+        };
         let Some(name) = self.name.as_deref().or(current) else {
             return Err(Error::not_configured(
                 PROVIDER,
                 format!("{shown} has no current profile, and none is named"),
             ));
         };
+        if !matches!(
+            config.get("profiles"),
+            None | Some(Value::Null | Value::Array(_))
+        ) {
+            return Err(broken(format!("{shown}: profiles is no list")));
+        }
         let Some(profile) = find(&config, name) else {
             let missing = format!("{shown} has no profile \"{name}\"");
             return Err(if self.name.is_some() {
+                // In a chain, the file behind this one may have it.
                 Error::not_configured(PROVIDER, missing)
             } else {
                 broken(missing)
             });
         };
-        if is_blank(profile) {
+        let told = |problem: &str| format!("\"{name}\" of {shown}: {problem}");
+        if is_blank(profile).map_err(|problem| broken(told(&problem)))? {
             return Err(Error::not_configured(
                 PROVIDER,
-                format!("profile \"{name}\" of {shown} holds nothing yet"),
+                format!("\"{name}\" of {shown} holds nothing yet"),
             ));
         }
-        let told = |problem: String| broken(format!("profile \"{name}\" of {shown}: {problem}"));
-        let source = self.source(&config, name, &mut Vec::new()).map_err(told)?;
+        let source = self.source(&config, name, &mut Vec::new());
+        let source = source.map_err(|problem| broken(told(&problem)))?;
         // One that is not configured is broken here: the profile asks for it.
         let provided = source.provide().await;
-        let provided = provided.map_err(|error| {
-            let text = error.to_string();
-            // A part of this provider has its name again.
-            let own = text
-                .strip_prefix(PROVIDER)
-                .and_then(|t| t.strip_prefix(": "));
-            told(own.unwrap_or(&text).to_owned())
-        })?;
         Ok(Credentials {
             provider: PROVIDER,
-            ..provided
+            ..provided.map_err(|error| error.within(PROVIDER, told))?
         })
     }
 
@@ -135,17 +139,16 @@ impl Profile {
             ));
         }
         let profile = find(config, name).ok_or(format!("there is no profile \"{name}\""))?;
-        let value = |key: &str| text_of(profile, key).map(str::to_owned);
-        let need = |key: &str| value(key).ok_or(format!("{key} is missing"));
+        let need = |key: &str| needed(profile, key).map(str::to_owned);
         let assume = |base| {
             let role = role(profile)?;
             Ok::<_, String>(Arc::new(AssumeRole::new(
-                &self.sts_context(profile),
+                &self.sts_context(profile)?,
                 role,
                 base,
             )))
         };
-        Ok(match text_of(profile, "mode").unwrap_or("AK") {
+        Ok(match text_of(profile, "mode")?.unwrap_or("AK") {
             "AK" => Arc::new(key(profile, false)?),
             "StsToken" => Arc::new(key(profile, true)?),
             "RamRoleArn" => assume(Arc::new(key(profile, false)?))?,
@@ -154,11 +157,11 @@ impl Profile {
             }
             "EcsRamRole" => Arc::new(EcsRamRole::new(
                 &self.context,
-                value("ram_role_name"),
+                text_of(profile, "ram_role_name")?.map(str::to_owned),
                 false,
             )),
             "OIDC" => Arc::new(Oidc::new(
-                &self.sts_context(profile),
+                &self.sts_context(profile)?,
                 role(profile)?,
                 need("oidc_provider_arn")?,
                 need("oidc_token_file")?,
@@ -179,15 +182,22 @@ impl Profile {
     }
 
     /// With the profile's own STS, where it names one.
-    fn sts_context(&self, profile: &Fields) -> Context {
+    fn sts_context(&self, profile: &Fields) -> Result<Context, String> {
         let mut context = self.context.clone();
-        if let Some(region) = text_of(profile, "sts_region") {
+        if let Some(region) = text_of(profile, "sts_region")? {
             context.addresses.sts_region = Some(region.to_owned());
         }
-        if let Some(vpc) = profile.get("enable_vpc").and_then(Value::as_bool) {
-            context.addresses.vpc = vpc;
+        match profile.get("enable_vpc") {
+            None | Some(Value::Null) => {}
+            Some(Value::Bool(vpc)) => context.addresses.vpc = *vpc,
+            Some(Value::String(text)) if text.trim().is_empty() => {}
+            Some(vpc) => {
+                let vpc = vpc.as_str().and_then(|text| text.trim().parse().ok());
+                let vpc = vpc.ok_or("enable_vpc is neither true nor false")?;
+                context.addresses.vpc = vpc;
+            }
         }
-        context
+        Ok(context)
     }
 }
 
@@ -210,10 +220,7 @@ impl ProvideCredentials for Printed {
 }
 
 fn key(profile: &Fields, temporary: bool) -> Result<StaticKey, String> {
-    let inline = |key: &str| match text_of(profile, key) {
-        Some(value) => Ok(Setting::Inline(value.into())),
-        None => Err(format!("{key} is missing")),
-    };
+    let inline = |key: &str| needed(profile, key).map(|value| Setting::Inline(value.into()));
     let token = temporary.then(|| inline("sts_token")).transpose()?;
     Ok(StaticKey::new(
         inline("access_key_id")?,
@@ -224,22 +231,22 @@ fn key(profile: &Fields, temporary: bool) -> Result<StaticKey, String> {
 
 /// The official clients do not agree on the key of the session's name.
 fn role(profile: &Fields) -> Result<Role, String> {
-    let value = |key: &str| text_of(profile, key).map(str::to_owned);
-    let duration = match profile.get("expired_seconds") {
-        None | Some(Value::Null) => None,
-        Some(seconds) => match seconds.as_u64() {
-            // What the tool writes when nobody was asked.
-            Some(0) => None,
-            Some(seconds) => Some(Duration::from_secs(seconds)),
-            None => return Err("expired_seconds is no number of seconds".to_owned()),
-        },
+    let value = |key: &str| text_of(profile, key).map(|value| value.map(str::to_owned));
+    let seconds = match profile.get("expired_seconds") {
+        None | Some(Value::Null) => Some(0),
+        Some(Value::String(text)) if text.trim().is_empty() => Some(0),
+        // Types wander with whoever writes the file.
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(seconds) => seconds.as_u64(),
     };
+    let seconds = seconds.ok_or("expired_seconds is no whole number of seconds")?;
     Ok(Role {
-        arn: value("ram_role_arn").ok_or("ram_role_arn is missing")?,
-        session_name: value("ram_session_name").or_else(|| value("role_session_name")),
-        duration,
-        external_id: value("external_id").map(|id| Setting::Inline(id.into())),
-        policy: value("policy"),
+        arn: needed(profile, "ram_role_arn")?.to_owned(),
+        session_name: value("ram_session_name")?.or(value("role_session_name")?),
+        // 0 is what the tool writes when nobody was asked.
+        duration: (seconds > 0).then(|| Duration::from_secs(seconds)),
+        external_id: value("external_id")?.map(|id| Setting::Inline(id.into())),
+        policy: value("policy")?,
     })
 }
 
@@ -247,21 +254,29 @@ fn find<'a>(config: &'a Fields, name: &str) -> Option<&'a Fields> {
     let profiles = config.get("profiles")?.as_array()?.iter();
     profiles
         .filter_map(Value::as_object)
-        .find(|profile| text_of(profile, "name") == Some(name))
+        .find(|profile| text_of(profile, "name") == Ok(Some(name)))
 }
 
 /// The tool writes such a profile before anybody has configured it.
-fn is_blank(profile: &Fields) -> bool {
-    matches!(text_of(profile, "mode"), None | Some("AK"))
-        && ["access_key_id", "access_key_secret"]
-            .iter()
-            .all(|key| text_of(profile, key).is_none())
+fn is_blank(profile: &Fields) -> Result<bool, String> {
+    let is_key = matches!(text_of(profile, "mode")?, None | Some("AK"));
+    let id = text_of(profile, "access_key_id")?;
+    let secret = text_of(profile, "access_key_secret")?;
+    Ok(is_key && id.is_none() && secret.is_none())
+}
+
+fn needed<'a>(fields: &'a Fields, key: &str) -> Result<&'a str, String> {
+    text_of(fields, key)?.ok_or_else(|| format!("{key} is missing"))
 }
 
 /// A text that is there and not empty, which is how the tool writes "not set".
-fn text_of<'a>(fields: &'a Fields, key: &str) -> Option<&'a str> {
-    let text = fields.get(key)?.as_str()?.trim();
-    (!text.is_empty()).then_some(text)
+/// What is there and no text is a mistake, and is not shown.
+fn text_of<'a>(fields: &'a Fields, key: &str) -> Result<Option<&'a str>, String> {
+    match fields.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
+        Some(_) => Err(format!("{key} is no text; it should stand in quotes")),
+    }
 }
 
 fn broken(problem: String) -> Error {
@@ -291,11 +306,11 @@ mod tests {
         let profile = |value: Value| value.as_object().expect("an object").clone();
         let blank =
             json!({"name": "default", "mode": "", "access_key_id": "", "expired_seconds": 0});
-        assert!(is_blank(&profile(blank)));
-        assert!(!is_blank(&profile(json!({"mode": "EcsRamRole"}))));
-        assert!(!is_blank(&profile(
-            json!({"mode": "AK", "access_key_id": "i"})
-        )));
+        let is_blank = |value| is_blank(&profile(value));
+        assert_eq!(is_blank(blank), Ok(true));
+        assert_eq!(is_blank(json!({"mode": "EcsRamRole"})), Ok(false));
+        let half = json!({"mode": "AK", "access_key_id": "i"});
+        assert_eq!(is_blank(half), Ok(false));
         let minimal = role(&profile(
             json!({"ram_role_arn": "r", "expired_seconds": 0, "policy": ""}),
         ));
@@ -312,7 +327,7 @@ mod tests {
                 "access_key_id": key, "profiles": profiles,
             });
             let profile = profile.as_object().expect("an object");
-            let _ = (role(profile).is_ok(), is_blank(profile), super::key(profile, true).is_ok());
+            let _ = (role(profile).is_ok(), is_blank(profile).is_ok(), super::key(profile, true).is_ok());
             let _ = find(profile, "x");
         }
     }

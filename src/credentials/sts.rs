@@ -1,4 +1,4 @@
-//! The Security Token Service: where it answers, one request to it, and how it
+//! The Security Token Service: where it answers, a request to it, and how it
 //! refuses. Requests are counted as those of the API are. Which role is assumed,
 //! and with what, is left to `assume_role` and `oidc`.
 
@@ -8,11 +8,11 @@ use reqwest::Url;
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
-use super::exchange::{Trouble, exchange};
+use super::exchange::{Trouble, exchange, is_passing, second};
 use super::static_key::Setting;
-use super::{Addresses, Context, Credentials, answer, exchange as checked};
+use super::{Addresses, Context, Credentials, Error, answer, exchange as checked};
 use crate::http::{self, Route};
-use crate::metrics::own::ActionMetrics;
+use crate::metrics::own::{ActionMetrics, InFlight};
 use crate::refusal::{Class, Proofs, Refusal};
 use crate::signing::{self, Algorithm, Key, Param, Request};
 
@@ -103,10 +103,13 @@ pub(super) struct Sts {
 /// A request that gave no key.
 #[derive(Debug)]
 pub(super) struct Failed {
-    /// One fragment, without secrets.
-    pub(super) problem: String,
+    /// Why, without secrets.
+    pub(super) error: Error,
     /// Whether another key to sign with may be accepted.
     pub(super) refuses_token: bool,
+    class: Class,
+    /// Whether a second attempt may well succeed a moment later.
+    passes: bool,
 }
 
 impl Sts {
@@ -122,17 +125,44 @@ impl Sts {
     }
 
     /// Asks for a key: with `form`, signed by `base`, or unsigned where the form
-    /// holds its own proof.
+    /// holds its own proof. Where STS is at fault or the connection broke, once
+    /// more, as a new request within the same time.
     pub(super) async fn ask(
         &self,
         form: &[Param<'_>],
         base: Option<&Credentials>,
     ) -> Result<Credentials, Failed> {
-        let failed = |problem: String| Failed {
-            problem: format!("{}: {problem}", self.action),
-            refuses_token: false,
+        let deadline = Instant::now() + TIMEOUT;
+        let first = match self.attempt(form, base, TIMEOUT).await {
+            Err(first) if first.passes => first,
+            answered => return answered,
         };
-        let mut url = self.endpoint.clone().map_err(failed)?;
+        let Some(left) = second(deadline).await else {
+            return Err(first);
+        };
+        self.metrics.retries.inc();
+        match self.attempt(form, base, left).await {
+            Err(late) if late.class == Class::Timeout => Err(first),
+            answered => answered,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        form: &[Param<'_>],
+        base: Option<&Credentials>,
+        limit: Duration,
+    ) -> Result<Credentials, Failed> {
+        let broken = |problem: &str, kind: &str| {
+            let told = |text: &str| format!("{}: {text}", self.action);
+            Error::broken_as(self.provider, told(problem), told(kind))
+        };
+        let mut url = self.endpoint.clone().map_err(|problem| Failed {
+            error: broken(&problem, &problem),
+            refuses_token: false,
+            class: Class::Other,
+            passes: false,
+        })?;
         let host = http::authority(&url).unwrap_or_default();
         let request = Request {
             method: "POST",
@@ -161,15 +191,14 @@ impl Sts {
         headers.push(("accept", "application/json".to_owned()));
 
         self.metrics.requests.inc();
+        let in_flight = InFlight::start(&self.context.own.api_in_flight);
         let started = Instant::now();
         let http = &self.context.http;
-        let sent = exchange(
-            TIMEOUT,
-            http.post(Route::Outward, url, headers, signed.body),
-        )
-        .await;
+        let sent = exchange(limit, http.post(Route::Outward, url, headers, signed.body)).await;
         let elapsed = started.elapsed();
+        drop(in_flight);
         self.metrics.duration.observe(elapsed.as_secs_f64());
+        let is_passing = is_passing(&sent);
 
         let outcome = match sent {
             Ok(answer) => {
@@ -182,8 +211,12 @@ impl Sts {
                     self.context.own.set_clock_skew(skew as f64 / 1000.0);
                 }
                 if answer.is_success() {
-                    answer::of_sts(self.provider, &answer.body)
-                        .map_err(|problem| (problem, Class::Decode, false))
+                    answer::of_sts(self.provider, &answer.body).map_err(|problem| Failed {
+                        error: broken(&problem, &problem),
+                        refuses_token: false,
+                        class: Class::Decode,
+                        passes: false,
+                    })
                 } else {
                     let refusal = Refusal::read(answer.status, &answer.body, &proofs);
                     tracing::debug!(
@@ -192,29 +225,34 @@ impl Sts {
                         request_id = refusal.request_id,
                         "STS refuses"
                     );
-                    Err((
-                        told(&refusal, form, skew),
-                        refusal.class(),
-                        refusal.refuses_token(),
-                    ))
+                    let class = refusal.class();
+                    let (code, status) = (&refusal.code, refusal.status);
+                    // The message may hold an id or a time of the request.
+                    let kind = format!("{} {code} (HTTP {status})", class.as_str());
+                    Err(Failed {
+                        error: broken(&told(&refusal, form, skew), &kind),
+                        refuses_token: refusal.refuses_token(),
+                        class,
+                        // A refusal for too many requests may be 503 as well.
+                        passes: is_passing && class == Class::Server,
+                    })
                 }
             }
-            Err(Trouble { problem, class }) => Err((format!("{host}: {problem}"), class, false)),
+            Err(Trouble { problem, class, .. }) => Err(Failed {
+                error: broken(&format!("{host}: {problem}"), class.as_str()),
+                refuses_token: false,
+                class,
+                passes: is_passing,
+            }),
         };
         tracing::debug!(
             credentials = self.context.name,
             action = self.action,
-            reason = outcome.as_ref().err().map(|(_, class, _)| class.as_str()),
+            reason = outcome.as_ref().err().map(|failed| failed.class.as_str()),
             ?elapsed,
             "STS request"
         );
-        outcome.map_err(|(problem, class, refuses_token)| {
-            self.metrics.failed(class.as_str());
-            Failed {
-                refuses_token,
-                ..failed(problem)
-            }
-        })
+        outcome.inspect_err(|failed| self.metrics.failed(failed.class.as_str()))
     }
 }
 

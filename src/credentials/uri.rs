@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::exchange::{exchange, usable};
+use super::exchange::{persistent, usable};
 use super::{Context, Credentials, Error, ProvideCredentials, answer};
 use crate::http::{self, Http, Route};
 
@@ -39,9 +39,14 @@ impl ProvideCredentials for Uri {
             let host = http::authority(&url).unwrap_or_default();
             let broken = |problem: String| Error::broken(PROVIDER, format!("{host}: {problem}"));
             let headers = vec![("accept", "application/json".to_owned())];
-            let answer = exchange(TIMEOUT, self.http.get(Route::Direct, url, headers))
-                .await
-                .map_err(|trouble| broken(trouble.problem))?;
+            let get = || {
+                let (url, headers) = (url.clone(), headers.clone());
+                self.http.get(Route::Direct, url, headers)
+            };
+            let answer = persistent(TIMEOUT, get).await.map_err(|trouble| {
+                let kind = format!("{host}: {}", trouble.class.as_str());
+                Error::broken_as(PROVIDER, format!("{host}: {}", trouble.problem), kind)
+            })?;
             if !answer.is_success() {
                 return Err(broken(format!("answers with HTTP {}", answer.status)));
             }

@@ -225,7 +225,7 @@ pub struct Own {
     api_errors: IntCounterVec,
     api_duration: HistogramVec,
     api_retries: IntCounterVec,
-    /// API requests in flight; counted up and down by the client.
+    /// API requests in flight, to STS too; counted up and down by [`InFlight`].
     pub api_in_flight: IntGauge,
     api_rate_limit: GaugeVec,
     api_rate_limit_wait: CounterVec,
@@ -460,6 +460,24 @@ impl ActionMetrics {
             .find(|(known, _)| *known == reason)
             .unwrap_or(&self.errors[API_REASONS.len() - 1]);
         counter.inc();
+    }
+}
+
+/// Counts a request in flight until it is dropped, finished or not.
+#[must_use]
+pub struct InFlight<'a>(&'a IntGauge);
+
+impl<'a> InFlight<'a> {
+    /// Counts `gauge` up.
+    pub fn start(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -64,6 +64,17 @@ impl ProvideCredentials for Scripted {
     }
 }
 
+fn context(own: &Arc<Own>, clock: &Clock) -> Context {
+    Context {
+        name: "prod".to_owned(),
+        http: Http::with_roots(rustls::RootCertStore::empty()).expect("TLS"),
+        own: Arc::clone(own),
+        clock: clock.clone(),
+        addresses: Addresses::default(),
+        home: None,
+    }
+}
+
 struct Setup {
     clock: Clock,
     own: Arc<Own>,
@@ -79,14 +90,7 @@ impl Setup {
     fn with(answers: impl IntoIterator<Item = Outcome>, takes: Duration, is_local: bool) -> Self {
         let clock = Clock::fixed(START_MS);
         let own = Arc::new(Own::new(Build::CURRENT));
-        let context = Context {
-            name: "prod".to_owned(),
-            http: Http::with_roots(rustls::RootCertStore::empty()).expect("TLS"),
-            own: Arc::clone(&own),
-            clock: clock.clone(),
-            addresses: Addresses::default(),
-            home: None,
-        };
+        let context = context(&own, &clock);
         let scripted = Arc::new(Scripted {
             answers: Mutex::new(answers.into_iter().collect()),
             takes,
@@ -107,9 +111,13 @@ impl Setup {
     }
 
     async fn pass(&self, seconds: u64) {
-        let passed = i64::try_from(seconds).expect("few seconds") * 1000;
+        self.pass_ms(seconds * 1000).await;
+    }
+
+    async fn pass_ms(&self, millis: u64) {
+        let passed = i64::try_from(millis).expect("a short time");
         self.clock.set(self.clock.now_millis() + passed);
-        advance(Duration::from_secs(seconds)).await;
+        advance(Duration::from_millis(millis)).await;
         settle().await;
     }
 
@@ -280,6 +288,94 @@ async fn a_failure_is_not_the_end() {
     assert_eq!((setup.calls(), setup.failures()), (4, 2));
 }
 
+/// Gives keys that live so long, but for the call that is to fail.
+struct Fresh {
+    clock: Clock,
+    life_ms: i64,
+    fails: Option<usize>,
+    calls: AtomicUsize,
+}
+
+impl ProvideCredentials for Fresh {
+    fn provide(&self) -> BoxFuture<'_, Outcome> {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let ends = self.clock.now_millis() + self.life_ms;
+        Box::pin(std::future::ready(if self.fails == Some(call) {
+            failure("no")
+        } else {
+            Ok(key(&call.to_string(), Some(ends)))
+        }))
+    }
+}
+
+fn fresh(life_ms: i64, fails: Option<usize>) -> (Setup, Arc<Fresh>) {
+    let mut setup = Setup::new([failure("not asked")]);
+    let fresh = Arc::new(Fresh {
+        clock: setup.clock.clone(),
+        life_ms,
+        fails,
+        calls: AtomicUsize::new(0),
+    });
+    let context = context(&setup.own, &setup.clock);
+    setup.cached = Cached::new(&context, Arc::clone(&fresh) as Arc<dyn ProvideCredentials>);
+    (setup, fresh)
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_live_for_seconds_serve_without_a_gap_and_without_a_storm() {
+    // Asked for when two thirds are over, but a second after the last at the soonest:
+    // in a minute the first and then one each 6, 3.4 (of 3.333, at the next use),
+    // and 1 s.
+    for (life_ms, expected) in [(9_000, 11), (5_000, 18), (1_200, 61), (1_000, 61)] {
+        let (setup, fresh) = fresh(life_ms, None);
+        for tenth in 0..=600 {
+            let given = setup.cached.provide().await.expect("a key");
+            let ends = given.expires_at_ms.expect("an end");
+            assert!(setup.clock.now_millis() < ends, "{life_ms}: {tenth}");
+            settle().await;
+            if tenth < 600 {
+                setup.pass_ms(100).await;
+            }
+        }
+        assert_eq!(fresh.calls.load(Ordering::Relaxed), expected, "{life_ms}");
+        assert_eq!(setup.failures(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_the_next_of_keys_that_live_less_than_a_second_waits_for_it() {
+    let (setup, fresh) = fresh(300, None);
+    assert_eq!(setup.id().await, "1");
+    setup.pass_ms(300).await;
+    let calls = async {
+        let mut calls = Vec::new();
+        for _ in 0..7 {
+            calls.push(fresh.calls.load(Ordering::Relaxed));
+            setup.pass_ms(100).await;
+        }
+        calls
+    };
+    let (ids, calls) = tokio::join!(join_all((0..20).map(|_| setup.id())), calls);
+    assert_eq!(ids, ["2"; 20]);
+    assert_eq!(calls, [1; 7]);
+    assert_eq!(fresh.calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_does_not_keep_a_provider_of_short_lived_keys_away_for_ten_seconds() {
+    let (setup, fresh) = fresh(6_000, Some(2));
+    let mut gaps = 0;
+    for _ in 0..300 {
+        gaps += u32::from(setup.cached.provide().await.is_err());
+        settle().await;
+        setup.pass_ms(100).await;
+    }
+    // The second is asked for after 4 s, the third 4 s later: 2 s after the
+    // end of the first, in which 20 uses fall.
+    assert_eq!((gaps, setup.failures()), (20, 1));
+    assert_eq!(fresh.calls.load(Ordering::Relaxed), 8);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_that_has_ended_before_it_came_is_a_failure() {
     let setup = Setup::new([Ok(key("old", Some(START_MS)))]);
@@ -410,14 +506,27 @@ async fn the_end_of_the_key_is_shown_by_provider() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_in_the_year_9999_is_shown_to_the_second() {
+    // `date -u -d 9999-12-31T23:59:59Z +%s`
+    let setup = Setup::new([Ok(key("first", Some(253_402_300_799_000)))]);
+    assert_eq!(setup.id().await, "first");
+    let series = "aliyun_acr_exporter_credentials_expiration_timestamp_seconds{credentials=\"prod\",provider=\"uri\"} 253402300799\n";
+    assert!(setup.page().contains(series), "{}", setup.page());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_log_tells_of_changes_and_of_no_secret() {
     let ends = |minutes| Some(START_MS + minutes * MINUTE);
     // Due at 40 s and at 94 s; then tried each ten, beyond the end at 120 s.
+    let no = |request: &str| {
+        let text = format!("no, in request {request}");
+        Err(Error::broken_as("uri", text, "no".to_owned()))
+    };
     let setup = Setup::new([
         Ok(key("STS.firstAAAA", ends(1))),
         Ok(key("STS.secondBBBB", ends(2))),
-        failure("no"),
-        failure("no"),
+        no("1"),
+        no("2"),
         failure("not now"),
         failure("gone"),
         Ok(key("STS.thirdCCCC", ends(60))),
@@ -445,7 +554,7 @@ async fn the_log_tells_of_changes_and_of_no_secret() {
         told,
         [
             "credentials are in use credentials=\"prod\" provider=\"uri\" access_key_id=\"…AAAA\"",
-            "credentials cannot be had; it is tried again credentials=\"prod\" error=uri: no old_key_in_use=true",
+            "credentials cannot be had; it is tried again credentials=\"prod\" error=uri: no, in request 1 old_key_in_use=true",
             "credentials cannot be had; it is tried again credentials=\"prod\" error=uri: not now old_key_in_use=true",
             "credentials cannot be had; it is tried again credentials=\"prod\" error=uri: gone old_key_in_use=false",
             "credentials are in use credentials=\"prod\" provider=\"uri\" access_key_id=\"…CCCC\"",
