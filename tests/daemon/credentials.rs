@@ -750,7 +750,7 @@ fn a_provider_that_fails_within_itself_is_named_once() {
     );
     assert_eq!(said.code, 1);
     let expected = format!(
-        "{ROWS}: no usable credentials: profile: profile \"a\" of {file}: process_command cannot be started: No such file or directory (os error 2)"
+        "{ROWS}: no usable credentials: profile: \"a\" of {file}: process_command cannot be started: No such file or directory (os error 2)"
     );
     assert_eq!(said.err.lines().last(), Some(&*expected), "{}", said.err);
 }
