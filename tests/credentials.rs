@@ -1308,6 +1308,15 @@ async fn what_the_environment_names_stops_the_official_chain_where_it_is_not() {
     let told = refused("PROFILE", "wrong").await;
     assert!(told.contains("access_key_id is no text"), "{told}");
 
+    let empty = setup.write("empty", "{}");
+    let told = refused("CONFIG_FILE", empty.to_str().expect("UTF-8")).await;
+    assert!(told.contains("has no current profile"), "{told}");
+    let other = setup.write("other", "[prod]\n");
+    std::fs::remove_file(setup.home.path().join(".aliyun/config.json")).expect("removed");
+    let told = refused("CREDENTIALS_FILE", other.to_str().expect("UTF-8")).await;
+    assert!(told.contains("has no section [default]"), "{told}");
+    setup.write(".aliyun/config.json", &profiles("x", &others));
+
     // The section of that name is what was named, too.
     setup.write(
         ".alibabacloud/credentials",

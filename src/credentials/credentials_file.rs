@@ -35,8 +35,8 @@ pub struct CredentialsFile {
 
 impl CredentialsFile {
     /// The section `section` of `file`; without a section `default`, without a
-    /// file the first of the two below [`Context::home`] that has it. A section
-    /// that is named and is nowhere makes this provider a broken one.
+    /// file the first of the two below [`Context::home`] that has it. A section or
+    /// file that is named and is nowhere makes this provider a broken one.
     pub fn new(context: &Context, file: Option<PathBuf>, section: Option<String>) -> Self {
         Self {
             context: context.clone(),
@@ -87,11 +87,12 @@ impl CredentialsFile {
         Err(self.absent(&missing.join(", ")))
     }
 
-    /// Whoever names a section means it, and nobody else.
+    /// Whoever names a section or a file means it, and nobody else.
     fn absent(&self, why: &str) -> Error {
-        match &self.section {
-            Some(named) => broken(format!("section [{named}] is nowhere: {why}")),
-            None => Error::not_configured(PROVIDER, why),
+        match (&self.section, &self.file) {
+            (Some(named), _) => broken(format!("section [{named}] is nowhere: {why}")),
+            (None, Some(_)) => broken(why.to_owned()),
+            (None, None) => Error::not_configured(PROVIDER, why),
         }
     }
 

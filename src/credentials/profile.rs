@@ -85,10 +85,7 @@ impl Profile {
                 .map_err(|problem| broken(format!("{shown}: {problem}")))?,
         };
         let Some(name) = self.name.as_deref().or(current) else {
-            return Err(Error::not_configured(
-                PROVIDER,
-                format!("{shown} has no current profile, and none is named"),
-            ));
+            return Err(self.empty(format!("{shown} has no current profile, and none is named")));
         };
         if !matches!(
             config.get("profiles"),
@@ -107,10 +104,7 @@ impl Profile {
         };
         let told = |problem: &str| format!("\"{name}\" of {shown}: {problem}");
         if is_blank(profile).map_err(|problem| broken(told(&problem)))? {
-            return Err(Error::not_configured(
-                PROVIDER,
-                format!("\"{name}\" of {shown} holds nothing yet"),
-            ));
+            return Err(self.empty(told("holds nothing yet")));
         }
         let source = self.source(&config, name, &mut Vec::new());
         let source = source.map_err(|problem| broken(told(&problem)))?;
@@ -120,6 +114,14 @@ impl Profile {
             provider: PROVIDER,
             ..provided.map_err(|error| error.within(PROVIDER, told))?
         })
+    }
+
+    /// A file that is named is meant; the one of the home folder may be unused.
+    fn empty(&self, why: String) -> Error {
+        match &self.file {
+            Some(_) => broken(why),
+            None => Error::not_configured(PROVIDER, why),
+        }
     }
 
     /// Where the key of the profile `name` comes from; `seen` are the profiles
