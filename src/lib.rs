@@ -19,6 +19,7 @@ pub mod model;
 pub mod poll;
 pub mod refusal;
 pub mod server;
+pub mod shard;
 pub mod signing;
 pub mod simulator;
 pub mod source;

@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How one artifact (one tag, one task) stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -219,13 +220,63 @@ pub struct TaskInfo {
     pub result: String,
     /// The only place where the cloud gives a failure's reason.
     pub message: String,
+    /// How many tags it is about; the meaning is inferred from the API's name.
+    pub tags_total: Option<i64>,
+    /// How many of them are synchronised; inferred likewise.
+    pub tags_synced: Option<i64>,
     /// When the task began.
     pub start_ms: Option<i64>,
     /// When it ended.
     pub end_ms: Option<i64>,
 }
 
+/// One run of a subscription, as the list of tasks tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRun {
+    /// `crast-…`
+    pub task_id: Arc<str>,
+    /// What a task of its own would tell too.
+    pub info: Arc<TaskInfo>,
+}
+
+/// What is synchronised from where into where. Rules and runs know nothing
+/// else of one another, and several rules may share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subscription {
+    /// The namespace that is synchronised into.
+    pub repo_namespace: String,
+    /// The repository that is synchronised into.
+    pub repo_name: String,
+    /// `DOCKER_HUB`, `GCR`, `QUAY`, …
+    pub source_provider: String,
+    /// Namespace and name of the source, joined by a slash.
+    pub source_repository: String,
+}
+
+/// A standing subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// `crasr-…`
+    pub rule_id: String,
+    /// What it is about.
+    pub subscription: Subscription,
+    /// Which tags it takes.
+    pub tag_regexp: String,
+    /// When it was made.
+    pub created_ms: Option<i64>,
+}
+
 impl TaskInfo {
+    /// Which subscription it is a run of.
+    pub fn subscription(&self) -> Subscription {
+        Subscription {
+            repo_namespace: self.repo_namespace.clone(),
+            repo_name: self.repo_name.clone(),
+            source_provider: self.source_provider.clone(),
+            source_repository: self.source_repository.clone(),
+        }
+    }
+
     /// The task's own say beside its rows: a failed artifact may have no row.
     fn vote(&self, words: &Words) -> Option<Outcome> {
         let verdict = words.verdict(&self.result);

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::metrics::own::Own;
-use crate::model::{Row, TaskInfo, Words};
+use crate::model::{ListedRun, Row, Rule, TaskInfo, Words};
 use crate::store::{Store, Target};
 
 use self::notice::Notices;
@@ -34,8 +34,11 @@ pub trait Source: Send + Sync + 'static {
     /// What bounds one poll; made when the poll begins.
     type Budget: Send;
 
-    /// Begins a poll.
+    /// Begins a poll of a task.
     fn budget(&self) -> Self::Budget;
+
+    /// Begins a listing, of which there is one each `interval`.
+    fn listing_budget(&self, interval: Duration) -> Self::Budget;
 
     /// All rows of a task.
     fn rows(
@@ -50,6 +53,34 @@ pub trait Source: Send + Sync + 'static {
         target: &Target,
         budget: &mut Self::Budget,
     ) -> impl Future<Output = Result<TaskInfo, SourceError>> + Send;
+
+    /// All rules of an instance.
+    fn rules(
+        &self,
+        instance_id: &str,
+        budget: &mut Self::Budget,
+    ) -> impl Future<Output = Result<Vec<Rule>, SourceError>> + Send;
+
+    /// The task list of an instance, page by page in the cloud's order, until
+    /// its end or until `go_on`, which sees each page once it came, has seen
+    /// enough. A list that moves while it is read may show pages again.
+    fn runs(
+        &self,
+        instance_id: &str,
+        budget: &mut Self::Budget,
+        go_on: impl FnMut(&[ListedRun]) -> bool + Send,
+    ) -> impl Future<Output = Result<RunList, SourceError>> + Send;
+}
+
+/// The runs of an instance, as far as they were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunList {
+    /// In the cloud's order.
+    pub runs: Vec<ListedRun>,
+    /// Whether these are all of them.
+    pub whole: bool,
+    /// Pages that it took, each a request at least.
+    pub pages: u32,
 }
 
 /// A question without an answer.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::shard::stable_hash;
+
 /// The window of the first retry after a failure that may pass by itself.
 const BACKOFF: Duration = Duration::from_secs(5);
 /// A retry follows no sooner, unless the interval itself is shorter.
@@ -27,14 +29,8 @@ pub fn interval_in_force(
 
 /// A number in 0..1 that is always the same for one task, so that tasks
 /// spread over their interval and keep their place in it across restarts.
-/// FNV-1a with a finalizer: the standard library's hash may change between releases.
 pub fn spread(instance_id: &str, task_id: &str) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in instance_id.bytes().chain([0]).chain(task_id.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let hash = stable_hash(&[instance_id, task_id]);
     f64::from(u32::try_from(hash >> 32).unwrap_or(u32::MAX)) / (f64::from(u32::MAX) + 1.0)
 }
 

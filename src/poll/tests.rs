@@ -55,6 +55,8 @@ impl Source for Scripted {
 
     fn budget(&self) {}
 
+    fn listing_budget(&self, _: Duration) {}
+
     async fn rows(&self, target: &Target, (): &mut ()) -> Result<Vec<Row>, SourceError> {
         let now = self.note(Call::Rows, target);
         let (takes, answer) = (self.script)(Call::Rows, &target.task_id, now);
@@ -65,6 +67,23 @@ impl Source for Scripted {
     async fn task(&self, target: &Target, (): &mut ()) -> Result<TaskInfo, SourceError> {
         self.note(Call::Task, target);
         self.task.lock().unwrap().clone()
+    }
+
+    async fn rules(&self, _: &str, (): &mut ()) -> Result<Vec<Rule>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    async fn runs(
+        &self,
+        _: &str,
+        (): &mut (),
+        _: impl FnMut(&[ListedRun]) -> bool + Send,
+    ) -> Result<RunList, SourceError> {
+        Ok(RunList {
+            runs: Vec::new(),
+            whole: true,
+            pages: 1,
+        })
     }
 }
 
