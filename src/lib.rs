@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod exposition;
+pub mod follow;
 pub mod http;
 pub mod metrics;
 pub mod model;

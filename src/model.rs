@@ -73,6 +73,11 @@ impl TaskStatus {
         Self::Unknown,
     ];
 
+    /// Whether it tells how something ended.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Empty | Self::Running)
+    }
+
     /// The value of the label `status`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -287,7 +292,8 @@ impl TaskInfo {
         }
     }
 
-    fn status_without_rows(&self, words: &Words) -> TaskStatus {
+    /// How a task stands of which nothing but this is known.
+    pub fn status(&self, words: &Words) -> TaskStatus {
         if words.is_running(&self.status) {
             return TaskStatus::Running;
         }
@@ -615,12 +621,10 @@ impl Assessment {
     /// Puts rows and task together.
     pub fn new(folded: Folded, info: Option<&TaskInfo>, words: &Words) -> Self {
         let vote = info.and_then(|info| info.vote(words));
-        let status = folded.status_with(vote).unwrap_or_else(|| {
-            info.map_or(TaskStatus::Empty, |info| info.status_without_rows(words))
-        });
-        let finished = folded.finished
-            && !matches!(status, TaskStatus::Empty | TaskStatus::Running)
-            && vote != Some(Outcome::Running);
+        let status = folded
+            .status_with(vote)
+            .unwrap_or_else(|| info.map_or(TaskStatus::Empty, |info| info.status(words)));
+        let finished = folded.finished && status.is_over() && vote != Some(Outcome::Running);
         let artifacts = folded.artifacts;
         let latest_end = |only: Option<Outcome>| {
             artifacts

@@ -65,8 +65,17 @@ pub fn next_due(beat: Beat, due: Instant, now: Instant, spread: f64) -> (Instant
 /// failed `failures` times before: half an interval, so that the next poll asks
 /// again, then ever longer. Its rows are polled all the same.
 pub fn task_pause(failures: u32, interval: Duration, longest: Duration) -> Duration {
-    let half = interval / 2;
-    half.saturating_mul(1 << failures.min(20)).min(longest)
+    pause(failures.saturating_add(1), interval / 2, longest)
+}
+
+/// How long a run that is followed is left alone after it could not be read
+/// `failures` (1, 2, …) times in a row, for a reason that does not pass by
+/// itself: ever longer, since there may be thousands of them.
+pub fn pause(failures: u32, interval: Duration, longest: Duration) -> Duration {
+    let doublings = failures.saturating_sub(1).min(20);
+    interval
+        .saturating_mul(1 << doublings)
+        .min(longest.max(interval))
 }
 
 /// Which rule gives the next due time.
