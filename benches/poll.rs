@@ -57,6 +57,7 @@ fn source(cloud: &Running, page_size: u32) -> CloudSource {
     let place = Place {
         client: Arc::new(Client::new(account, shared, options)),
         endpoint: cloud.url(),
+        region: String::new(),
     };
     CloudSource::new(
         [(World::LOAD_INSTANCE.into(), place)],

@@ -28,7 +28,7 @@ pub use self::error::Error;
 use self::error::Failure;
 use self::pages::Pages;
 use self::throttle::Throttle;
-use self::wire::{Envelope, Task, TaskResult, TaskResultPage};
+use self::wire::{Envelope, Page, Rule, RulePage, Task, TaskPage, TaskResult, TaskResultPage};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, ProvideCredentials};
 use crate::http::{self, Http, Route};
@@ -92,6 +92,19 @@ pub struct Client {
     waited: Counter,
     task_results: Operation,
     task: Operation,
+    tasks: Operation,
+    rules: Operation,
+}
+
+/// A list, as far as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T> {
+    /// In the cloud's order.
+    pub rows: Vec<T>,
+    /// Whether these are all of them.
+    pub whole: bool,
+    /// Pages asked for, one request at least each.
+    pub pages: u32,
 }
 
 struct Operation {
@@ -150,6 +163,8 @@ impl Client {
         Self {
             task_results: operation("GetArtifactSubscriptionTaskResult"),
             task: operation("GetArtifactSubscriptionTask"),
+            tasks: operation("ListArtifactSubscriptionTask"),
+            rules: operation("ListArtifactSubscriptionRule"),
             account,
             shared,
             options,
@@ -164,18 +179,69 @@ impl Client {
         task_id: &str,
         budget: &mut Budget,
     ) -> Result<Vec<TaskResult>, Error> {
+        let task = [("TaskId", task_id.into())];
+        self.list::<TaskResultPage>(&self.task_results, instance, &task, budget, |_| true)
+            .await
+            .map(|list| list.rows)
+    }
+
+    /// The rules of an instance, over all pages.
+    pub async fn rules(
+        &self,
+        instance: Instance<'_>,
+        budget: &mut Budget,
+    ) -> Result<List<Rule>, Error> {
+        self.list::<RulePage>(&self.rules, instance, &[], budget, |_| true)
+            .await
+    }
+
+    /// The tasks of an instance in the cloud's order, over all pages or until
+    /// `go_on` has seen enough.
+    pub async fn tasks(
+        &self,
+        instance: Instance<'_>,
+        budget: &mut Budget,
+        go_on: impl FnMut(&[Task]) -> bool,
+    ) -> Result<List<Task>, Error> {
+        self.list::<TaskPage>(&self.tasks, instance, &[], budget, go_on)
+            .await
+    }
+
+    async fn list<P: Page>(
+        &self,
+        operation: &Operation,
+        instance: Instance<'_>,
+        of: &[Param<'_>],
+        budget: &mut Budget,
+        mut go_on: impl FnMut(&[P::Row]) -> bool,
+    ) -> Result<List<P::Row>, Error> {
         let mut pages = Pages::new(self.options.page_size, self.options.max_pages);
+        let mut asked = 0;
         loop {
             let window = (pages.next(), self.options.page_size);
-            let page = self
-                .task_results_page(instance, task_id, window, budget)
-                .await?;
-            match pages.add(page.task_results, page.page_size, page.total_count) {
+            let page: P = self.page(operation, instance, of, window, budget).await?;
+            asked += 1;
+            let (rows, page_size, total_count) = page.into_parts();
+            let enough = !go_on(&rows);
+            match pages.add(rows, page_size, total_count) {
+                Ok(Some(rows)) => {
+                    return Ok(List {
+                        rows,
+                        whole: true,
+                        pages: asked,
+                    });
+                }
+                Ok(None) if enough => {
+                    return Ok(List {
+                        rows: pages.so_far(),
+                        whole: false,
+                        pages: asked,
+                    });
+                }
                 Ok(None) => {}
-                Ok(Some(rows)) => return Ok(rows),
                 Err(incomplete) => {
                     let failure = Failure::Incomplete(incomplete);
-                    return Err(Error::new(self.task_results.action, failure));
+                    return Err(Error::new(operation.action, failure));
                 }
             }
         }
@@ -188,7 +254,8 @@ impl Client {
         task_id: &str,
         budget: &mut Budget,
     ) -> Result<(), Error> {
-        self.task_results_page(instance, task_id, (1, 1), budget)
+        let task = [("TaskId", task_id.into())];
+        self.page::<TaskResultPage>(&self.task_results, instance, &task, (1, 1), budget)
             .await
             .map(|_| ())
     }
@@ -202,21 +269,20 @@ impl Client {
         Some(format!("credentials {name} from {provider} ({id})"))
     }
 
-    async fn task_results_page(
+    async fn page<T: DeserializeOwned>(
         &self,
+        operation: &Operation,
         instance: Instance<'_>,
-        task_id: &str,
+        of: &[Param<'_>],
         (number, size): (u32, u32),
         budget: &mut Budget,
-    ) -> Result<TaskResultPage, Error> {
-        let params = [
-            ("InstanceId", instance.id.into()),
-            ("TaskId", task_id.into()),
-            ("PageNo", number.to_string().into()),
-            ("PageSize", size.to_string().into()),
-        ];
+    ) -> Result<T, Error> {
+        let mut params = vec![("InstanceId", instance.id.into())];
+        params.extend_from_slice(of);
+        params.push(("PageNo", number.to_string().into()));
+        params.push(("PageSize", size.to_string().into()));
         let call = Call {
-            operation: &self.task_results,
+            operation,
             instance,
             params: &params,
         };

@@ -13,17 +13,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Artifacts, Config};
+use crate::config::{Artifacts, Config, Pattern};
+use crate::follow;
 use crate::metrics::own::{Build, Own};
 use crate::model::{Meaning, Words};
-use crate::poll::{Scheduler, Settings, Watch};
+use crate::poll::{Follow, Scheduler, Settings, Watch, Work};
 use crate::server;
+use crate::shard::Shard;
 use crate::source::{CloudSource, Place};
-use crate::store::{ArtifactSeries, Limits, Store, Target, TaskEntry};
+use crate::store::state::State;
+use crate::store::{ArtifactSeries, Limits, Store, Target};
 
 /// A daemon that has not tried every task by then is ready all the same.
 const READY_AFTER: Duration = Duration::from_secs(60);
@@ -108,8 +111,9 @@ impl Daemon {
             clock,
         } = self;
         let clients = accounts::clients(config, &own, &clock).map_err(Error::Client)?;
-        let watches = watches(config);
-        let store = Arc::new(store(config, &watches));
+        let shard = Shard::WHOLE;
+        let watches = watches(config, shard);
+        let store = Arc::new(store(config));
         let source = CloudSource::new(
             config
                 .instances
@@ -119,6 +123,7 @@ impl Daemon {
                     let place = Place {
                         client,
                         endpoint: instance.endpoint.url(),
+                        region: instance.region.clone(),
                     };
                     (instance.id.as_str().into(), place)
                 }),
@@ -138,8 +143,13 @@ impl Daemon {
             Arc::clone(&own),
             clock.clone(),
             settings(config),
-            watches,
+            Work {
+                watches,
+                follows: follows(config, shard),
+                state: State::default(),
+            },
         );
+        let (_states, requests) = mpsc::channel(1);
         let ready = Arc::new(AtomicBool::new(false));
         let web = server::Settings {
             store,
@@ -157,26 +167,27 @@ impl Daemon {
         let signals = signals::stop_on_signal(stop.clone()).map_err(Error::Signals)?;
         let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
         let (polled, answered, announced, signalled) = tokio::join!(
-            part("scheduler", scheduler.run(stop.clone()), &stop),
+            part("scheduler", scheduler.run(requests, stop.clone()), &stop),
             part("server", server::serve(listeners, web, stop.clone()), &stop),
             part("readiness", readiness, &stop),
             part("signal handler", signals, &stop),
         );
-        polled.and(answered).and(announced).and(signalled)?;
+        polled?;
+        answered.and(announced).and(signalled)?;
         tracing::info!("stopped");
         Ok(())
     }
 }
 
 /// Runs one part; the first to end while nobody asked for it ends all.
-async fn part(
+async fn part<T>(
     name: &'static str,
-    work: impl Future<Output = ()>,
+    work: impl Future<Output = T>,
     stop: &CancellationToken,
-) -> Result<(), Error> {
-    work.await;
+) -> Result<T, Error> {
+    let result = work.await;
     if stop.is_cancelled() {
-        return Ok(());
+        return Ok(result);
     }
     stop.cancel();
     Err(Error::EndedEarly(name))
@@ -213,48 +224,95 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
     }
 }
 
-fn watches(config: &Config) -> Vec<Watch> {
+/// The tasks that the configuration names, as far as they are this shard's.
+fn watches(config: &Config, shard: Shard) -> Vec<Watch> {
     let mut watches = Vec::new();
     for instance in &config.instances {
         let instance_id: Arc<str> = instance.id.as_str().into();
         let region: Arc<str> = instance.region.as_str().into();
         for task in &instance.tasks {
+            if !shard.owns(&[&instance.id, &task.id]) {
+                continue;
+            }
             let target = Target {
                 instance_id: Arc::clone(&instance_id),
                 task_id: task.id.as_str().into(),
                 task: task.name.as_str().into(),
                 region: Arc::clone(&region),
-                artifacts: match config.artifacts {
-                    Artifacts::All => ArtifactSeries::All,
-                    Artifacts::Failed => ArtifactSeries::Failed,
-                    Artifacts::None => ArtifactSeries::None,
-                },
+                artifacts: artifact_series(config.artifacts),
             };
             watches.push(Watch {
                 target: Arc::new(target),
                 interval: task.interval,
                 account: instance.credentials,
+                followed: None,
             });
         }
     }
     watches
 }
 
-fn store(config: &Config, watches: &[Watch]) -> Store {
+/// The instances whose lists tell what to watch.
+fn follows(config: &Config, shard: Shard) -> Vec<Follow> {
+    let mut follows = Vec::new();
+    for instance in &config.instances {
+        let Some(follow) = &instance.follow else {
+            continue;
+        };
+        let patterns = |patterns: &[Pattern]| {
+            let pair = |one: &Pattern| (one.repo_namespace.clone(), one.repo_name.clone());
+            patterns.iter().map(pair).collect()
+        };
+        follows.push(Follow {
+            settings: follow::Settings {
+                instance_id: instance.id.as_str().into(),
+                region: instance.region.as_str().into(),
+                interval: follow.interval,
+                stale_after: config.poll.stale_after,
+                filter: follow::Filter {
+                    include: patterns(&follow.include),
+                    exclude: patterns(&follow.exclude),
+                },
+                runs: follow.runs,
+                max_age: follow.max_age,
+                max_tasks: follow.max_tasks,
+                artifacts: artifact_series(follow.artifacts),
+                configured: instance
+                    .tasks
+                    .iter()
+                    .map(|task| task.id.as_str().into())
+                    .collect(),
+                shard,
+                words: words(config),
+            },
+            account: instance.credentials,
+        });
+    }
+    follows
+}
+
+fn artifact_series(artifacts: Artifacts) -> ArtifactSeries {
+    match artifacts {
+        Artifacts::All => ArtifactSeries::All,
+        Artifacts::Failed => ArtifactSeries::Failed,
+        Artifacts::None => ArtifactSeries::None,
+    }
+}
+
+/// The scheduler fills it.
+fn store(config: &Config) -> Store {
     let limits = Limits {
         series: config.limits.series,
         artifacts_per_task: config.limits.artifacts_per_task,
         stale_after: config.poll.stale_after,
     };
-    let entries = watches
-        .iter()
-        .map(|watch| TaskEntry::new(Arc::clone(&watch.target), watch.interval));
-    Store::new(limits, entries)
+    Store::new(limits, [])
 }
 
 fn settings(config: &Config) -> Settings {
     Settings {
         words: words(config),
+        interval: config.poll.interval,
         finished_interval: config.poll.finished_interval,
         concurrency: config.poll.concurrency,
         accounts: config

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use regex::Regex;
 use secrecy::SecretString;
 
 pub use mistake::Mistake;
@@ -48,6 +49,8 @@ pub struct Config {
     pub status: StatusWords,
     /// What bounds the page.
     pub limits: Limits,
+    /// `state.path`: where what is known survives a restart.
+    pub state_path: Option<PathBuf>,
 }
 
 /// `poll:`
@@ -273,6 +276,38 @@ pub struct Instance {
     pub endpoint: Endpoint,
     /// The tasks named one by one.
     pub tasks: Vec<Task>,
+    /// How others are found; `None` where they are not.
+    pub follow: Option<Follow>,
+}
+
+/// `instances[].follow:`
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// Between two listings.
+    pub interval: Duration,
+    /// Repositories to follow: those that one of these matches; all of them
+    /// where there is none.
+    pub include: Vec<Pattern>,
+    /// Repositories that are left out all the same.
+    pub exclude: Vec<Pattern>,
+    /// Newest runs of a subscription that get task series; at least 1.
+    pub runs: usize,
+    /// Older runs get none.
+    pub max_age: Duration,
+    /// Runs of the instance that get task series; the newest do.
+    pub max_tasks: usize,
+    /// Which of their artifacts get series.
+    pub artifacts: Artifacts,
+}
+
+/// One of `follow.include:` and `follow.exclude:`; a key that is not written
+/// matches everything.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    /// Of the namespace that is synchronised into; anchored at both ends.
+    pub repo_namespace: Regex,
+    /// Of the repository that is synchronised into; likewise.
+    pub repo_name: Regex,
 }
 
 /// Scheme and authority of a server; plain http only to a loopback address and,

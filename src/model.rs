@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How one artifact (one tag, one task) stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +72,11 @@ impl TaskStatus {
         Self::Failed,
         Self::Unknown,
     ];
+
+    /// Whether it tells how something ended.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Self::Empty | Self::Running)
+    }
 
     /// The value of the label `status`.
     pub fn as_str(self) -> &'static str {
@@ -219,13 +225,63 @@ pub struct TaskInfo {
     pub result: String,
     /// The only place where the cloud gives a failure's reason.
     pub message: String,
+    /// How many tags it is about; the meaning is inferred from the API's name.
+    pub tags_total: Option<i64>,
+    /// How many of them are synchronised; inferred likewise.
+    pub tags_synced: Option<i64>,
     /// When the task began.
     pub start_ms: Option<i64>,
     /// When it ended.
     pub end_ms: Option<i64>,
 }
 
+/// One run of a subscription, as the list of tasks tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRun {
+    /// `crast-…`
+    pub task_id: Arc<str>,
+    /// What a task of its own would tell too.
+    pub info: Arc<TaskInfo>,
+}
+
+/// What is synchronised from where into where. Rules and runs know nothing
+/// else of one another, and several rules may share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subscription {
+    /// The namespace that is synchronised into.
+    pub repo_namespace: String,
+    /// The repository that is synchronised into.
+    pub repo_name: String,
+    /// `DOCKER_HUB`, `GCR`, `QUAY`, …
+    pub source_provider: String,
+    /// Namespace and name of the source, joined by a slash.
+    pub source_repository: String,
+}
+
+/// A standing subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// `crasr-…`
+    pub rule_id: String,
+    /// What it is about.
+    pub subscription: Subscription,
+    /// Which tags it takes.
+    pub tag_regexp: String,
+    /// When it was made.
+    pub created_ms: Option<i64>,
+}
+
 impl TaskInfo {
+    /// Which subscription it is a run of.
+    pub fn subscription(&self) -> Subscription {
+        Subscription {
+            repo_namespace: self.repo_namespace.clone(),
+            repo_name: self.repo_name.clone(),
+            source_provider: self.source_provider.clone(),
+            source_repository: self.source_repository.clone(),
+        }
+    }
+
     /// The task's own say beside its rows: a failed artifact may have no row.
     fn vote(&self, words: &Words) -> Option<Outcome> {
         let verdict = words.verdict(&self.result);
@@ -236,7 +292,8 @@ impl TaskInfo {
         }
     }
 
-    fn status_without_rows(&self, words: &Words) -> TaskStatus {
+    /// How a task stands of which nothing but this is known.
+    pub fn status(&self, words: &Words) -> TaskStatus {
         if words.is_running(&self.status) {
             return TaskStatus::Running;
         }
@@ -564,12 +621,10 @@ impl Assessment {
     /// Puts rows and task together.
     pub fn new(folded: Folded, info: Option<&TaskInfo>, words: &Words) -> Self {
         let vote = info.and_then(|info| info.vote(words));
-        let status = folded.status_with(vote).unwrap_or_else(|| {
-            info.map_or(TaskStatus::Empty, |info| info.status_without_rows(words))
-        });
-        let finished = folded.finished
-            && !matches!(status, TaskStatus::Empty | TaskStatus::Running)
-            && vote != Some(Outcome::Running);
+        let status = folded
+            .status_with(vote)
+            .unwrap_or_else(|| info.map_or(TaskStatus::Empty, |info| info.status(words)));
+        let finished = folded.finished && status.is_over() && vote != Some(Outcome::Running);
         let artifacts = folded.artifacts;
         let latest_end = |only: Option<Outcome>| {
             artifacts

@@ -6,36 +6,44 @@
 //! of the answers is `watch`'s, what is worth a line in the log is `notice`'s.
 //! Rate limits, retries and the wire are the source's.
 
+mod listing;
 mod notice;
 pub mod schedule;
 mod watch;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch as channel;
+use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+pub use crate::follow::RunList;
+use crate::follow::{self, Listed, Wanted};
 use crate::metrics::own::Own;
-use crate::model::{Row, TaskInfo, Words};
+use crate::model::{ListedRun, Row, Rule, TaskInfo, Words};
+use crate::store::state::{SavedInstance, SavedTask, State};
 use crate::store::{Store, Target};
 
+use self::listing::{Listing, Read};
 use self::notice::Notices;
-use self::watch::{Polled, Watched};
+use self::watch::{Phase, Polled, Watched};
 
 /// Where answers come from: the cloud, or a test's script.
 pub trait Source: Send + Sync + 'static {
     /// What bounds one poll; made when the poll begins.
     type Budget: Send;
 
-    /// Begins a poll.
+    /// Begins a poll of a task.
     fn budget(&self) -> Self::Budget;
+
+    /// Begins a listing, of which there is one each `interval`.
+    fn listing_budget(&self, interval: Duration) -> Self::Budget;
 
     /// All rows of a task.
     fn rows(
@@ -50,6 +58,23 @@ pub trait Source: Send + Sync + 'static {
         target: &Target,
         budget: &mut Self::Budget,
     ) -> impl Future<Output = Result<TaskInfo, SourceError>> + Send;
+
+    /// All rules of an instance.
+    fn rules(
+        &self,
+        instance_id: &str,
+        budget: &mut Self::Budget,
+    ) -> impl Future<Output = Result<Vec<Rule>, SourceError>> + Send;
+
+    /// The task list of an instance, page by page in the cloud's order, until
+    /// its end or until `go_on`, which sees each page once it came, has seen
+    /// enough. A list that moves while it is read may show pages again.
+    fn runs(
+        &self,
+        instance_id: &str,
+        budget: &mut Self::Budget,
+        go_on: impl FnMut(&[ListedRun]) -> bool + Send,
+    ) -> impl Future<Output = Result<RunList, SourceError>> + Send;
 }
 
 /// A question without an answer.
@@ -71,6 +96,30 @@ pub struct Watch {
     pub interval: Duration,
     /// Tasks with one number share keys and rate limit.
     pub account: usize,
+    /// The time between two listings, of a run that was found in a list and is
+    /// not named by the configuration.
+    pub followed: Option<Duration>,
+}
+
+/// An instance whose lists tell what to watch.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// What is followed of it.
+    pub settings: follow::Settings,
+    /// As in [`Watch`].
+    pub account: usize,
+}
+
+/// What there is to do: all of it is due at once, unless the state from before
+/// a restart knows better.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Tasks that the configuration names.
+    pub watches: Vec<Watch>,
+    /// Instances of which it does not.
+    pub follows: Vec<Follow>,
+    /// What is known of them.
+    pub state: State,
 }
 
 /// What holds for all tasks.
@@ -78,6 +127,8 @@ pub struct Watch {
 pub struct Settings {
     /// The cloud's words.
     pub words: Words,
+    /// The interval of a followed run while it can change by itself.
+    pub interval: Duration,
     /// The longest interval of a finished task.
     pub finished_interval: Duration,
     /// Polls under way for one account.
@@ -86,67 +137,117 @@ pub struct Settings {
     pub accounts: Vec<String>,
 }
 
-/// Polls every task when it is due, until it is stopped.
+/// Somebody who wants to know everything that is known and counted.
+pub type StateRequest = oneshot::Sender<State>;
+
+/// Polls every task and reads every list when it is due, until it is stopped.
 pub struct Scheduler<S> {
     source: Arc<S>,
     store: Arc<Store>,
     own: Arc<Own>,
     clock: Clock,
     settings: Arc<Settings>,
-    watched: Vec<Watched>,
-    waiting: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// A task keeps its place as long as it is watched.
+    tasks: Vec<Option<Watched>>,
+    free: Vec<usize>,
+    places: HashMap<TaskKey, usize>,
+    lists: Vec<Listing>,
+    /// Some have moved or left since; what is due is told by the task itself.
+    waiting: BinaryHeap<Reverse<(Instant, Item)>>,
     accounts: Vec<Account>,
     notices: Notices,
-    untried: usize,
+    untried: HashSet<Item>,
     tried_once: channel::Sender<bool>,
+}
+
+/// Instance and task id.
+type TaskKey = (Arc<str>, Arc<str>);
+
+/// What can be due: a list, or a task at its place. Lists go first, since they
+/// tell of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Item {
+    List(usize),
+    Task(usize),
+}
+
+/// What has ended.
+enum Done {
+    List(usize, Read),
+    Task(usize, Polled),
 }
 
 #[derive(Default)]
 struct Account {
+    /// Due lists. They do not count as polls under way: a long one would keep
+    /// every task waiting, and each of its requests waits for its turn anyway.
+    lists: BTreeSet<(Instant, Item)>,
     /// Due tasks that can change, the most overdue first.
-    lively: BTreeSet<(Instant, usize)>,
+    lively: BTreeSet<(Instant, Item)>,
     /// Due tasks that are finished; these wait for the others.
-    resting: BTreeSet<(Instant, usize)>,
+    resting: BTreeSet<(Instant, Item)>,
     /// Polls under way: they may be waiting for the rate limit still.
-    active: BTreeSet<(Instant, usize)>,
+    active: BTreeSet<(Instant, Item)>,
+    /// Lists being read.
+    reading: BTreeSet<(Instant, Item)>,
 }
 
 impl Account {
-    fn pop(&mut self) -> Option<(Instant, usize)> {
-        self.lively.pop_first().or_else(|| self.resting.pop_first())
+    fn pop(&mut self, concurrency: usize) -> Option<(Instant, Item)> {
+        if let Some(list) = self.lists.pop_first() {
+            self.reading.insert(list);
+            return Some(list);
+        }
+        if self.active.len() >= concurrency {
+            return None;
+        }
+        let task = self.lively.pop_first();
+        let task = task.or_else(|| self.resting.pop_first())?;
+        self.active.insert(task);
+        Some(task)
+    }
+
+    fn remove_ready(&mut self, task: &(Instant, Item)) {
+        if !self.lively.remove(task) {
+            self.resting.remove(task);
+        }
     }
 
     fn most_overdue(&self) -> Option<Instant> {
-        let firsts = [&self.lively, &self.resting, &self.active].map(BTreeSet::first);
-        firsts.into_iter().flatten().map(|(due, _)| *due).min()
+        let all = [
+            &self.lists,
+            &self.lively,
+            &self.resting,
+            &self.active,
+            &self.reading,
+        ];
+        let firsts = all.map(BTreeSet::first).into_iter().flatten();
+        firsts.map(|(due, _)| *due).min()
     }
 }
 
 impl<S: Source> Scheduler<S> {
-    /// A scheduler of `watches`, all due at once, and a flag that turns true
-    /// when each of them was tried.
+    /// A scheduler of `work`, and a flag that turns true when everything was
+    /// tried once.
     pub fn new(
         source: Arc<S>,
         store: Arc<Store>,
         own: Arc<Own>,
         clock: Clock,
         settings: Settings,
-        watches: Vec<Watch>,
+        work: Work,
     ) -> (Self, channel::Receiver<bool>) {
-        let (tried_once, receiver) = channel::channel(watches.is_empty());
-        let now = Instant::now();
+        let (tried_once, receiver) = channel::channel(false);
         let accounts = settings.accounts.iter().map(|_| Account::default());
-        let scheduler = Self {
+        let mut scheduler = Self {
             accounts: accounts.collect(),
             notices: Notices::new(settings.accounts.clone()),
-            waiting: (0..watches.len())
-                .map(|index| Reverse((now, index)))
-                .collect(),
-            untried: watches.len(),
-            watched: watches
-                .into_iter()
-                .map(|watch| Watched::new(watch, now))
-                .collect(),
+            tasks: Vec::new(),
+            free: Vec::new(),
+            places: HashMap::new(),
+            lists: Vec::new(),
+            waiting: BinaryHeap::new(),
+            untried: HashSet::new(),
             settings: Arc::new(settings),
             source,
             store,
@@ -154,67 +255,156 @@ impl<S: Source> Scheduler<S> {
             clock,
             tried_once,
         };
+        scheduler.start(work);
         (scheduler, receiver)
     }
 
-    /// Polls until `stop`; polls under way are then given up.
-    pub async fn run(mut self, stop: CancellationToken) {
+    fn start(&mut self, work: Work) {
+        let Work {
+            watches,
+            follows,
+            state,
+        } = work;
+        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
+        let saved = state.tasks.into_iter().map(|saved| {
+            let target = &saved.entry.target;
+            let key = (Arc::clone(&target.instance_id), Arc::clone(&target.task_id));
+            (key, saved)
+        });
+        let mut tasks: HashMap<TaskKey, SavedTask> = saved.collect();
+        let mut instances: HashMap<Arc<str>, SavedInstance> = state
+            .instances
+            .into_iter()
+            .map(|saved| (Arc::clone(&saved.instance_id), saved))
+            .collect();
+        for watch in watches {
+            let key = key(&watch.target);
+            let mut watched = Watched::new(watch, now);
+            if let Some(saved) = tasks.remove(&key) {
+                watched.restore(saved, now_ms, now);
+            }
+            self.watch(watched);
+        }
+        for Follow { settings, account } in follows {
+            let saved = instances.remove(&settings.instance_id);
+            let mut list = Listing::new(settings, account, now);
+            let restored = saved.map(|saved| list.restore(saved, now_ms, now));
+            let place = self.lists.len();
+            self.waiting.push(Reverse((list.due(), Item::List(place))));
+            if list.is_untried() {
+                self.untried.insert(Item::List(place));
+            }
+            self.store.update_listing(list.entry().clone());
+            self.lists.push(list);
+            if let Some(listed) = restored {
+                self.take_listed(place, listed, &mut tasks);
+            }
+        }
+        self.note_tried();
+    }
+
+    /// Polls until `stop` and answers what is known and counted then; polls
+    /// under way are given up. Whoever asks by `requests` meanwhile is told, too.
+    pub async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<StateRequest>,
+        stop: CancellationToken,
+    ) -> State {
         let mut polls = JoinSet::new();
         loop {
             self.collect_due();
             self.begin(&mut polls);
             let next = self.waiting.peek().map(|Reverse((due, _))| *due);
             tokio::select! {
-                () = stop.cancelled() => return,
-                Some(polled) = polls.join_next() => match polled {
-                    Ok((index, polled)) => self.finish(index, polled),
+                () = stop.cancelled() => return self.state(),
+                Some(done) = polls.join_next() => match done {
+                    Ok(Done::Task(place, polled)) => self.finish_poll(place, polled),
+                    Ok(Done::List(place, read)) => self.finish_listing(place, read),
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => {}
                 },
+                Some(request) = requests.recv() => {
+                    // Who has gone away meanwhile needs no answer.
+                    let _ = request.send(self.state());
+                }
                 () = sleep_until(next) => {}
             }
         }
     }
 
-    fn collect_due(&mut self) {
-        let now = Instant::now();
-        while let Some(Reverse((due, index))) = self.waiting.peek().copied()
-            && due <= now
-        {
-            self.waiting.pop();
-            let watched = &self.watched[index];
-            let account = &mut self.accounts[watched.account()];
-            let ready = if watched.rests() {
-                &mut account.resting
-            } else {
-                &mut account.lively
-            };
-            ready.insert((due, index));
+    fn state(&self) -> State {
+        State {
+            tasks: self.tasks.iter().flatten().map(Watched::save).collect(),
+            instances: self.lists.iter().map(Listing::save).collect(),
         }
     }
 
-    fn begin(&mut self, polls: &mut JoinSet<(usize, Polled)>) {
+    fn collect_due(&mut self) {
+        let now = Instant::now();
+        while let Some(Reverse((due, item))) = self.waiting.peek().copied()
+            && due <= now
+        {
+            self.waiting.pop();
+            match item {
+                Item::List(place) => {
+                    let account = self.lists[place].account();
+                    self.accounts[account].lists.insert((due, item));
+                }
+                Item::Task(place) => {
+                    let watched = self.tasks[place].as_mut();
+                    let waits = |watched: &&mut Watched| {
+                        watched.phase == Phase::Waiting && watched.due() == due
+                    };
+                    // Else it has moved or left.
+                    if let Some(watched) = watched.filter(waits) {
+                        watched.phase = Phase::Ready;
+                        let account = &mut self.accounts[watched.account()];
+                        let ready = if watched.rests() {
+                            &mut account.resting
+                        } else {
+                            &mut account.lively
+                        };
+                        ready.insert((due, item));
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, polls: &mut JoinSet<Done>) {
         for account in &mut self.accounts {
-            while account.active.len() < self.settings.concurrency
-                && let Some((due, index)) = account.pop()
-            {
-                account.active.insert((due, index));
-                let poll = self.watched[index].question();
+            while let Some((_, item)) = account.pop(self.settings.concurrency) {
                 let source = Arc::clone(&self.source);
                 let settings = Arc::clone(&self.settings);
-                polls.spawn(async move { (index, poll.ask(&*source, &settings.words).await) });
+                match item {
+                    Item::List(place) => {
+                        let question = self.lists[place].question(self.clock.now_millis());
+                        polls.spawn(async move { Done::List(place, question.ask(&*source).await) });
+                    }
+                    Item::Task(place) => {
+                        let Some(watched) = &mut self.tasks[place] else {
+                            continue;
+                        };
+                        watched.phase = Phase::Active;
+                        let question = watched.question();
+                        polls.spawn(async move {
+                            Done::Task(place, question.ask(&*source, &settings.words).await)
+                        });
+                    }
+                }
             }
         }
         let most_overdue = self.accounts.iter().filter_map(Account::most_overdue).min();
         self.own.set_most_overdue(most_overdue);
     }
 
-    fn finish(&mut self, index: usize, polled: Polled) {
-        let watched = &mut self.watched[index];
+    fn finish_poll(&mut self, place: usize, polled: Polled) {
+        let Some(watched) = &mut self.tasks[place] else {
+            return;
+        };
         let account = watched.account();
-        self.accounts[account]
-            .active
-            .remove(&(watched.due(), index));
+        let item = Item::Task(place);
+        self.accounts[account].active.remove(&(watched.due(), item));
         self.own.polls.inc();
         if let Err(error) = &polled.outcome {
             self.own.poll_failed(error.reason);
@@ -224,24 +414,218 @@ impl<S: Source> Scheduler<S> {
                 notice::unrecognized(watched.target(), field, word);
             }
         }
-        let first = watched.is_untried();
+        if watched.phase == Phase::Leaving {
+            self.leave(place);
+            return;
+        }
         self.notices.polled(account, watched.entry(), &polled);
-        let skipped = watched.apply(
-            polled,
-            &self.settings,
-            self.clock.now_millis(),
-            Instant::now(),
-        );
+        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
+        let skipped = watched.apply(polled, &self.settings, now_ms, now);
         self.own.polls_skipped.inc_by(skipped);
-        self.store.update(watched.entry().clone());
-        self.waiting.push(Reverse((watched.due(), index)));
-        if first {
-            self.untried -= 1;
-            if self.untried == 0 {
-                self.tried_once.send_replace(true);
+        watched.phase = Phase::Waiting;
+        self.waiting.push(Reverse((watched.due(), item)));
+        if watched.shown {
+            self.store.update(watched.entry().clone());
+        }
+        if let Some(list) = watched.follower {
+            let entry = watched.entry();
+            let (subscription, on) = self.lists[list].polled(entry);
+            let idle = !on && !watched.shown && !watched.is_configured();
+            if let Some(subscription) = subscription {
+                self.store.update_subscription(subscription);
+            }
+            if idle {
+                self.unwatch(place);
             }
         }
+        self.tried(item);
     }
+
+    fn finish_listing(&mut self, place: usize, read: Read) {
+        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
+        let list = &mut self.lists[place];
+        let item = Item::List(place);
+        self.accounts[list.account()]
+            .reading
+            .remove(&(list.due(), item));
+        self.notices
+            .listing(list.account(), list.entry(), read.error());
+        for (field, word) in list.unrecognized(&read) {
+            if self.own.unrecognized(field, &word) {
+                notice::unrecognized_in_list(list.instance_id(), field, &word);
+            }
+        }
+        let pages = read.pages();
+        let before = list.entry().tasks_dropped;
+        let listed = list.apply(read, now_ms, now);
+        let instance_id = list.instance_id();
+        notice::tasks_dropped(instance_id, before, listed.dropped);
+        if let Some(newest_first) = listed.order_learned {
+            notice::list_order(instance_id, newest_first, pages, list.interval());
+        }
+        self.waiting.push(Reverse((list.due(), item)));
+        list.show(&self.own);
+        self.store.update_listing(list.entry().clone());
+        self.take_listed(place, listed, &mut HashMap::new());
+        self.tried(item);
+    }
+
+    /// Puts into effect what a list has changed; `saved` is known from before a restart.
+    fn take_listed(
+        &mut self,
+        list: usize,
+        listed: Listed,
+        saved: &mut HashMap<TaskKey, SavedTask>,
+    ) {
+        for subscription in &listed.removed {
+            let instance_id = self.lists[list].instance_id();
+            self.store.remove_subscription(instance_id, subscription);
+        }
+        for subscription in listed.subscriptions {
+            self.store.update_subscription(subscription);
+        }
+        let wanted: HashSet<Arc<str>> = listed
+            .wanted
+            .iter()
+            .map(|wanted| Arc::clone(&wanted.target.task_id))
+            .collect();
+        for place in 0..self.tasks.len() {
+            let followed = self.tasks[place].as_mut().filter(|watched| {
+                watched.follower == Some(list) && !wanted.contains(&watched.target().task_id)
+            });
+            if let Some(watched) = followed {
+                watched.follower = None;
+                if !watched.is_configured() {
+                    self.unwatch(place);
+                }
+            }
+        }
+        for wanted in listed.wanted {
+            let new = listed.changed.contains(&wanted.target.task_id);
+            let same = listed.unchanged.contains(&wanted.target.task_id);
+            self.follow(
+                list,
+                wanted,
+                new.then_some(true).or(same.then_some(false)),
+                saved,
+            );
+        }
+    }
+
+    /// Watches a run that a list told of. `told`: whether it told something new
+    /// of it, or the same; nothing where this part of the list was not read.
+    fn follow(
+        &mut self,
+        list: usize,
+        wanted: Wanted,
+        told: Option<bool>,
+        saved: &mut HashMap<TaskKey, SavedTask>,
+    ) {
+        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
+        let words = &self.settings.words;
+        let key = key(&wanted.target);
+        let known = self.places.get(&key).copied();
+        let known = known.and_then(|place| Some((place, self.tasks[place].as_mut()?)));
+        let Some((place, watched)) = known else {
+            let watch = Watch {
+                target: wanted.target,
+                interval: self.settings.interval,
+                account: self.lists[list].account(),
+                followed: Some(self.lists[list].interval()),
+            };
+            let mut watched = Watched::new(watch, now);
+            if let Some(saved) = saved.remove(&key) {
+                watched.restore(saved, now_ms, now);
+            }
+            if told.is_some() || watched.is_untried() {
+                watched.listed(&wanted.info, told != Some(false), words, now_ms);
+            }
+            watched.follower = Some(list);
+            watched.shown = wanted.shown;
+            self.watch(watched);
+            return;
+        };
+        watched.follower = Some(list);
+        if watched.phase == Phase::Leaving {
+            watched.phase = Phase::Active;
+        }
+        let at_once = told.is_some_and(|new| watched.listed(&wanted.info, new, words, now_ms));
+        if at_once {
+            watched.set_due(now, now_ms, now);
+            self.waiting.push(Reverse((now, Item::Task(place))));
+        }
+        let shown = wanted.shown || watched.is_configured();
+        if shown && (told.is_some() || !watched.shown) {
+            self.store.update(watched.entry().clone());
+        } else if watched.shown && !shown {
+            self.store.remove(&key.0, &key.1);
+        }
+        watched.shown = shown;
+    }
+
+    fn watch(&mut self, watched: Watched) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.tasks.push(None);
+            self.tasks.len() - 1
+        });
+        let item = Item::Task(place);
+        self.waiting.push(Reverse((watched.due(), item)));
+        if watched.is_untried() && !*self.tried_once.borrow() {
+            self.untried.insert(item);
+        }
+        if watched.shown {
+            self.store.update(watched.entry().clone());
+        }
+        self.places.insert(key(watched.target()), place);
+        self.tasks[place] = Some(watched);
+    }
+
+    /// Nobody wants to know of the task any more.
+    fn unwatch(&mut self, place: usize) {
+        let Some(watched) = &mut self.tasks[place] else {
+            return;
+        };
+        let target = watched.target();
+        self.store.remove(&target.instance_id, &target.task_id);
+        let item = Item::Task(place);
+        match watched.phase {
+            Phase::Active | Phase::Leaving => {
+                watched.phase = Phase::Leaving;
+                return;
+            }
+            Phase::Ready => {
+                let ready = (watched.due(), item);
+                self.accounts[watched.account()].remove_ready(&ready);
+            }
+            Phase::Waiting => {}
+        }
+        self.leave(place);
+    }
+
+    fn leave(&mut self, place: usize) {
+        if let Some(watched) = self.tasks[place].take() {
+            self.notices.left(watched.account(), watched.entry());
+            self.places.remove(&key(watched.target()));
+            self.free.push(place);
+        }
+        self.tried(Item::Task(place));
+    }
+
+    fn tried(&mut self, item: Item) {
+        if self.untried.remove(&item) {
+            self.note_tried();
+        }
+    }
+
+    fn note_tried(&self) {
+        if self.untried.is_empty() {
+            self.tried_once.send_replace(true);
+        }
+    }
+}
+
+fn key(target: &Target) -> TaskKey {
+    (Arc::clone(&target.instance_id), Arc::clone(&target.task_id))
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::api::wire;
 use crate::api::{Budget, Client, Error, Instance};
-use crate::model::{Row, TaskInfo};
-use crate::poll::{Source, SourceError};
+use crate::model::{ListedRun, Row, Rule, Subscription, TaskInfo};
+use crate::poll::{RunList, Source, SourceError};
 use crate::store::Target;
 use crate::telemetry;
 
@@ -26,13 +26,15 @@ pub struct Place {
     pub client: Arc<Client>,
     /// Scheme and authority.
     pub endpoint: String,
+    /// Its region, "" where that is not known.
+    pub region: String,
 }
 
 impl Place {
-    fn instance<'a>(&'a self, target: &'a Target) -> Instance<'a> {
+    fn instance<'a>(&'a self, id: &'a str) -> Instance<'a> {
         Instance {
-            id: &target.instance_id,
-            region: &target.region,
+            id,
+            region: &self.region,
             endpoint: &self.endpoint,
         }
     }
@@ -54,14 +56,12 @@ impl CloudSource {
         }
     }
 
-    fn place(&self, target: &Target) -> Result<&Place, SourceError> {
-        // Targets and instances come from one configuration.
-        self.instances
-            .get(&target.instance_id)
-            .ok_or_else(|| SourceError {
-                reason: "other",
-                text: format!("instance {} has no endpoint", target.instance_id),
-            })
+    fn place(&self, instance_id: &str) -> Result<&Place, SourceError> {
+        // What is asked about comes from the configuration that the instances come from.
+        self.instances.get(instance_id).ok_or_else(|| SourceError {
+            reason: "other",
+            text: format!("instance {instance_id} has no endpoint"),
+        })
     }
 }
 
@@ -72,25 +72,64 @@ impl Source for CloudSource {
         Budget::new(self.deadline)
     }
 
+    /// A long list may take longer than the poll of a task, but no longer than
+    /// until the next listing.
+    fn listing_budget(&self, interval: Duration) -> Budget {
+        Budget::new(self.deadline.max(interval))
+    }
+
     async fn rows(&self, target: &Target, budget: &mut Budget) -> Result<Vec<Row>, SourceError> {
-        let place = self.place(target)?;
+        let place = self.place(&target.instance_id)?;
         let rows = place
             .client
-            .task_results(place.instance(target), &target.task_id, budget)
+            .task_results(place.instance(&target.instance_id), &target.task_id, budget)
             .await
             .map_err(|error| told(&error))?;
         Ok(rows.into_iter().map(row).collect())
     }
 
     async fn task(&self, target: &Target, budget: &mut Budget) -> Result<TaskInfo, SourceError> {
-        let place = self.place(target)?;
+        let place = self.place(&target.instance_id)?;
         let budget = &mut Budget::new(budget.left().min(self.timeout));
         let task = place
             .client
-            .task(place.instance(target), &target.task_id, budget)
+            .task(place.instance(&target.instance_id), &target.task_id, budget)
             .await
             .map_err(|error| told(&error))?;
         Ok(task_info(task))
+    }
+
+    async fn rules(
+        &self,
+        instance_id: &str,
+        budget: &mut Budget,
+    ) -> Result<Vec<Rule>, SourceError> {
+        let place = self.place(instance_id)?;
+        let list = place.client.rules(place.instance(instance_id), budget);
+        let list = list.await;
+        let rules = list.map_err(|error| told(&error))?.rows;
+        Ok(rules.into_iter().map(rule).collect())
+    }
+
+    async fn runs(
+        &self,
+        instance_id: &str,
+        budget: &mut Budget,
+        mut go_on: impl FnMut(&[ListedRun]) -> bool + Send,
+    ) -> Result<RunList, SourceError> {
+        let place = self.place(instance_id)?;
+        let go_on = |page: &[wire::Task]| {
+            let page: Vec<ListedRun> = page.iter().cloned().map(listed).collect();
+            go_on(&page)
+        };
+        let instance = place.instance(instance_id);
+        let list = place.client.tasks(instance, budget, go_on).await;
+        let list = list.map_err(|error| told(&error))?;
+        Ok(RunList {
+            runs: list.rows.into_iter().map(listed).collect(),
+            whole: list.whole,
+            pages: list.pages,
+        })
     }
 }
 
@@ -107,23 +146,49 @@ pub fn row(wire: wire::TaskResult) -> Row {
     }
 }
 
+/// A task of the list in our words.
+pub fn listed(wire: wire::Task) -> ListedRun {
+    ListedRun {
+        task_id: wire.task_id.as_str().into(),
+        info: Arc::new(task_info(wire)),
+    }
+}
+
+/// A rule of the wire in our words.
+pub fn rule(wire: wire::Rule) -> Rule {
+    Rule {
+        rule_id: wire.rule_id,
+        subscription: Subscription {
+            repo_namespace: wire.namespace_name,
+            repo_name: wire.repo_name,
+            source_provider: wire.source_provider,
+            source_repository: joined(&wire.source_namespace_name, &wire.source_repo_name),
+        },
+        tag_regexp: wire.tag_regexp,
+        created_ms: wire.create_time,
+    }
+}
+
+/// Namespace and name of a source, either of which may be unknown.
+fn joined(namespace: &str, name: &str) -> String {
+    let parts = [namespace, name].into_iter();
+    let named: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    named.join("/")
+}
+
 /// A task of the wire in our words.
 pub fn task_info(wire: wire::Task) -> TaskInfo {
-    let source = [wire.source_namespace_name, wire.source_repo_name];
-    let named: Vec<&str> = source
-        .iter()
-        .map(String::as_str)
-        .filter(|part| !part.is_empty())
-        .collect();
     TaskInfo {
         repo_namespace: wire.namespace_name,
         repo_name: wire.repo_name,
         source_provider: wire.source_provider,
-        source_repository: named.join("/"),
+        source_repository: joined(&wire.source_namespace_name, &wire.source_repo_name),
         task_type: wire.task_type,
         status: wire.task_status,
         result: wire.task_result,
         message: wire.message,
+        tags_total: wire.tag_total_count,
+        tags_synced: wire.tag_subscription_count,
         start_ms: wire.start_time,
         end_ms: wire.end_time,
     }

@@ -2,11 +2,17 @@
 //! read. Freshness and the limits of the page are decided here; what a series
 //! is called and looks like is the catalogue's.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+pub mod state;
+mod subscription;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::model::{Artifact, Artifacts, Assessment, Outcome, TaskInfo};
+use tokio::sync::Notify;
+
+pub use self::subscription::{Counts, Durations, ListingEntry, RunSummary, SubscriptionEntry};
+use crate::model::{Artifact, Artifacts, Assessment, Outcome, Subscription, TaskInfo};
 
 /// A task to watch, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,16 +95,21 @@ impl TaskEntry {
 
     /// The last moment at which its data is fresh.
     fn fresh_until_ms(&self, stale_after: Duration) -> Option<i64> {
-        let limit = stale_after.max(self.interval.saturating_mul(3));
-        let limit = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+        let limit = fresh_for(stale_after, self.interval);
         Some(self.last_success_ms?.saturating_add(limit))
     }
+}
+
+/// How long data is fresh, milliseconds.
+fn fresh_for(stale_after: Duration, interval: Duration) -> i64 {
+    let limit = stale_after.max(interval.saturating_mul(3));
+    i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What bounds the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Series in all; series of tasks are never dropped.
+    /// Series in all; series of tasks and subscriptions are never dropped.
     pub series: usize,
     /// Artifacts of one task.
     pub artifacts_per_task: usize,
@@ -106,79 +117,175 @@ pub struct Limits {
     pub stale_after: Duration,
 }
 
-/// Holds one entry a task; polls write it, scrapes read its snapshots.
+/// Holds one entry a task, a subscription and a followed instance; polls write
+/// it, scrapes read its snapshots.
 #[derive(Debug)]
 pub struct Store {
     limits: Limits,
+    /// Whether what was counted waits for [`Store::publish`] before the page shows it.
+    counts_wait: bool,
+    counted: Notify,
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
-    entries: Vec<Arc<TaskEntry>>,
-    index: HashMap<(Arc<str>, Arc<str>), usize>,
+    tasks: BTreeMap<TaskKey, Arc<TaskEntry>>,
+    subscriptions: BTreeMap<SubscriptionKey, Followed>,
+    listings: BTreeMap<Arc<str>, Arc<ListingEntry>>,
     newest: Option<Arc<Snapshot>>,
+}
+
+/// Instance and task id.
+type TaskKey = (Arc<str>, Arc<str>);
+type SubscriptionKey = (Arc<str>, Arc<Subscription>);
+
+/// A subscription, and which of its counts the page shows.
+#[derive(Clone, Debug)]
+struct Followed {
+    entry: Arc<SubscriptionEntry>,
+    shown: Arc<Counts>,
 }
 
 impl Store {
     /// A store of these tasks; those that share instance and id are one.
     pub fn new(limits: Limits, entries: impl IntoIterator<Item = TaskEntry>) -> Self {
-        let mut entries: Vec<_> = entries.into_iter().map(Arc::new).collect();
-        entries.sort_by_key(key);
-        entries.dedup_by(|a, b| key(a) == key(b));
-        let index = entries
-            .iter()
-            .enumerate()
-            .map(|(position, entry)| (key(entry), position))
-            .collect();
+        let mut inner = Inner::default();
+        for entry in entries {
+            inner.tasks.entry(key(&entry)).or_insert(Arc::new(entry));
+        }
         Self {
             limits,
-            inner: Mutex::new(Inner {
-                entries,
-                index,
-                newest: None,
-            }),
+            counts_wait: false,
+            counted: Notify::new(),
+            inner: Mutex::new(inner),
         }
     }
 
-    /// Replaces what is known of a task; one that is not watched is left out.
+    /// From now on the page shows what was counted no sooner than
+    /// [`Store::publish`] is told that it is safe.
+    #[must_use]
+    pub fn holding_counts_back(mut self) -> Self {
+        self.counts_wait = true;
+        self
+    }
+
+    /// What is known of a task.
     pub fn update(&self, entry: TaskEntry) {
+        self.change(|inner| {
+            inner.tasks.insert(key(&entry), Arc::new(entry));
+        });
+    }
+
+    /// Forgets a task.
+    pub fn remove(&self, instance_id: &Arc<str>, task_id: &Arc<str>) {
+        let key = (Arc::clone(instance_id), Arc::clone(task_id));
+        self.change(|inner| {
+            inner.tasks.remove(&key);
+        });
+    }
+
+    /// What is known of a subscription. A new one is shown with what it has
+    /// counted before, which is nothing or was read from the state file.
+    pub fn update_subscription(&self, entry: SubscriptionEntry) {
+        let key = (
+            Arc::clone(&entry.instance_id),
+            Arc::clone(&entry.subscription),
+        );
         let entry = Arc::new(entry);
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(position) = inner.index.get(&key(&entry)).copied() else {
-            return;
-        };
-        inner.entries[position] = entry;
-        inner.newest = None;
+        let waits = self.change(|inner| {
+            let known = inner.subscriptions.get(&key).map(|known| &known.shown);
+            let shown = match known {
+                Some(shown) if self.counts_wait => Arc::clone(shown),
+                _ => Arc::clone(&entry.counts),
+            };
+            let waits = !Arc::ptr_eq(&shown, &entry.counts);
+            inner.subscriptions.insert(key, Followed { entry, shown });
+            waits
+        });
+        if waits {
+            self.counted.notify_one();
+        }
+    }
+
+    /// Forgets a subscription.
+    pub fn remove_subscription(&self, instance_id: &Arc<str>, subscription: &Arc<Subscription>) {
+        let key = (Arc::clone(instance_id), Arc::clone(subscription));
+        self.change(|inner| {
+            inner.subscriptions.remove(&key);
+        });
+    }
+
+    /// How the lists of an instance can be read.
+    pub fn update_listing(&self, entry: ListingEntry) {
+        self.change(|inner| {
+            let id = Arc::clone(&entry.instance_id);
+            inner.listings.insert(id, Arc::new(entry));
+        });
+    }
+
+    /// Ends when something was counted that the page does not show yet.
+    pub async fn counted(&self) {
+        self.counted.notified().await;
+    }
+
+    /// Shows what a saved state has counted.
+    pub fn publish<'a>(
+        &self,
+        counts: impl IntoIterator<Item = (&'a Arc<str>, &'a Arc<Subscription>, &'a Arc<Counts>)>,
+    ) {
+        self.change(|inner| {
+            for (instance_id, subscription, counts) in counts {
+                let key = (Arc::clone(instance_id), Arc::clone(subscription));
+                if let Some(followed) = inner.subscriptions.get_mut(&key) {
+                    followed.shown = Arc::clone(counts);
+                }
+            }
+        });
     }
 
     /// Everything known now; the same snapshot until something changes.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         if let Some(newest) = &inner.newest {
             return Arc::clone(newest);
         }
         let snapshot = Arc::new(Snapshot {
             limits: self.limits,
-            entries: inner.entries.clone().into(),
+            entries: inner.tasks.values().cloned().collect(),
+            subscriptions: inner.subscriptions.values().cloned().collect(),
+            listings: inner.listings.clone(),
         });
         inner.newest = Some(Arc::clone(&snapshot));
         snapshot
     }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        inner.newest = None;
+        change(&mut inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn key(entry: &Arc<TaskEntry>) -> (Arc<str>, Arc<str>) {
+fn key(entry: &TaskEntry) -> TaskKey {
     (
         Arc::clone(&entry.target.instance_id),
         Arc::clone(&entry.target.task_id),
     )
 }
 
-/// Every task at one moment, ordered by instance and id.
+/// Everything at one moment; tasks are ordered by instance and id,
+/// subscriptions by instance and labels.
 #[derive(Debug)]
 pub struct Snapshot {
     limits: Limits,
     entries: Box<[Arc<TaskEntry>]>,
+    subscriptions: Box<[Followed]>,
+    listings: BTreeMap<Arc<str>, Arc<ListingEntry>>,
 }
 
 impl Snapshot {
@@ -187,9 +294,30 @@ impl Snapshot {
         &self.entries
     }
 
+    /// The followed instances, ordered by id.
+    pub fn listings(&self) -> impl Iterator<Item = &ListingEntry> {
+        self.listings.values().map(Arc::as_ref)
+    }
+
+    fn subscription_views(&self, now_ms: i64) -> Vec<SubscriptionView<'_>> {
+        let fresh = |instance_id| {
+            let listing = self.listings.get(instance_id)?;
+            let limit = fresh_for(self.limits.stale_after, listing.interval);
+            Some(now_ms <= listing.last_success_ms?.saturating_add(limit))
+        };
+        let followed = self.subscriptions.iter();
+        followed
+            .map(|Followed { entry, shown }| SubscriptionView {
+                fresh: fresh(&entry.instance_id).unwrap_or(false),
+                entry,
+                counts: shown,
+            })
+            .collect()
+    }
+
     /// What the page shows at `now_ms`: fresh data, within the limits.
-    /// `task_series` tells how many series one task has beside its artifacts'.
-    pub fn view(&self, now_ms: i64, task_series: impl Fn(&TaskView<'_>) -> usize) -> View<'_> {
+    pub fn view(&self, now_ms: i64, series: Series) -> View<'_> {
+        let subscriptions = self.subscription_views(now_ms);
         let mut tasks: Vec<TaskView<'_>> = self
             .entries
             .iter()
@@ -203,7 +331,8 @@ impl Snapshot {
                 shown: Shown::Every,
             })
             .collect();
-        let fixed: usize = tasks.iter().map(task_series).sum();
+        let fixed = tasks.iter().map(series.task).sum::<usize>()
+            + subscriptions.iter().map(series.subscription).sum::<usize>();
         let mut dropped = 0;
         for task in &mut tasks {
             dropped += task.choose(self.limits.artifacts_per_task);
@@ -220,8 +349,18 @@ impl Snapshot {
             series: fixed + artifacts,
             dropped,
             tasks,
+            subscriptions,
         }
     }
+}
+
+/// How many series a page has of one thing; the catalogue knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Series {
+    /// Of a task, beside its artifacts'.
+    pub task: fn(&TaskView<'_>) -> usize,
+    /// Of a subscription.
+    pub subscription: fn(&SubscriptionView<'_>) -> usize,
 }
 
 /// What one page shows.
@@ -231,10 +370,23 @@ pub struct View<'a> {
     pub now_ms: i64,
     /// Every task, ordered by instance and id.
     pub tasks: Vec<TaskView<'a>>,
+    /// Every followed subscription, ordered by instance and labels.
+    pub subscriptions: Vec<SubscriptionView<'a>>,
     /// Series on the page.
     pub series: usize,
     /// Series that the limits keep off it.
     pub dropped: usize,
+}
+
+/// What one page shows of one subscription.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscriptionView<'a> {
+    /// The subscription.
+    pub entry: &'a SubscriptionEntry,
+    /// Whether its newest runs are known well enough to be shown.
+    pub fresh: bool,
+    /// What was counted.
+    pub counts: &'a Counts,
 }
 
 /// What one page shows of one task.

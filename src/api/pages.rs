@@ -56,6 +56,11 @@ impl<T: Clone + Eq + Hash> Pages<T> {
         self.number
     }
 
+    /// The rows of the pages taken so far.
+    pub(super) fn so_far(self) -> Vec<T> {
+        self.rows
+    }
+
     /// Takes the page asked for: its rows, the size of a page and the rows of
     /// all pages as the answer states them. `Some` are the rows of the list.
     pub(super) fn add(

@@ -5,10 +5,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::Hash;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 /// Reads one answer, which must be a JSON object.
 pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> serde_json::Result<T> {
@@ -99,6 +102,69 @@ pub struct TaskResultPage {
     pub task_results: Vec<TaskResult>,
 }
 
+/// One page of `ListArtifactSubscriptionTask`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TaskPage {
+    /// As in [`TaskResultPage`].
+    #[serde(deserialize_with = "integer")]
+    pub page_size: Option<i64>,
+    /// Tasks over all pages.
+    #[serde(deserialize_with = "integer")]
+    pub total_count: Option<i64>,
+    /// The tasks.
+    #[serde(deserialize_with = "nullable")]
+    pub tasks: Vec<Task>,
+}
+
+/// One page of `ListArtifactSubscriptionRule`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RulePage {
+    /// As in [`TaskResultPage`].
+    #[serde(deserialize_with = "integer")]
+    pub page_size: Option<i64>,
+    /// Rules over all pages.
+    #[serde(deserialize_with = "integer")]
+    pub total_count: Option<i64>,
+    /// The rules.
+    #[serde(deserialize_with = "nullable")]
+    pub rules: Vec<Rule>,
+}
+
+/// One page of some list.
+pub(super) trait Page: DeserializeOwned {
+    /// What it lists.
+    type Row: Clone + Eq + Hash;
+
+    /// The rows, the size of a page and the rows of all pages, as it states them.
+    fn into_parts(self) -> (Vec<Self::Row>, Option<i64>, Option<i64>);
+}
+
+impl Page for TaskResultPage {
+    type Row = TaskResult;
+
+    fn into_parts(self) -> (Vec<TaskResult>, Option<i64>, Option<i64>) {
+        (self.task_results, self.page_size, self.total_count)
+    }
+}
+
+impl Page for TaskPage {
+    type Row = Task;
+
+    fn into_parts(self) -> (Vec<Task>, Option<i64>, Option<i64>) {
+        (self.tasks, self.page_size, self.total_count)
+    }
+}
+
+impl Page for RulePage {
+    type Row = Rule;
+
+    fn into_parts(self) -> (Vec<Rule>, Option<i64>, Option<i64>) {
+        (self.rules, self.page_size, self.total_count)
+    }
+}
+
 /// What became of one artifact of a task; texts that are not known are "".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -126,8 +192,9 @@ pub struct TaskResult {
     pub end_time: Option<i64>,
 }
 
-/// The answer of `GetArtifactSubscriptionTask`; texts that are not known are "".
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+/// The answer of `GetArtifactSubscriptionTask`, or one row of the list of
+/// tasks; texts that are not known are "".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Task {
     /// The task's id.
@@ -172,6 +239,39 @@ pub struct Task {
     /// Unix time, milliseconds.
     #[serde(deserialize_with = "integer")]
     pub end_time: Option<i64>,
+}
+
+/// A standing subscription; texts that are not known are "".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Rule {
+    /// `crasr-…`
+    #[serde(deserialize_with = "text")]
+    pub rule_id: String,
+    /// `DOCKER_HUB`, …
+    #[serde(deserialize_with = "text")]
+    pub source_provider: String,
+    /// The namespace at the source.
+    #[serde(deserialize_with = "text")]
+    pub source_namespace_name: String,
+    /// The repository at the source.
+    #[serde(deserialize_with = "text")]
+    pub source_repo_name: String,
+    /// The namespace that is synchronised into.
+    #[serde(deserialize_with = "text")]
+    pub namespace_name: String,
+    /// The repository that is synchronised into.
+    #[serde(deserialize_with = "text")]
+    pub repo_name: String,
+    /// Which tags it takes.
+    #[serde(deserialize_with = "text")]
+    pub tag_regexp: String,
+    /// How many of the newest tags it takes.
+    #[serde(deserialize_with = "integer")]
+    pub tag_count: Option<i64>,
+    /// Unix time, milliseconds.
+    #[serde(deserialize_with = "integer")]
+    pub create_time: Option<i64>,
 }
 
 /// Any JSON value, as far as a field of ours may take it.

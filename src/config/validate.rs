@@ -65,6 +65,7 @@ pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config
             artifacts,
             status,
             limits,
+            state_path: None,
         })
     } else {
         check
@@ -373,6 +374,7 @@ impl Check<'_> {
             credentials: credentials?,
             endpoint: endpoint?,
             tasks,
+            follow: None,
         })
     }
 

@@ -6,7 +6,7 @@
 //! artifacts are shown was decided by the store.
 
 use crate::model::{Artifact, Assessment, Outcome, TaskStatus};
-use crate::store::TaskView;
+use crate::store::{Series, SubscriptionView, TaskView};
 
 /// The labels that every sample of a task carries, in the order of the page.
 pub const TASK_LABELS: [&str; 3] = ["instance_id", "task_id", "task"];
@@ -329,8 +329,13 @@ fn seconds(task: &TaskView<'_>, millis: impl Fn(&Assessment) -> Option<i64>, emi
     }
 }
 
-/// Series of one task beside its artifacts', for [`crate::store::Snapshot::view`].
-pub fn task_series(task: &TaskView<'_>) -> usize {
+/// Counts the series of a page, for [`crate::store::Snapshot::view`].
+pub const SERIES: Series = Series {
+    task: task_series,
+    subscription: subscription_series,
+};
+
+fn task_series(task: &TaskView<'_>) -> usize {
     let mut series = 0;
     for metric in CATALOG {
         if let Samples::Task(samples) = metric.samples {
@@ -338,4 +343,8 @@ pub fn task_series(task: &TaskView<'_>) -> usize {
         }
     }
     series
+}
+
+fn subscription_series(_subscription: &SubscriptionView<'_>) -> usize {
+    0
 }

@@ -4,9 +4,10 @@
 //! the last of them is rid of it.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::model::TaskStatus;
-use crate::store::{Target, TaskEntry};
+use crate::store::{ListingEntry, Target, TaskEntry};
 
 use super::SourceError;
 use super::watch::{Answer, Polled};
@@ -17,7 +18,7 @@ pub(super) struct Notices {
 
 struct Account {
     name: String,
-    /// How many tasks have each shared trouble now.
+    /// How many tasks and lists have each shared trouble now.
     troubled: HashMap<&'static str, usize>,
 }
 
@@ -52,12 +53,81 @@ impl Notices {
     }
 }
 
+impl Notices {
+    /// A task that is not watched any more has no trouble either.
+    pub(super) fn left(&mut self, account: usize, task: &TaskEntry) {
+        if let Some(error) = task.error.as_ref().filter(|error| is_shared(error.reason)) {
+            self.accounts[account].passed(error.reason);
+        }
+    }
+
+    /// Tells what a listing changes; `before` is as it was until now.
+    pub(super) fn listing(
+        &mut self,
+        account: usize,
+        before: &ListingEntry,
+        error: Option<&SourceError>,
+    ) {
+        let account = &mut self.accounts[account];
+        let was = before.error.as_ref().map(|error| error.reason);
+        let is = error.map(|error| error.reason);
+        if is == was {
+            return;
+        }
+        let instance_id = &before.instance_id;
+        if let Some(error) = error {
+            let SourceError { reason, text } = error;
+            if !is_shared(reason) {
+                tracing::error!(
+                    %instance_id,
+                    reason,
+                    error = %text,
+                    "the subscriptions of the instance cannot be listed: what is known of them becomes stale, new runs are not seen"
+                );
+            } else if account.troubled_first(reason) {
+                tracing::error!(
+                    credentials = %account.name,
+                    %instance_id,
+                    reason,
+                    error = %text,
+                    "listing the subscriptions of the instance fails and goes on; tasks of these credentials with the same reason are not logged"
+                );
+            }
+        }
+        match was {
+            Some(reason) if is_shared(reason) => account.passed(reason),
+            Some(reason) if error.is_none() => {
+                tracing::info!(%instance_id, reason, "the subscriptions of the instance can be listed again");
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Account {
+    /// Notes one more with a shared trouble; `true` for the first.
+    fn troubled_first(&mut self, reason: &'static str) -> bool {
+        let troubled = self.troubled.entry(reason).or_default();
+        *troubled += 1;
+        *troubled == 1
+    }
+
+    /// Notes one less with a shared trouble.
+    fn passed(&mut self, reason: &'static str) {
+        let troubled = self.troubled.entry(reason).or_default();
+        *troubled = troubled.saturating_sub(1);
+        if *troubled == 0 {
+            tracing::info!(
+                credentials = %self.name,
+                reason,
+                "nothing of these credentials fails for this reason any more"
+            );
+        }
+    }
+
     fn failed(&mut self, target: &Target, error: &SourceError) {
         if is_shared(error.reason) {
-            let tasks = self.troubled.entry(error.reason).or_default();
-            *tasks += 1;
-            if *tasks == 1 {
+            if self.troubled_first(error.reason) {
                 tracing::error!(
                     credentials = %self.name,
                     instance_id = %target.instance_id,
@@ -83,15 +153,7 @@ impl Account {
     /// `works`: it is rid of the trouble without having another one now.
     fn recovered(&mut self, target: &Target, reason: &'static str, works: bool) {
         if is_shared(reason) {
-            let tasks = self.troubled.entry(reason).or_default();
-            *tasks = tasks.saturating_sub(1);
-            if *tasks == 0 {
-                tracing::info!(
-                    credentials = %self.name,
-                    reason,
-                    "no task of these credentials fails for this reason any more"
-                );
-            }
+            self.passed(reason);
         } else if works {
             tracing::info!(
                 instance_id = %target.instance_id,
@@ -105,7 +167,7 @@ impl Account {
 }
 
 /// Troubles that many tasks of an account tend to have at once.
-fn is_shared(reason: &str) -> bool {
+pub(super) fn is_shared(reason: &str) -> bool {
     matches!(
         reason,
         "auth" | "clock" | "connect" | "throttled" | "timeout" | "server" | "credentials"
@@ -181,4 +243,44 @@ pub(super) fn unrecognized(target: &Target, field: &str, word: &str) {
         value = %word,
         "the cloud uses a word that is in no list; add it under status: in the configuration"
     );
+}
+
+/// The same in the list of tasks.
+pub(super) fn unrecognized_in_list(instance_id: &str, field: &str, word: &str) {
+    let word: String = word.chars().take(64).collect();
+    tracing::warn!(
+        instance_id,
+        field,
+        value = %word,
+        "the list of tasks uses a word that is in no list; add it under status: in the configuration"
+    );
+}
+
+/// What the order of a list makes it cost.
+pub(super) fn list_order(instance_id: &str, newest_first: bool, pages: u32, interval: Duration) {
+    if newest_first {
+        tracing::debug!(instance_id, "the list of tasks is newest first");
+        return;
+    }
+    let listings = 86_400.0 / interval.as_secs_f64();
+    let calls_a_day = (f64::from(pages) * listings).round();
+    tracing::warn!(
+        instance_id,
+        pages,
+        calls_a_day,
+        "the list of tasks is not newest first, so that each listing reads all of its pages; a longer follow.interval costs less"
+    );
+}
+
+/// `follow.max_tasks` bites, or does not any more.
+pub(super) fn tasks_dropped(instance_id: &str, before: usize, now: usize) {
+    if before == 0 && now > 0 {
+        tracing::warn!(
+            instance_id,
+            dropped = now,
+            "follow.max_tasks keeps the series of the oldest runs off the page; their subscriptions stay"
+        );
+    } else if before > 0 && now == 0 {
+        tracing::info!(instance_id, "follow.max_tasks leaves no run out any more");
+    }
 }

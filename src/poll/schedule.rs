@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::shard::stable_hash;
+
 /// The window of the first retry after a failure that may pass by itself.
 const BACKOFF: Duration = Duration::from_secs(5);
 /// A retry follows no sooner, unless the interval itself is shorter.
@@ -27,14 +29,8 @@ pub fn interval_in_force(
 
 /// A number in 0..1 that is always the same for one task, so that tasks
 /// spread over their interval and keep their place in it across restarts.
-/// FNV-1a with a finalizer: the standard library's hash may change between releases.
 pub fn spread(instance_id: &str, task_id: &str) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in instance_id.bytes().chain([0]).chain(task_id.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let hash = stable_hash(&[instance_id, task_id]);
     f64::from(u32::try_from(hash >> 32).unwrap_or(u32::MAX)) / (f64::from(u32::MAX) + 1.0)
 }
 
@@ -69,8 +65,17 @@ pub fn next_due(beat: Beat, due: Instant, now: Instant, spread: f64) -> (Instant
 /// failed `failures` times before: half an interval, so that the next poll asks
 /// again, then ever longer. Its rows are polled all the same.
 pub fn task_pause(failures: u32, interval: Duration, longest: Duration) -> Duration {
-    let half = interval / 2;
-    half.saturating_mul(1 << failures.min(20)).min(longest)
+    pause(failures.saturating_add(1), interval / 2, longest)
+}
+
+/// How long a run that is followed is left alone after it could not be read
+/// `failures` (1, 2, …) times in a row, for a reason that does not pass by
+/// itself: ever longer, since there may be thousands of them.
+pub fn pause(failures: u32, interval: Duration, longest: Duration) -> Duration {
+    let doublings = failures.saturating_sub(1).min(20);
+    interval
+        .saturating_mul(1 << doublings)
+        .min(longest.max(interval))
 }
 
 /// Which rule gives the next due time.

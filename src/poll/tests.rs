@@ -55,6 +55,8 @@ impl Source for Scripted {
 
     fn budget(&self) {}
 
+    fn listing_budget(&self, _: Duration) {}
+
     async fn rows(&self, target: &Target, (): &mut ()) -> Result<Vec<Row>, SourceError> {
         let now = self.note(Call::Rows, target);
         let (takes, answer) = (self.script)(Call::Rows, &target.task_id, now);
@@ -66,6 +68,23 @@ impl Source for Scripted {
         self.note(Call::Task, target);
         self.task.lock().unwrap().clone()
     }
+
+    async fn rules(&self, _: &str, (): &mut ()) -> Result<Vec<Rule>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    async fn runs(
+        &self,
+        _: &str,
+        (): &mut (),
+        _: impl FnMut(&[ListedRun]) -> bool + Send,
+    ) -> Result<RunList, SourceError> {
+        Ok(RunList {
+            runs: Vec::new(),
+            whole: true,
+            pages: 1,
+        })
+    }
 }
 
 struct Bench {
@@ -75,7 +94,7 @@ struct Bench {
     clock: Clock,
     tried: channel::Receiver<bool>,
     stop: CancellationToken,
-    run: tokio::task::JoinHandle<()>,
+    run: tokio::task::JoinHandle<State>,
 }
 
 /// Tasks given as (id, account), each polled every 60 s, at most two polls an account.
@@ -105,6 +124,7 @@ fn bench(
             }),
             interval,
             account: *account,
+            followed: None,
         })
         .collect();
     let limits = Limits {
@@ -112,14 +132,12 @@ fn bench(
         artifacts_per_task: 100,
         stale_after: Duration::from_secs(300),
     };
-    let entries = watches
-        .iter()
-        .map(|watch| TaskEntry::new(Arc::clone(&watch.target), interval));
-    let store = Arc::new(Store::new(limits, entries));
+    let store = Arc::new(Store::new(limits, []));
     let own = Arc::new(Own::new(BUILD));
     let clock = Clock::fixed(1_000_000);
     let settings = Settings {
         words: Words::default(),
+        interval,
         finished_interval: Duration::from_secs(3_600),
         concurrency: 2,
         accounts: vec!["one".to_owned(), "two".to_owned()],
@@ -130,11 +148,15 @@ fn bench(
         Arc::clone(&own),
         clock.clone(),
         settings,
-        watches,
+        Work {
+            watches,
+            ..Work::default()
+        },
     );
+    let (_, requests) = mpsc::channel(1);
     let stop = CancellationToken::new();
     Bench {
-        run: tokio::spawn(scheduler.run(stop.clone())),
+        run: tokio::spawn(scheduler.run(requests, stop.clone())),
         source,
         store,
         own,

@@ -6,18 +6,34 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::{Assessment, Folded, TaskInfo, Words, unrecognized};
+use crate::store::state::SavedTask;
 use crate::store::{PollError, Target, TaskEntry};
 
 use super::schedule::{self, Beat};
 use super::{Settings, Source, SourceError, Watch};
+
+/// A finished run that is followed is read again so often, its list entry
+/// unchanged.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the scheduler keeps of a task between two polls.
 pub(super) struct Watched {
     watch: Watch,
     entry: TaskEntry,
     due: Instant,
+    pub(super) phase: Phase,
+    /// Who found it in a list: the position of the followed instance.
+    pub(super) follower: Option<usize>,
+    /// Whether it has series.
+    pub(super) shown: bool,
     spread: f64,
     failures: u32,
+    /// A list has told of it since its last poll began.
+    listed: bool,
+    /// By the list it is over.
+    over: bool,
+    /// A list told something new while a poll was under way.
+    again: bool,
     /// The task itself was asked for after its last row had finished.
     asked_finished: bool,
     /// Times in a row that the task itself could not be read.
@@ -26,12 +42,26 @@ pub(super) struct Watched {
     ask_task_after: Instant,
 }
 
+/// Where a task stands between two polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// For its due time.
+    Waiting,
+    /// Due, and waiting for others of its account.
+    Ready,
+    /// Being polled.
+    Active,
+    /// Being polled, though nobody wants to know any more.
+    Leaving,
+}
+
 /// One poll that is about to begin.
 pub(super) struct Question {
     target: Arc<Target>,
     info: Option<Arc<TaskInfo>>,
     asked_finished: bool,
     may_ask_task: bool,
+    listed: bool,
 }
 
 /// What one poll has brought.
@@ -65,10 +95,15 @@ impl Question {
         odd.sort_unstable();
         odd.dedup();
         let folded = Folded::new(rows, words);
+        let served_by_list = self.served_by_list(&folded, words);
         let mut info = self.info;
         let mut asked_finished = self.asked_finished && folded.all_finished();
         let mut task = None;
-        if self.may_ask_task && folded.wants_task(info.as_deref(), self.asked_finished, words) {
+        if served_by_list {
+            asked_finished = folded.all_finished();
+        } else if self.may_ask_task
+            && folded.wants_task(info.as_deref(), self.asked_finished, words)
+        {
             match source.task(&self.target, &mut budget).await {
                 Ok(told) => {
                     odd.extend(unrecognized(&[], Some(&told), words).map(owned));
@@ -97,6 +132,13 @@ impl Question {
             unrecognized: odd,
         }
     }
+
+    /// Whether the list tells all that the task itself would: unless the rows
+    /// have ended and the list, which is a little older, does not say so yet.
+    fn served_by_list(&self, folded: &Folded, words: &Words) -> bool {
+        let info = self.info.as_ref().filter(|_| self.listed);
+        info.is_some_and(|info| !folded.all_finished() || info.status(words).is_over())
+    }
 }
 
 fn owned((field, word): (&'static str, &str)) -> (&'static str, String) {
@@ -117,6 +159,12 @@ impl Watched {
         Self {
             entry: TaskEntry::new(Arc::clone(&watch.target), watch.interval),
             due: now,
+            phase: Phase::Waiting,
+            follower: None,
+            shown: true,
+            listed: false,
+            over: false,
+            again: false,
             spread: schedule::spread(&watch.target.instance_id, &watch.target.task_id),
             failures: 0,
             asked_finished: false,
@@ -126,12 +174,85 @@ impl Watched {
         }
     }
 
-    pub(super) fn question(&self) -> Question {
+    /// Takes back what is known from before a restart; what is overdue since
+    /// then is spread over an interval.
+    pub(super) fn restore(&mut self, saved: SavedTask, now_ms: i64, now: Instant) {
+        let target = Arc::clone(&self.watch.target);
+        let longest = saved.entry.interval.max(self.watch.interval);
+        self.entry = TaskEntry {
+            target,
+            ..TaskEntry::clone(&saved.entry)
+        };
+        self.asked_finished = saved.asked_finished;
+        let Some(next_ms) = self.entry.next_poll_ms else {
+            return;
+        };
+        let wait = u64::try_from(next_ms.saturating_sub(now_ms)).unwrap_or(0);
+        let wait = match Duration::from_millis(wait).min(DAY.max(longest)) {
+            Duration::ZERO => longest.mul_f64(self.spread),
+            wait => wait,
+        };
+        self.set_due(now + wait, now_ms, now);
+    }
+
+    pub(super) fn save(&self) -> SavedTask {
+        SavedTask {
+            entry: Arc::new(self.entry.clone()),
+            asked_finished: self.asked_finished,
+        }
+    }
+
+    /// Whether the configuration names it.
+    pub(super) fn is_configured(&self) -> bool {
+        self.watch.followed.is_none()
+    }
+
+    /// Takes in what a list tells: something `new`, or the same again. `true`
+    /// where it is to be polled at once.
+    pub(super) fn listed(
+        &mut self,
+        info: &Arc<TaskInfo>,
+        new: bool,
+        words: &Words,
+        now_ms: i64,
+    ) -> bool {
+        self.listed = true;
+        self.over = info.status(words).is_over();
+        let finished = self.entry.data.as_ref().is_some_and(|data| data.finished);
+        if self.is_untried() {
+            self.entry.info = Some(Arc::clone(info));
+            if let (Some(interval), true) = (self.watch.followed, self.over) {
+                self.entry.interval = interval;
+            }
+            return false;
+        }
+        if new {
+            self.entry.info = Some(Arc::clone(info));
+            self.again = self.phase == Phase::Active;
+            return (self.over || finished) && self.phase == Phase::Waiting;
+        }
+        if finished && self.entry.error.is_none() && !self.is_configured() {
+            self.entry.last_poll_ms = Some(now_ms);
+            self.entry.last_success_ms = Some(now_ms);
+        }
+        false
+    }
+
+    pub(super) fn set_due(&mut self, due: Instant, now_ms: i64, now: Instant) {
+        self.due = due;
+        let wait = due.saturating_duration_since(now).as_millis();
+        let wait = i64::try_from(wait).unwrap_or(i64::MAX);
+        self.entry.next_poll_ms = Some(now_ms.saturating_add(wait));
+    }
+
+    pub(super) fn question(&mut self) -> Question {
+        self.again = false;
         Question {
             target: Arc::clone(&self.watch.target),
             info: self.entry.info.clone(),
             asked_finished: self.asked_finished,
             may_ask_task: Instant::now() >= self.ask_task_after,
+            listed: std::mem::take(&mut self.listed),
         }
     }
 
@@ -157,7 +278,8 @@ impl Watched {
 
     /// Whether it is finished, so that others may go first.
     pub(super) fn rests(&self) -> bool {
-        self.entry.data.as_ref().is_some_and(|data| data.finished)
+        let data = self.entry.data.as_ref();
+        data.map_or(self.over, |data| data.finished)
     }
 
     /// Takes in what a poll has brought, at its end; answers the polls skipped meanwhile.
@@ -181,15 +303,20 @@ impl Watched {
         let interval = self.entry.interval;
         let beat = match retry {
             Some(delay) => Beat::Retry(delay),
+            None if !self.is_configured() && self.entry.error.is_some() => Beat::Resting(
+                schedule::pause(self.failures, interval, settings.finished_interval),
+            ),
+            None if !self.is_configured() && self.rests() => Beat::Growing(DAY),
             None if first => Beat::First(interval),
             None if self.rests() && interval == before => Beat::Resting(interval),
             None if self.rests() => Beat::Growing(interval),
             None => Beat::Steady(interval),
         };
-        let (due, skipped) = schedule::next_due(beat, self.due, now, self.spread);
-        self.due = due;
-        let wait = i64::try_from((due - now).as_millis()).unwrap_or(i64::MAX);
-        self.entry.next_poll_ms = Some(now_ms.saturating_add(wait));
+        let (mut due, skipped) = schedule::next_due(beat, self.due, now, self.spread);
+        if self.again {
+            due = now;
+        }
+        self.set_due(due, now_ms, now);
         skipped
     }
 
@@ -207,20 +334,28 @@ impl Watched {
         let entry = &mut self.entry;
         let changed =
             entry.data.as_deref() != Some(&answer.assessment) || entry.info != answer.info;
-        entry.interval = schedule::interval_in_force(
-            self.watch.interval,
-            settings.finished_interval,
-            entry.interval,
-            answer.assessment.finished,
-            changed,
-        );
+        entry.interval = match self.watch.followed {
+            Some(interval) if answer.assessment.finished => interval,
+            Some(_) => self.watch.interval,
+            None => schedule::interval_in_force(
+                self.watch.interval,
+                settings.finished_interval,
+                entry.interval,
+                answer.assessment.finished,
+                changed,
+            ),
+        };
         if entry.data.as_deref() != Some(&answer.assessment) {
             entry.data = Some(Arc::new(answer.assessment));
         }
-        if let Some(asked) = answer.task {
-            entry.task_error = asked.err().map(|error| error.reason);
+        let asked = matches!(answer.task, Some(Ok(())));
+        if let Some(task) = answer.task {
+            entry.task_error = task.err().map(|error| error.reason);
         }
-        entry.info = answer.info;
+        // A list may have told something newer meanwhile.
+        if !self.again || asked {
+            entry.info = answer.info;
+        }
         entry.error = None;
         entry.last_success_ms = Some(now_ms);
         self.asked_finished = answer.asked_finished;

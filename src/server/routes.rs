@@ -21,7 +21,7 @@ use tracing::error;
 use super::connections::Answering;
 use super::{Settings, status_page};
 use crate::exposition::text;
-use crate::metrics::catalog::{CATALOG, task_series};
+use crate::metrics::catalog::{CATALOG, SERIES};
 use crate::store::Snapshot;
 
 /// Making a larger page would hold up the thread that everything else runs on.
@@ -152,7 +152,7 @@ impl Routes {
         let own = Arc::clone(&self.settings.own);
         let ready = self.is_ready();
         let page = self.view(move |snapshot, now_ms| {
-            let view = snapshot.view(now_ms, task_series);
+            let view = snapshot.view(now_ms, SERIES);
             own.tasks.set(gauge(view.tasks.len()));
             own.series.set(gauge(view.series));
             own.series_dropped.set(gauge(view.dropped));
@@ -178,7 +178,7 @@ impl Routes {
             ready: self.is_ready(),
         };
         let page = self.view(move |snapshot, now_ms| {
-            status_page::render(&snapshot.view(now_ms, task_series), &wanted)
+            status_page::render(&snapshot.view(now_ms, SERIES), &wanted)
         });
         let Some(page) = page.await else {
             return broken();

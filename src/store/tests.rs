@@ -3,6 +3,15 @@
 use super::*;
 use crate::model::{Folded, Row, Words};
 
+const TEN: Series = Series {
+    task: |_| 10,
+    subscription: |_| 0,
+};
+const NO_OTHERS: Series = Series {
+    task: |_| 0,
+    subscription: |_| 0,
+};
+
 fn target(task_id: &str, artifacts: ArtifactSeries) -> Arc<Target> {
     Arc::new(Target {
         instance_id: "cri-a".into(),
@@ -65,7 +74,7 @@ fn data_is_fresh_for_the_floor_or_three_intervals_whichever_is_longer() {
         let mut entry = entry("crast-1", ArtifactSeries::All, &["SUCCESS"]);
         entry.interval = Duration::from_secs(interval);
         let snapshot = store(100, 100, vec![entry]).snapshot();
-        let fresh = |now| snapshot.view(now, |_| 0).tasks[0].fresh.is_some();
+        let fresh = |now| snapshot.view(now, NO_OTHERS).tasks[0].fresh.is_some();
         assert!(fresh(1_000_000 + limit_ms), "{interval}");
         assert!(!fresh(1_000_001 + limit_ms), "{interval}");
     }
@@ -81,8 +90,8 @@ fn a_failed_poll_keeps_the_data_until_it_is_stale() {
     }));
     assert_eq!(entry.up(), Some(false));
     let snapshot = store(100, 100, vec![entry]).snapshot();
-    assert!(snapshot.view(1_300_000, |_| 0).tasks[0].fresh.is_some());
-    assert!(snapshot.view(1_300_001, |_| 0).tasks[0].fresh.is_none());
+    assert!(snapshot.view(1_300_000, NO_OTHERS).tasks[0].fresh.is_some());
+    assert!(snapshot.view(1_300_001, NO_OTHERS).tasks[0].fresh.is_none());
 }
 
 #[test]
@@ -93,7 +102,7 @@ fn a_task_that_was_never_polled_is_neither_up_nor_down() {
     );
     assert_eq!(entry.up(), None);
     let snapshot = store(100, 100, vec![entry]).snapshot();
-    assert!(snapshot.view(0, |_| 0).tasks[0].fresh.is_none());
+    assert!(snapshot.view(0, NO_OTHERS).tasks[0].fresh.is_none());
 }
 
 #[test]
@@ -101,7 +110,7 @@ fn a_task_shows_the_artifacts_it_was_configured_to() {
     let results = &["SUCCESS", "FAILED", "", "ODD"];
     let view_of = |choice| {
         let snapshot = store(100, 100, vec![entry("crast-1", choice, results)]).snapshot();
-        let view = snapshot.view(1_000_000, |_| 10);
+        let view = snapshot.view(1_000_000, TEN);
         (shown(&view).remove(0), view.series, view.dropped)
     };
     let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
@@ -120,7 +129,7 @@ fn one_task_keeps_its_most_urgent_artifacts() {
     let keep = |most| {
         let entries = vec![entry("crast-1", ArtifactSeries::All, results)];
         let snapshot = store(100, most, entries).snapshot();
-        let view = snapshot.view(1_000_000, |_| 10);
+        let view = snapshot.view(1_000_000, TEN);
         (shown(&view).remove(0).concat(), view.series, view.dropped)
     };
     // Failed 1 and 5, running 2, unknown 3, then the newest succeeded 4.
@@ -142,7 +151,7 @@ fn the_page_keeps_the_most_urgent_artifacts_of_all_tasks_and_every_task() {
     ];
     let keep = |series| {
         let snapshot = store(series, 100, entries.clone()).snapshot();
-        let view = snapshot.view(1_000_000, |_| 10);
+        let view = snapshot.view(1_000_000, TEN);
         let tags: Vec<String> = shown(&view).iter().map(|tags| tags.concat()).collect();
         (tags.join("|"), view.series, view.dropped)
     };
@@ -173,7 +182,8 @@ fn an_update_makes_a_new_snapshot_and_leaves_the_old_one_alone() {
     let before = store.snapshot();
     assert!(Arc::ptr_eq(&before, &store.snapshot()));
     store.update(entry("crast-1", ArtifactSeries::All, &["FAILED"]));
-    store.update(entry("crast-unknown", ArtifactSeries::All, &["FAILED"]));
+    store.update(entry("crast-2", ArtifactSeries::All, &["FAILED"]));
+    store.remove(&"cri-a".into(), &"crast-2".into());
     let after = store.snapshot();
     let artifacts = |snapshot: &Snapshot| {
         let data = snapshot.entries()[0].data.as_ref().expect("has data");

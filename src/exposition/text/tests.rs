@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::render;
 use crate::exposition::{float, push_value};
-use crate::metrics::catalog::{Value, task_series};
+use crate::metrics::catalog::{SERIES, Value};
 use crate::metrics::own::{Build, Own};
 use crate::model::{Assessment, Folded, Row, TaskInfo, Words};
 use crate::store::{ArtifactSeries, Limits, PollError, Store, Target, TaskEntry};
@@ -95,7 +95,7 @@ fn finished_task() -> TaskEntry {
 
 fn page_at(now_ms: i64, limits: Limits, entries: Vec<TaskEntry>) -> String {
     let snapshot = Store::new(limits, entries).snapshot();
-    let view = snapshot.view(now_ms, task_series);
+    let view = snapshot.view(now_ms, SERIES);
     String::from_utf8(render(&view, &[])).unwrap()
 }
 
@@ -360,7 +360,7 @@ fn the_exporters_own_metrics_go_through_the_same_writer() {
     registry.register(Box::new(bare)).unwrap();
 
     let snapshot = Store::new(LIMITS, []).snapshot();
-    let page = render(&snapshot.view(0, task_series), &registry.gather());
+    let page = render(&snapshot.view(0, SERIES), &registry.gather());
     assert_eq!(
         String::from_utf8(page).unwrap(),
         r#"# HELP bare_total Bare.
@@ -559,7 +559,7 @@ proptest! {
     ) {
         let limits = Limits { series, artifacts_per_task, ..LIMITS };
         let snapshot = Store::new(limits, entries).snapshot();
-        let view = snapshot.view(1_700_000_200_000, task_series);
+        let view = snapshot.view(1_700_000_200_000, SERIES);
         let page = String::from_utf8(render(&view, &[])).unwrap();
         let samples = read(&page);
 
@@ -664,10 +664,7 @@ fn promtool_has_nothing_to_say() {
         text: String::new(),
     }));
     let snapshot = Store::new(LIMITS, [finished_task(), failing]).snapshot();
-    let page = render(
-        &snapshot.view(1_700_000_160_000, task_series),
-        &own.gather(),
-    );
+    let page = render(&snapshot.view(1_700_000_160_000, SERIES), &own.gather());
 
     let spawned = Command::new("promtool")
         .args(["check", "metrics"])

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::metrics::catalog::task_series;
+use crate::metrics::catalog::SERIES;
 use crate::model::{Folded, Row, TaskInfo, Words};
 use crate::store::{ArtifactSeries, Limits, PollError, Store, Target};
 
@@ -78,7 +78,7 @@ fn html(entries: Vec<TaskEntry>, page: usize) -> String {
         ready: true,
     };
     let snapshot = Store::new(limits, entries).snapshot();
-    render(&snapshot.view(NOW_MS, task_series), &wanted)
+    render(&snapshot.view(NOW_MS, SERIES), &wanted)
 }
 
 fn info() -> TaskInfo {

@@ -1,0 +1,205 @@
+//! One followed instance: the questions of one listing, and what their answers
+//! change. What to make of the lists is `follow`'s.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::follow::{Follower, Listed, Plan, RunList, Settings};
+use crate::metrics::own::Own;
+use crate::model::{Rule, unrecognized};
+use crate::store::state::SavedInstance;
+use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry};
+
+use super::notice::is_shared;
+use super::schedule::{self, Beat};
+use super::{Source, SourceError};
+
+/// What the scheduler keeps of a followed instance between two listings.
+pub(super) struct Listing {
+    follower: Follower,
+    account: usize,
+    entry: ListingEntry,
+    due: Instant,
+    spread: f64,
+    failures: u32,
+}
+
+/// One listing that is about to begin.
+pub(super) struct Question {
+    instance_id: Arc<str>,
+    interval: Duration,
+    plan: Plan,
+}
+
+/// What one listing has brought.
+pub(super) struct Read {
+    rules: Result<Vec<Rule>, SourceError>,
+    runs: Result<RunList, SourceError>,
+}
+
+impl Question {
+    pub(super) async fn ask<S: Source>(mut self, source: &S) -> Read {
+        let mut budget = source.listing_budget(self.interval);
+        let rules = source.rules(&self.instance_id, &mut budget).await;
+        let runs = match &rules {
+            // What keeps one list away keeps the other, too.
+            Err(error) if is_shared(error.reason) => Err(error.clone()),
+            _ => {
+                let go_on = |page: &[_]| self.plan.go_on(page);
+                source.runs(&self.instance_id, &mut budget, go_on).await
+            }
+        };
+        Read { rules, runs }
+    }
+}
+
+impl Read {
+    /// Pages of the list of tasks.
+    pub(super) fn pages(&self) -> u32 {
+        self.runs.as_ref().map_or(0, |list| list.pages)
+    }
+
+    /// Why it is not complete.
+    pub(super) fn error(&self) -> Option<&SourceError> {
+        self.rules.as_ref().err().or(self.runs.as_ref().err())
+    }
+}
+
+impl Listing {
+    pub(super) fn new(settings: Settings, account: usize, now: Instant) -> Self {
+        Self {
+            entry: ListingEntry {
+                instance_id: Arc::clone(&settings.instance_id),
+                interval: settings.interval,
+                last_success_ms: None,
+                last_try_ms: None,
+                error: None,
+                next_ms: None,
+                tasks_dropped: 0,
+            },
+            due: now,
+            spread: schedule::spread(&settings.instance_id, ""),
+            failures: 0,
+            follower: Follower::new(settings),
+            account,
+        }
+    }
+
+    /// Takes back what is known from before a restart.
+    pub(super) fn restore(&mut self, saved: SavedInstance, now_ms: i64, now: Instant) -> Listed {
+        self.entry.last_success_ms = saved.last_success_ms;
+        if let Some(last) = saved.last_success_ms {
+            let age = u64::try_from(now_ms.saturating_sub(last)).unwrap_or(u64::MAX);
+            let age = Duration::from_millis(age);
+            self.due = now + self.entry.interval.saturating_sub(age);
+        }
+        let listed = self.follower.restore(saved, now_ms);
+        self.entry.tasks_dropped = listed.dropped;
+        listed
+    }
+
+    pub(super) fn save(&self) -> SavedInstance {
+        SavedInstance {
+            last_success_ms: self.entry.last_success_ms,
+            ..self.follower.save()
+        }
+    }
+
+    pub(super) fn question(&self, now_ms: i64) -> Question {
+        Question {
+            instance_id: Arc::clone(&self.entry.instance_id),
+            interval: self.entry.interval,
+            plan: self.follower.plan(now_ms),
+        }
+    }
+
+    pub(super) fn instance_id(&self) -> &Arc<str> {
+        &self.entry.instance_id
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.entry.interval
+    }
+
+    pub(super) fn account(&self) -> usize {
+        self.account
+    }
+
+    pub(super) fn entry(&self) -> &ListingEntry {
+        &self.entry
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) fn is_untried(&self) -> bool {
+        self.entry.last_try_ms.is_none() && self.entry.last_success_ms.is_none()
+    }
+
+    /// Words in no list, each with the field that held it.
+    pub(super) fn unrecognized(&self, read: &Read) -> HashSet<(&'static str, String)> {
+        let words = &self.follower.settings().words;
+        let runs = read.runs.iter().flat_map(|list| &list.runs);
+        runs.flat_map(|run| unrecognized(&[], Some(&run.info), words))
+            .map(|(field, word)| (field, word.to_owned()))
+            .collect()
+    }
+
+    /// Takes in what a listing has brought, at its end.
+    pub(super) fn apply(&mut self, read: Read, now_ms: i64, now: Instant) -> Listed {
+        let first = self.is_untried();
+        let error = read.error().cloned();
+        self.entry.last_try_ms = Some(now_ms);
+        let mut beat = if first {
+            Beat::First(self.entry.interval)
+        } else {
+            Beat::Steady(self.entry.interval)
+        };
+        match &error {
+            None => {
+                self.failures = 0;
+                self.entry.last_success_ms = Some(now_ms);
+            }
+            Some(error) => {
+                self.failures = self.failures.saturating_add(1);
+                if matches!(error.reason, "timeout" | "connect" | "server") {
+                    let random = fastrand::f64();
+                    let delay = schedule::backoff(self.failures, self.entry.interval, random);
+                    beat = Beat::Retry(delay);
+                }
+            }
+        }
+        self.entry.error = error.map(|error| {
+            Arc::new(PollError {
+                reason: error.reason,
+                text: error.text,
+            })
+        });
+        self.due = schedule::next_due(beat, self.due, now, self.spread).0;
+        let wait = i64::try_from((self.due - now).as_millis()).unwrap_or(i64::MAX);
+        self.entry.next_ms = Some(now_ms.saturating_add(wait));
+        let listed = self
+            .follower
+            .listed(read.rules.ok(), read.runs.ok(), now_ms);
+        self.entry.tasks_dropped = listed.dropped;
+        listed
+    }
+
+    /// Shows how its lists can be read.
+    pub(super) fn show(&self, _own: &Own) {}
+
+    /// Takes in what a poll of one of its runs has brought; answers what is new of
+    /// its subscription, and whether the run is to be polled on.
+    pub(super) fn polled(&mut self, task: &TaskEntry) -> (Option<SubscriptionEntry>, bool) {
+        let id = &task.target.task_id;
+        match (&task.error, &task.data) {
+            (Some(error), _) => self.follower.poll_failed(id, error.reason),
+            (None, Some(data)) => self.follower.polled(id, task.info.as_ref(), data),
+            (None, None) => (None, true),
+        }
+    }
+}
