@@ -6,8 +6,8 @@
 
 pub mod text;
 
-use crate::metrics::catalog::{TASK_LABELS, Value};
-use crate::store::TaskView;
+use crate::metrics::catalog::{SUBSCRIPTION_LABELS, TASK_LABELS, Value};
+use crate::store::{SubscriptionView, TaskView};
 
 /// Writes thousandths as an exact decimal: `12.345`, `12.5`, `12`, `0`.
 fn push_value(out: &mut Vec<u8>, value: Value) {
@@ -86,12 +86,31 @@ fn push_escaped(out: &mut Vec<u8>, value: &str) {
 /// The run of labels that every sample of a task begins with.
 fn task_run(task: &TaskView<'_>) -> Vec<u8> {
     let target = &task.entry.target;
+    run(
+        TASK_LABELS,
+        [&target.instance_id, &target.task_id, &target.task],
+    )
+}
+
+/// The run of labels that every sample of a subscription begins with.
+fn subscription_run(subscription: &SubscriptionView<'_>) -> Vec<u8> {
+    let entry = subscription.entry;
+    let labels = &entry.subscription;
+    run(
+        SUBSCRIPTION_LABELS,
+        [
+            &entry.instance_id,
+            &labels.repo_namespace,
+            &labels.repo_name,
+            &labels.source_provider,
+            &labels.source_repository,
+        ],
+    )
+}
+
+fn run<const N: usize>(names: [&str; N], values: [&str; N]) -> Vec<u8> {
     let mut run = Vec::new();
-    for (name, value) in
-        TASK_LABELS
-            .iter()
-            .zip([&target.instance_id, &target.task_id, &target.task])
-    {
+    for (name, value) in names.into_iter().zip(values) {
         if !run.is_empty() {
             run.push(b',');
         }

@@ -350,6 +350,7 @@ impl Snapshot {
             dropped,
             tasks,
             subscriptions,
+            listings: self.listings().collect(),
         }
     }
 }
@@ -372,6 +373,8 @@ pub struct View<'a> {
     pub tasks: Vec<TaskView<'a>>,
     /// Every followed subscription, ordered by instance and labels.
     pub subscriptions: Vec<SubscriptionView<'a>>,
+    /// Every followed instance, ordered by id.
+    pub listings: Vec<&'a ListingEntry>,
     /// Series on the page.
     pub series: usize,
     /// Series that the limits keep off it.

@@ -1,14 +1,14 @@
 //! The text format 0.0.4, which every scraper reads.
 //!
-//! Each family is one block: `# HELP`, `# TYPE`, its samples grouped by task.
-//! A family without samples leaves no header.
+//! Each family is one block: `# HELP`, `# TYPE`, its samples grouped by task or
+//! subscription. A family without samples leaves no header.
 
 use prometheus::proto::{Metric as OwnMetric, MetricFamily, MetricType};
 
-use super::{float, push_escaped, push_label, push_value, task_run};
+use super::{float, push_escaped, push_label, push_value, subscription_run, task_run};
 use crate::metrics::catalog::{ARTIFACT_LABELS, CATALOG, Emit, Metric, Samples, Value};
 use crate::model::Artifact;
-use crate::store::{TaskView, View};
+use crate::store::{Durations, TaskView, View};
 
 /// The `Content-Type` of [`render`]'s page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,21 +21,46 @@ const SERIES_BYTES: usize = 256;
 /// The whole page: what is watched, then the exporter's `own` metrics.
 pub fn render(view: &View<'_>, own: &[MetricFamily]) -> Vec<u8> {
     let mut out = Vec::with_capacity(view.series * SERIES_BYTES + 16 * 1024);
-    let runs: Vec<Vec<u8>> = view.tasks.iter().map(task_run).collect();
+    let tasks: Vec<_> = view.tasks.iter().map(|it| (it, task_run(it))).collect();
+    let subscriptions: Vec<_> = view
+        .subscriptions
+        .iter()
+        .map(|it| (it, subscription_run(it)))
+        .collect();
     for metric in CATALOG {
-        family(&mut out, metric.name, metric.help, "gauge", |out| {
-            for (task, run) in view.tasks.iter().zip(&runs) {
-                match metric.samples {
-                    Samples::Task(samples) => samples(task, &mut |labels, value| {
-                        out.extend_from_slice(metric.name.as_bytes());
-                        out.push(b'{');
-                        out.extend_from_slice(run);
-                        end_sample(out, metric, labels, value);
-                    }),
-                    Samples::Artifact(samples) => artifacts(out, metric, samples, task, run),
+        let kind = metric.kind.as_str();
+        family(
+            &mut out,
+            metric.name,
+            metric.help,
+            kind,
+            |out| match metric.samples {
+                Samples::Task(samples) => {
+                    for (task, run) in &tasks {
+                        samples(task, &mut |labels, value| {
+                            sample(out, metric, run, labels, value);
+                        });
+                    }
                 }
-            }
-        });
+                Samples::Artifact(samples) => {
+                    for (task, run) in &tasks {
+                        artifacts(out, metric, samples, task, run);
+                    }
+                }
+                Samples::Subscription(samples) => {
+                    for (subscription, run) in &subscriptions {
+                        samples(subscription, &mut |labels, value| {
+                            sample(out, metric, run, labels, value);
+                        });
+                    }
+                }
+                Samples::Durations(durations) => {
+                    for (subscription, run) in &subscriptions {
+                        write_durations(out, metric.name, run, durations(subscription));
+                    }
+                }
+            },
+        );
     }
     for own_family in own {
         let (kind, write): (_, fn(&mut Vec<u8>, &str, &OwnMetric)) =
@@ -129,6 +154,39 @@ fn artifacts(
             end_sample(out, metric, labels, value);
         });
     }
+}
+
+/// A sample of something whose identity is the labels of `run`.
+fn sample(out: &mut Vec<u8>, metric: &Metric, run: &[u8], labels: &[&str], value: Value) {
+    out.extend_from_slice(metric.name.as_bytes());
+    out.push(b'{');
+    out.extend_from_slice(run);
+    end_sample(out, metric, labels, value);
+}
+
+/// A histogram in whole numbers: a bucket counts everything up to its bound.
+fn write_durations(out: &mut Vec<u8>, name: &str, run: &[u8], durations: &Durations) {
+    let mut series = |suffix: &str, bound: Option<&str>, value: Value| {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(suffix.as_bytes());
+        out.push(b'{');
+        out.extend_from_slice(run);
+        if let Some(bound) = bound {
+            out.push(b',');
+            push_label(out, "le", bound);
+        }
+        out.extend_from_slice(b"} ");
+        push_value(out, value);
+        out.push(b'\n');
+    };
+    let bounds = Durations::BOUNDS.iter().map(u32::to_string);
+    let mut below: u64 = 0;
+    for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(durations.buckets) {
+        below = below.saturating_add(count);
+        series("_bucket", Some(&bound), Value::total(below));
+    }
+    series("_sum", None, Value::millis(durations.sum_ms));
+    series("_count", None, Value::total(below));
 }
 
 /// The labels behind those of the identity, and the number.

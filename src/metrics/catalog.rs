@@ -1,12 +1,13 @@
-//! Every metric of what is watched, one row a metric: its name, help, unit and
-//! labels, and the function that gives its samples of one task or artifact.
+//! Every metric of what is watched, one row a metric: its name, type, help, unit
+//! and labels, and the function that gives its samples of one task, artifact or
+//! subscription.
 //!
 //! Adding a metric is one row of [`CATALOG`] and one line of `docs/metrics.md`.
 //! How a sample is written is the exposition's; which data is fresh and which
 //! artifacts are shown was decided by the store.
 
 use crate::model::{Artifact, Assessment, Outcome, TaskStatus};
-use crate::store::{Series, SubscriptionView, TaskView};
+use crate::store::{Durations, RunSummary, Series, SubscriptionView, TaskView};
 
 /// The labels that every sample of a task carries, in the order of the page.
 pub const TASK_LABELS: [&str; 3] = ["instance_id", "task_id", "task"];
@@ -14,21 +15,54 @@ pub const TASK_LABELS: [&str; 3] = ["instance_id", "task_id", "task"];
 /// The labels that every sample of an artifact carries behind [`TASK_LABELS`].
 pub const ARTIFACT_LABELS: [&str; 3] = ["repo_namespace", "repo_name", "tag"];
 
-/// One metric. All of them are gauges.
+/// The labels that every sample of a subscription carries, in the order of the page.
+pub const SUBSCRIPTION_LABELS: [&str; 5] = [
+    "instance_id",
+    "repo_namespace",
+    "repo_name",
+    "source_provider",
+    "source_repository",
+];
+
+/// One metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Full name.
+    /// Full name, with `_total` where it is a counter.
     pub name: &'static str,
+    /// How its numbers are to be read.
+    pub kind: Kind,
     /// The `# HELP` text.
     pub help: &'static str,
     /// The base unit, which then ends the name; "" without one.
     pub unit: &'static str,
-    /// Labels behind those that identify the task or the artifact.
+    /// Labels behind those that identify the task, the artifact or the subscription.
     pub labels: &'static [&'static str],
     /// What dashboards may rely on.
     pub stability: Stability,
     /// Where its samples come from.
     pub samples: Samples,
+}
+
+/// How the numbers of a metric are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A state: may rise and fall.
+    Gauge,
+    /// Rises, or begins again at 0.
+    Counter,
+    /// Observations counted by size.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition formats and of the documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+        }
+    }
 }
 
 /// What dashboards may rely on.
@@ -57,6 +91,10 @@ pub enum Samples {
     Task(fn(&TaskView<'_>, &mut Emit<'_>)),
     /// Of an artifact that has series on the page.
     Artifact(fn(&Artifact<'_>, &mut Emit<'_>)),
+    /// Of a subscription.
+    Subscription(fn(&SubscriptionView<'_>, &mut Emit<'_>)),
+    /// Of a subscription, as a histogram.
+    Durations(for<'a> fn(&SubscriptionView<'a>) -> &'a Durations),
 }
 
 /// Takes one sample: the values of [`Metric::labels`], in their order, and the number.
@@ -73,6 +111,16 @@ impl Value {
 
     const fn count(count: u32) -> Self {
         Self(count as i64 * 1000)
+    }
+
+    /// A whole number; one beyond ±9.2 × 10¹⁵ is shown as that.
+    pub fn whole(number: i64) -> Self {
+        Self(number.clamp(i64::MIN / 1000, i64::MAX / 1000) * 1000)
+    }
+
+    /// A count that only grows; bounded like [`Value::whole`].
+    pub fn total(number: u64) -> Self {
+        Self::whole(i64::try_from(number).unwrap_or(i64::MAX))
     }
 
     const fn flag(set: bool) -> Self {
@@ -101,6 +149,7 @@ const fn task(
 ) -> Metric {
     Metric {
         name,
+        kind: Kind::Gauge,
         help,
         unit,
         labels,
@@ -118,11 +167,41 @@ const fn artifact(
 ) -> Metric {
     Metric {
         name,
+        kind: Kind::Gauge,
         help,
         unit,
         labels,
         stability: Stability::Stable,
         samples: Samples::Artifact(samples),
+    }
+}
+
+const fn subscription(
+    name: &'static str,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    samples: fn(&SubscriptionView<'_>, &mut Emit<'_>),
+) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        help,
+        unit,
+        labels,
+        stability: Stability::Stable,
+        samples: Samples::Subscription(samples),
+    }
+}
+
+const fn subscription_counter(
+    name: &'static str,
+    help: &'static str,
+    samples: fn(&SubscriptionView<'_>, &mut Emit<'_>),
+) -> Metric {
+    Metric {
+        kind: Kind::Counter,
+        ..subscription(name, "", &[], help, samples)
     }
 }
 
@@ -314,7 +393,169 @@ pub const CATALOG: &[Metric] = &[
             }
         },
     ),
+    subscription(
+        "aliyun_acr_subscription_rule_info",
+        "",
+        &["rule_id", "tag_regexp"],
+        "1 for each rule of the subscription.",
+        |subscription, emit| {
+            for rule in subscription.entry.distinct_rules() {
+                emit(&[&rule.rule_id, &rule.tag_regexp], Value::ONE);
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_rule_created_timestamp_seconds",
+        SECONDS,
+        &[],
+        "Unix time at which the subscription's oldest rule was made.",
+        |subscription, emit| {
+            if let Some(millis) = subscription.entry.created_ms() {
+                emit(&[], Value::millis(millis));
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_run_status",
+        "",
+        &["status"],
+        "1 for the status that the newest run has, 0 for the others.",
+        |subscription, emit| {
+            if let Some(run) = last_run(subscription) {
+                for status in TaskStatus::ALL {
+                    emit(&[status.as_str()], Value::flag(status == run.status));
+                }
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_run_start_timestamp_seconds",
+        SECONDS,
+        &[],
+        "Unix time at which the newest run began.",
+        |subscription, emit| {
+            if let Some(millis) = last_run(subscription).and_then(|run| run.start_ms) {
+                emit(&[], Value::millis(millis));
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_finished_run_status",
+        "",
+        &["status"],
+        "1 for the status that the newest finished run has, 0 for the others.",
+        |subscription, emit| {
+            let Some(run) = last_finished_run(subscription) else {
+                return;
+            };
+            // No finished run is empty or running; one must be 1 all the same.
+            let found = match run.status {
+                status @ (TaskStatus::Succeeded | TaskStatus::Failed) => status,
+                TaskStatus::Empty | TaskStatus::Running | TaskStatus::Unknown => {
+                    TaskStatus::Unknown
+                }
+            };
+            for status in FINISHED_STATUSES {
+                emit(&[status.as_str()], Value::flag(status == found));
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_run_duration_seconds",
+        SECONDS,
+        &[],
+        "Time from start to end of the newest finished run.",
+        |subscription, emit| {
+            if let Some(millis) = last_finished_run(subscription).and_then(|run| run.duration_ms) {
+                emit(&[], Value::millis(millis));
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_consecutive_failed_runs",
+        "",
+        &[],
+        "Failed runs since the last succeeded one.",
+        |subscription, emit| {
+            if subscription.fresh {
+                emit(
+                    &[],
+                    Value::count(subscription.entry.consecutive_failed_runs),
+                );
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_success_timestamp_seconds",
+        SECONDS,
+        &[],
+        "Unix time at which the newest success of all runs ever seen ended, 0 without one.",
+        |subscription, emit| {
+            let millis = subscription.entry.last_success_ms.unwrap_or(0);
+            emit(&[], Value::millis(millis));
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_run_tags",
+        "",
+        &[],
+        "Tags that the newest run is about.",
+        |subscription, emit| {
+            if let Some(tags) = last_run(subscription).and_then(|run| run.tags_total) {
+                emit(&[], Value::whole(tags));
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_run_tags_synced",
+        "",
+        &[],
+        "Tags of the newest run that are synchronised.",
+        |subscription, emit| {
+            if let Some(tags) = last_run(subscription).and_then(|run| run.tags_synced) {
+                emit(&[], Value::whole(tags));
+            }
+        },
+    ),
+    subscription_counter(
+        "aliyun_acr_subscription_runs_total",
+        "Runs that have finished, failed ones included.",
+        |subscription, emit| emit(&[], Value::total(subscription.counts.runs)),
+    ),
+    subscription_counter(
+        "aliyun_acr_subscription_run_failures_total",
+        "Runs that have finished and failed.",
+        |subscription, emit| emit(&[], Value::total(subscription.counts.failures)),
+    ),
+    Metric {
+        name: "aliyun_acr_subscription_run_artifact_duration_seconds",
+        kind: Kind::Histogram,
+        help: "Time from start to end of the artifacts of runs that have finished.",
+        unit: SECONDS,
+        labels: &[],
+        stability: Stability::Stable,
+        samples: Samples::Durations(|subscription| &subscription.counts.artifacts),
+    },
 ];
+
+/// What a finished run may be, in the order of the page.
+const FINISHED_STATUSES: [TaskStatus; 3] = [
+    TaskStatus::Succeeded,
+    TaskStatus::Failed,
+    TaskStatus::Unknown,
+];
+
+/// The newest run, where it is known well enough.
+fn last_run<'a>(subscription: &SubscriptionView<'a>) -> Option<&'a RunSummary> {
+    let run = subscription.entry.last_run.as_ref();
+    run.filter(|_| subscription.fresh)
+}
+
+/// The newest finished run, where it is known well enough.
+fn last_finished_run<'a>(subscription: &SubscriptionView<'a>) -> Option<&'a RunSummary> {
+    let run = subscription.entry.last_finished_run.as_ref();
+    run.filter(|_| subscription.fresh)
+}
 
 fn artifacts(task: &TaskView<'_>, outcome: Outcome, emit: &mut Emit<'_>) {
     if let Some(data) = task.fresh {
@@ -345,6 +586,17 @@ fn task_series(task: &TaskView<'_>) -> usize {
     series
 }
 
-fn subscription_series(_subscription: &SubscriptionView<'_>) -> usize {
-    0
+fn subscription_series(subscription: &SubscriptionView<'_>) -> usize {
+    let mut series = 0;
+    for metric in CATALOG {
+        match metric.samples {
+            Samples::Subscription(samples) => samples(subscription, &mut |_, _| series += 1),
+            Samples::Durations(_) => series += HISTOGRAM_SERIES,
+            Samples::Task(_) | Samples::Artifact(_) => {}
+        }
+    }
+    series
 }
+
+/// The bounds, +Inf, sum and count.
+const HISTOGRAM_SERIES: usize = Durations::BOUNDS.len() + 3;

@@ -12,7 +12,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, Opts, Registry,
+    IntGauge, IntGaugeVec, Opts, Registry,
 };
 use tokio::time::Instant;
 
@@ -32,6 +32,7 @@ pub struct OwnMetric {
 }
 
 const API: &[&str] = &["credentials", "action"];
+const FOLLOW: &[&str] = &["instance_id"];
 
 /// Every family that this room registers, in the order of the page.
 pub const OWN: &[OwnMetric] = &[
@@ -91,6 +92,21 @@ pub const OWN: &[OwnMetric] = &[
         &["credentials"],
         "Times that no key could be had from the source of these credentials.",
     ),
+    gauge(
+        "aliyun_acr_exporter_follow_last_success_timestamp_seconds",
+        FOLLOW,
+        "Unix time at which the lists of the followed instance were last read, 0 before the first time.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_follow_tasks_dropped",
+        FOLLOW,
+        "Runs of the followed instance that max_tasks keeps off this page.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_follow_up",
+        FOLLOW,
+        "1 if the lists of the followed instance could be read the last time, else 0; absent before the first.",
+    ),
     counter(
         "aliyun_acr_exporter_http_requests_total",
         &["path", "code"],
@@ -136,7 +152,21 @@ pub const OWN: &[OwnMetric] = &[
         &[],
         "Series that the configured limits keep off this page.",
     ),
-    gauge("aliyun_acr_exporter_tasks", &[], "Tasks that are polled."),
+    gauge(
+        "aliyun_acr_exporter_state_last_save_timestamp_seconds",
+        &[],
+        "Unix time at which the state file was last written, 0 before the first time.",
+    ),
+    counter(
+        "aliyun_acr_exporter_state_save_failures_total",
+        &[],
+        "Times that the state file could not be written.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_tasks",
+        &[],
+        "Tasks that are polled, configured and followed.",
+    ),
     gauge(
         "aliyun_acr_exporter_unrecognized_values",
         &["field", "value"],
@@ -232,6 +262,9 @@ pub struct Own {
     clock_skew: GaugeVec,
     credentials_expiration: GaugeVec,
     credentials_failures: IntCounterVec,
+    follow_last_success: GaugeVec,
+    follow_tasks_dropped: IntGaugeVec,
+    follow_up: IntGaugeVec,
     http_requests: IntCounterVec,
     log_messages: IntCounterVec,
     poll_lag: Gauge,
@@ -246,6 +279,8 @@ pub struct Own {
     pub series: IntGauge,
     /// Set at each scrape.
     pub series_dropped: IntGauge,
+    state_last_save: GaugeVec,
+    state_save_failures: IntCounterVec,
     /// Tasks that are polled.
     pub tasks: IntGauge,
     most_overdue: Mutex<Option<Instant>>,
@@ -287,6 +322,13 @@ impl Own {
                 "credentials_refresh_failures_total",
                 IntCounterVec::new,
             ),
+            follow_last_success: register(
+                &registry,
+                "follow_last_success_timestamp_seconds",
+                GaugeVec::new,
+            ),
+            follow_tasks_dropped: register(&registry, "follow_tasks_dropped", IntGaugeVec::new),
+            follow_up: register(&registry, "follow_up", IntGaugeVec::new),
             http_requests: register(&registry, "http_requests_total", IntCounterVec::new),
             log_messages: register(&registry, "log_messages_total", IntCounterVec::new),
             poll_lag: register(&registry, "poll_lag_seconds", |opts, _| {
@@ -304,6 +346,16 @@ impl Own {
             series_dropped: register(&registry, "series_dropped", |opts, _| {
                 IntGauge::with_opts(opts)
             }),
+            state_last_save: register(
+                &registry,
+                "state_last_save_timestamp_seconds",
+                GaugeVec::new,
+            ),
+            state_save_failures: register(
+                &registry,
+                "state_save_failures_total",
+                IntCounterVec::new,
+            ),
             tasks: register(&registry, "tasks", |opts, _| IntGauge::with_opts(opts)),
             unrecognized: register(&registry, "unrecognized_values", GaugeVec::new),
             unrecognized_seen: Mutex::default(),
@@ -378,6 +430,36 @@ impl Own {
         let _ = self
             .credentials_expiration
             .remove_label_values(&[credentials, provider]);
+    }
+
+    /// The metrics of one followed instance, there from now on, `follow_up` from
+    /// the first finished listing on.
+    pub fn follow(&self, instance_id: &str) -> FollowMetrics {
+        let labels = [instance_id];
+        FollowMetrics {
+            last_success: self.follow_last_success.with_label_values(&labels),
+            tasks_dropped: self.follow_tasks_dropped.with_label_values(&labels),
+            up: self.follow_up.clone(),
+            instance_id: instance_id.to_owned(),
+        }
+    }
+
+    /// Takes the metrics of an instance away that is not followed any more;
+    /// its [`FollowMetrics`] must not be used afterwards.
+    pub fn forget_follow(&self, instance_id: &str) {
+        let labels = [instance_id];
+        // An error means that it was never there.
+        let _ = self.follow_last_success.remove_label_values(&labels);
+        let _ = self.follow_tasks_dropped.remove_label_values(&labels);
+        let _ = self.follow_up.remove_label_values(&labels);
+    }
+
+    /// The metrics of the state file, there at 0 from now on.
+    pub fn state(&self) -> StateMetrics {
+        StateMetrics {
+            saved_at: self.state_last_save.with_label_values::<&str>(&[]),
+            failures: self.state_save_failures.with_label_values::<&str>(&[]),
+        }
     }
 
     /// Notes how far the exporter's clock is ahead of the cloud's.
@@ -481,6 +563,42 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// The metrics of one followed instance.
+#[derive(Clone)]
+pub struct FollowMetrics {
+    instance_id: String,
+    last_success: Gauge,
+    tasks_dropped: IntGauge,
+    up: IntGaugeVec,
+}
+
+impl FollowMetrics {
+    /// Notes that a listing has finished, `at` Unix seconds, and whether both lists could be read.
+    pub fn listed(&self, ok: bool, at: f64) {
+        if ok {
+            self.last_success.set(at);
+        }
+        self.up
+            .with_label_values(&[&self.instance_id])
+            .set(i64::from(ok));
+    }
+
+    /// Notes how many runs `max_tasks` keeps off the page.
+    pub fn set_tasks_dropped(&self, runs: usize) {
+        self.tasks_dropped
+            .set(i64::try_from(runs).unwrap_or(i64::MAX));
+    }
+}
+
+/// The metrics of the state file.
+#[derive(Clone)]
+pub struct StateMetrics {
+    /// When it was last written, Unix seconds.
+    pub saved_at: Gauge,
+    /// Times that it could not be written.
+    pub failures: IntCounter,
+}
+
 /// Makes one family of [`OWN`] and registers it.
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
@@ -497,4 +615,90 @@ fn register<C: Collector + Clone + 'static>(
         .register(Box::new(collector.clone()))
         .expect("names of the table are unique");
     collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The samples of the families whose name begins with `prefix`.
+    fn samples(own: &Own, prefix: &str) -> Vec<String> {
+        let text = prometheus::TextEncoder::new()
+            .encode_to_string(&own.gather())
+            .expect("the registry can be written");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(PREFIX));
+        lines
+            .filter(|line| line.starts_with(prefix))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn a_followed_instance_is_up_or_down_from_its_first_listing_on() {
+        let own = Own::new(Build::CURRENT);
+        assert!(samples(&own, "follow_").is_empty());
+
+        let (a, b) = (own.follow("cri-a"), own.follow("cri-b"));
+        assert_eq!(
+            samples(&own, "follow_"),
+            [
+                r#"follow_last_success_timestamp_seconds{instance_id="cri-a"} 0"#,
+                r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 0"#,
+                r#"follow_tasks_dropped{instance_id="cri-a"} 0"#,
+                r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
+            ]
+        );
+
+        a.listed(true, 1_700_000_000.25);
+        a.listed(false, 1_700_000_060.0);
+        a.set_tasks_dropped(7);
+        b.listed(true, 1_700_000_001.0);
+        // Asking again changes nothing.
+        own.follow("cri-a");
+        assert_eq!(
+            samples(&own, "follow_"),
+            [
+                r#"follow_last_success_timestamp_seconds{instance_id="cri-a"} 1700000000.25"#,
+                r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 1700000001"#,
+                r#"follow_tasks_dropped{instance_id="cri-a"} 7"#,
+                r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
+                r#"follow_up{instance_id="cri-a"} 0"#,
+                r#"follow_up{instance_id="cri-b"} 1"#,
+            ]
+        );
+
+        own.forget_follow("cri-a");
+        own.forget_follow("cri-never");
+        assert_eq!(
+            samples(&own, "follow_"),
+            [
+                r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 1700000001"#,
+                r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
+                r#"follow_up{instance_id="cri-b"} 1"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn the_state_file_has_metrics_only_where_there_is_one() {
+        let own = Own::new(Build::CURRENT);
+        assert!(samples(&own, "state_").is_empty());
+        own.state();
+        assert_eq!(
+            samples(&own, "state_"),
+            [
+                "state_last_save_timestamp_seconds 0",
+                "state_save_failures_total 0",
+            ]
+        );
+        own.state().saved_at.set(1_700_000_000.5);
+        own.state().failures.inc();
+        assert_eq!(
+            samples(&own, "state_"),
+            [
+                "state_last_save_timestamp_seconds 1700000000.5",
+                "state_save_failures_total 1",
+            ]
+        );
+    }
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::model::{Assessment, Outcome, TaskStatus};
-use crate::store::{TaskEntry, TaskView, View};
+use crate::store::{ListingEntry, TaskEntry, TaskView, View};
 
 /// Tasks on one page.
 const PAGE: usize = 200;
@@ -175,7 +175,7 @@ fn document(
     shown: &[(State, &TaskView<'_>)],
     (page, pages, first): (usize, usize, usize),
 ) -> fmt::Result {
-    let verdict = Verdict::of(tasks);
+    let verdict = Verdict::of(tasks, &view.listings);
     let headline = &verdict.headline;
     write!(
         out,
@@ -194,6 +194,9 @@ fn document(
 
     if !verdict.rest.is_empty() {
         writeln!(out, "<p>The rest: {}.</p>", verdict.rest)?;
+    }
+    for listing in &view.listings {
+        listing_trouble(out, listing, view.now_ms)?;
     }
     write!(out, "<p class=\"about\">As of {}.", Moment(view.now_ms))?;
     if !wanted.ready {
@@ -258,11 +261,22 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn of(tasks: &[(State, &TaskView<'_>)]) -> Self {
+    fn of(tasks: &[(State, &TaskView<'_>)], listings: &[&ListingEntry]) -> Self {
+        let failing = listings.iter().filter(|it| it.error.is_some()).count();
+        let failing = match failing {
+            0 => None,
+            1 => Some("1\u{a0}listing failing".to_owned()),
+            count => Some(format!("{count}\u{a0}listings failing")),
+        };
         let Some((worst, _)) = tasks.first() else {
+            let nothing = if listings.is_empty() {
+                "No task is configured"
+            } else {
+                "No task is known"
+            };
             return Self {
-                tone: "calm",
-                headline: "No task is configured".to_owned(),
+                tone: if failing.is_some() { "warn" } else { "calm" },
+                headline: failing.unwrap_or_else(|| nothing.to_owned()),
                 rest: String::new(),
             };
         };
@@ -274,18 +288,52 @@ impl Verdict {
                 .filter(|(_, count)| *count > 0)
                 .map(|(state, count)| state.of_tasks(count))
                 .collect();
-            parts.join(", ")
+            parts
         };
-        let wrong = list(State::is_wrong);
+        let mut wrong = list(State::is_wrong);
+        let mut tone = worst.tone();
+        if let Some(failing) = failing {
+            wrong.push(failing);
+            if *worst > State::PollFailing {
+                tone = "warn";
+            }
+        }
         let (headline, rest) = if wrong.is_empty() {
-            (list(|_| true), String::new())
+            (list(|_| true), Vec::new())
         } else {
             (wrong, list(|state| !state.is_wrong()))
         };
         Self {
-            tone: worst.tone(),
-            headline,
-            rest,
+            tone,
+            headline: headline.join(", "),
+            rest: rest.join(", "),
+        }
+    }
+}
+
+/// What keeps runs of a followed instance from being seen.
+fn listing_trouble(out: &mut String, listing: &ListingEntry, now_ms: i64) -> fmt::Result {
+    let instance = Escaped(&listing.instance_id);
+    if let Some(error) = &listing.error {
+        write!(
+            out,
+            "<p class=\"listing warn\"><b>The lists of {instance} cannot be read ({}",
+            Escaped(error.reason)
+        )?;
+        match listing.last_success_ms {
+            Some(read_ms) => write!(out, ", last read {}", Ago(read_ms, now_ms))?,
+            None => out.push_str(", never read yet"),
+        }
+        writeln!(out, "):</b> {}</p>", Escaped(&error.text))?;
+    }
+    match listing.tasks_dropped {
+        0 => Ok(()),
+        dropped => {
+            let runs = if dropped == 1 { "run" } else { "runs" };
+            writeln!(
+                out,
+                "<p class=\"listing calm\"><b>{instance}:</b> {dropped}\u{a0}{runs} left out by max_tasks.</p>"
+            )
         }
     }
 }

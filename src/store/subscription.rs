@@ -32,6 +32,14 @@ pub struct SubscriptionEntry {
 }
 
 impl SubscriptionEntry {
+    /// Its rules, each id once: the first of those that share it.
+    pub fn distinct_rules(&self) -> impl Iterator<Item = &Rule> {
+        let mut rules: Vec<&Rule> = self.rules.iter().collect();
+        rules.sort_by(|a, b| a.rule_id.cmp(&b.rule_id));
+        rules.dedup_by(|later, kept| later.rule_id == kept.rule_id);
+        rules.into_iter()
+    }
+
     /// When its oldest rule was made, Unix milliseconds.
     pub fn created_ms(&self) -> Option<i64> {
         let times = self.rules.iter().filter_map(|rule| rule.created_ms);

@@ -14,8 +14,11 @@ use super::render;
 use crate::exposition::{float, push_value};
 use crate::metrics::catalog::{SERIES, Value};
 use crate::metrics::own::{Build, Own};
-use crate::model::{Assessment, Folded, Row, TaskInfo, Words};
-use crate::store::{ArtifactSeries, Limits, PollError, Store, Target, TaskEntry};
+use crate::model::{Assessment, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words};
+use crate::store::{
+    ArtifactSeries, Counts, Durations, Limits, ListingEntry, PollError, RunSummary, Store,
+    SubscriptionEntry, Target, TaskEntry,
+};
 
 const LIMITS: Limits = Limits {
     series: 200_000,
@@ -318,6 +321,276 @@ fn repositories_tags_and_their_escapes_change_within_one_task() {
     );
 }
 
+fn subscription(repo_name: &str) -> Subscription {
+    Subscription {
+        repo_namespace: "mirror".into(),
+        repo_name: repo_name.into(),
+        source_provider: "DOCKER_HUB".into(),
+        source_repository: "library/nginx".into(),
+    }
+}
+
+fn rule(subscription: &Subscription, rule_id: &str, tag_regexp: &str) -> Rule {
+    Rule {
+        rule_id: rule_id.into(),
+        subscription: subscription.clone(),
+        tag_regexp: tag_regexp.into(),
+        created_ms: None,
+    }
+}
+
+/// A subscription that has a rule and nothing else.
+fn young(repo_name: &str) -> SubscriptionEntry {
+    let subscription = subscription(repo_name);
+    SubscriptionEntry {
+        instance_id: "cri-a".into(),
+        rules: [rule(&subscription, "crasr-1", ".*")].into(),
+        subscription: Arc::new(subscription),
+        last_run: None,
+        last_finished_run: None,
+        consecutive_failed_runs: 0,
+        last_success_ms: None,
+        counts: Arc::default(),
+        recent_durations_ms: [].into(),
+    }
+}
+
+/// One with a run that fails, one that goes on, and much counted.
+fn busy() -> SubscriptionEntry {
+    let entry = young("nginx");
+    let rules = [
+        ("crasr-1", "1\\..*", 1_690_000_000_500),
+        ("crasr-1", "again", 1_600_000_000_000),
+        ("crasr-2", "\"2\"", 1_695_000_000_000),
+    ]
+    .map(|(rule_id, tag_regexp, created_ms)| Rule {
+        created_ms: Some(created_ms),
+        ..rule(&entry.subscription, rule_id, tag_regexp)
+    });
+    let mut artifacts = Durations::default();
+    for millis in [500, 1_000, 4_250, 59_999, 90_000_000] {
+        artifacts.observe(millis);
+    }
+    SubscriptionEntry {
+        rules: rules.into(),
+        last_run: Some(RunSummary {
+            task_id: "crast-9".into(),
+            status: TaskStatus::Running,
+            start_ms: Some(1_700_000_150_125),
+            duration_ms: None,
+            tags_total: Some(12),
+            tags_synced: Some(0),
+        }),
+        last_finished_run: Some(RunSummary {
+            task_id: "crast-8".into(),
+            status: TaskStatus::Failed,
+            start_ms: Some(1_700_000_000_000),
+            duration_ms: Some(83_500),
+            tags_total: Some(99),
+            tags_synced: Some(98),
+        }),
+        consecutive_failed_runs: 3,
+        last_success_ms: Some(1_699_000_000_250),
+        counts: Arc::new(Counts {
+            runs: 1_234,
+            failures: 56,
+            artifacts,
+        }),
+        ..entry
+    }
+}
+
+fn listed_at(last_success_ms: i64) -> ListingEntry {
+    ListingEntry {
+        instance_id: "cri-a".into(),
+        interval: Duration::from_secs(300),
+        last_success_ms: Some(last_success_ms),
+        last_try_ms: Some(last_success_ms),
+        error: None,
+        next_ms: None,
+        tasks_dropped: 0,
+    }
+}
+
+/// A page at 1700000160 of lists that were read so long ago.
+fn page_of(age_ms: i64, entries: Vec<SubscriptionEntry>) -> String {
+    let store = Store::new(LIMITS, []);
+    store.update_listing(listed_at(1_700_000_160_000 - age_ms));
+    for entry in entries {
+        store.update_subscription(entry);
+    }
+    let snapshot = store.snapshot();
+    let view = snapshot.view(1_700_000_160_000, SERIES);
+    String::from_utf8(render(&view, &[])).unwrap()
+}
+
+#[test]
+fn two_subscriptions() {
+    assert_eq!(
+        page_of(0, vec![busy(), young("\\\n\"")]),
+        r##"# HELP aliyun_acr_subscription_rule_info 1 for each rule of the subscription.
+# TYPE aliyun_acr_subscription_rule_info gauge
+aliyun_acr_subscription_rule_info{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx",rule_id="crasr-1",tag_regexp=".*"} 1
+aliyun_acr_subscription_rule_info{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",rule_id="crasr-1",tag_regexp="1\\..*"} 1
+aliyun_acr_subscription_rule_info{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",rule_id="crasr-2",tag_regexp="\"2\""} 1
+# HELP aliyun_acr_subscription_rule_created_timestamp_seconds Unix time at which the subscription's oldest rule was made.
+# TYPE aliyun_acr_subscription_rule_created_timestamp_seconds gauge
+aliyun_acr_subscription_rule_created_timestamp_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 1600000000
+# HELP aliyun_acr_subscription_last_run_status 1 for the status that the newest run has, 0 for the others.
+# TYPE aliyun_acr_subscription_last_run_status gauge
+aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="empty"} 0
+aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="running"} 1
+aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="succeeded"} 0
+aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="failed"} 0
+aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="unknown"} 0
+# HELP aliyun_acr_subscription_last_run_start_timestamp_seconds Unix time at which the newest run began.
+# TYPE aliyun_acr_subscription_last_run_start_timestamp_seconds gauge
+aliyun_acr_subscription_last_run_start_timestamp_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 1700000150.125
+# HELP aliyun_acr_subscription_last_finished_run_status 1 for the status that the newest finished run has, 0 for the others.
+# TYPE aliyun_acr_subscription_last_finished_run_status gauge
+aliyun_acr_subscription_last_finished_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="succeeded"} 0
+aliyun_acr_subscription_last_finished_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="failed"} 1
+aliyun_acr_subscription_last_finished_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="unknown"} 0
+# HELP aliyun_acr_subscription_last_run_duration_seconds Time from start to end of the newest finished run.
+# TYPE aliyun_acr_subscription_last_run_duration_seconds gauge
+aliyun_acr_subscription_last_run_duration_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 83.5
+# HELP aliyun_acr_subscription_consecutive_failed_runs Failed runs since the last succeeded one.
+# TYPE aliyun_acr_subscription_consecutive_failed_runs gauge
+aliyun_acr_subscription_consecutive_failed_runs{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
+aliyun_acr_subscription_consecutive_failed_runs{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 3
+# HELP aliyun_acr_subscription_last_success_timestamp_seconds Unix time at which the newest success of all runs ever seen ended, 0 without one.
+# TYPE aliyun_acr_subscription_last_success_timestamp_seconds gauge
+aliyun_acr_subscription_last_success_timestamp_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
+aliyun_acr_subscription_last_success_timestamp_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 1699000000.25
+# HELP aliyun_acr_subscription_last_run_tags Tags that the newest run is about.
+# TYPE aliyun_acr_subscription_last_run_tags gauge
+aliyun_acr_subscription_last_run_tags{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 12
+# HELP aliyun_acr_subscription_last_run_tags_synced Tags of the newest run that are synchronised.
+# TYPE aliyun_acr_subscription_last_run_tags_synced gauge
+aliyun_acr_subscription_last_run_tags_synced{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
+# HELP aliyun_acr_subscription_runs_total Runs that have finished, failed ones included.
+# TYPE aliyun_acr_subscription_runs_total counter
+aliyun_acr_subscription_runs_total{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
+aliyun_acr_subscription_runs_total{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 1234
+# HELP aliyun_acr_subscription_run_failures_total Runs that have finished and failed.
+# TYPE aliyun_acr_subscription_run_failures_total counter
+aliyun_acr_subscription_run_failures_total{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
+aliyun_acr_subscription_run_failures_total{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 56
+# HELP aliyun_acr_subscription_run_artifact_duration_seconds Time from start to end of the artifacts of runs that have finished.
+# TYPE aliyun_acr_subscription_run_artifact_duration_seconds histogram
+HISTOGRAM0HISTOGRAM1"##
+            .replace(
+                "HISTOGRAM0",
+                &histogram("\\\\\\n\\\"", [0; 14], "0")
+            )
+            .replace(
+                "HISTOGRAM1",
+                // 0.5 s and 1 s; 4.25 s; 59.999 s; 25 hours.
+                &histogram(
+                    "nginx",
+                    [2, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4, 5],
+                    "90065.749"
+                )
+            )
+    );
+}
+
+/// Its lines, by hand but for the labels that repeat; counts up to each bound.
+fn histogram(repo_name: &str, below: [u32; 14], sum: &str) -> String {
+    let name = "aliyun_acr_subscription_run_artifact_duration_seconds";
+    let labels = format!(
+        r#"instance_id="cri-a",repo_namespace="mirror",repo_name="{repo_name}",source_provider="DOCKER_HUB",source_repository="library/nginx""#
+    );
+    let bounds = [
+        "1", "5", "10", "30", "60", "120", "300", "600", "1800", "3600", "7200", "21600", "86400",
+        "+Inf",
+    ];
+    let mut lines = String::new();
+    for (bound, below) in bounds.iter().zip(below) {
+        lines.push_str(&format!(
+            "{name}_bucket{{{labels},le=\"{bound}\"}} {below}\n"
+        ));
+    }
+    lines.push_str(&format!("{name}_sum{{{labels}}} {sum}\n"));
+    lines.push_str(&format!("{name}_count{{{labels}}} {}\n", below[13]));
+    lines
+}
+
+/// The names on a page, each once, without the prefix that all of them share.
+fn families(page: &str) -> Vec<&str> {
+    page.lines()
+        .filter_map(|line| line.strip_prefix("# TYPE aliyun_acr_subscription_"))
+        .filter_map(|line| line.split(' ').next())
+        .collect()
+}
+
+#[test]
+fn lists_that_were_not_read_for_long_take_the_newest_runs_with_them() {
+    let last_fresh = 3 * 300_000;
+    let all = [
+        "rule_info",
+        "rule_created_timestamp_seconds",
+        "last_run_status",
+        "last_run_start_timestamp_seconds",
+        "last_finished_run_status",
+        "last_run_duration_seconds",
+        "consecutive_failed_runs",
+        "last_success_timestamp_seconds",
+        "last_run_tags",
+        "last_run_tags_synced",
+        "runs_total",
+        "run_failures_total",
+        "run_artifact_duration_seconds",
+    ];
+    assert_eq!(families(&page_of(last_fresh, vec![busy()])), all);
+    assert_eq!(
+        families(&page_of(last_fresh + 1, vec![busy()])),
+        [
+            "rule_info",
+            "rule_created_timestamp_seconds",
+            "last_success_timestamp_seconds",
+            "runs_total",
+            "run_failures_total",
+            "run_artifact_duration_seconds",
+        ]
+    );
+    // An instance whose lists were never read.
+    let mut elsewhere = busy();
+    elsewhere.instance_id = "cri-b".into();
+    assert_eq!(families(&page_of(0, vec![elsewhere])).len(), 6);
+}
+
+#[test]
+fn a_first_run_that_is_not_over_yet_is_no_finished_one() {
+    let entry = SubscriptionEntry {
+        last_finished_run: None,
+        ..busy()
+    };
+    let page = page_of(0, vec![entry]);
+    assert!(page.contains("_last_run_status{"));
+    assert!(!page.contains("_last_finished_run_status"));
+    assert!(!page.contains("_last_run_duration_seconds"));
+}
+
+#[test]
+fn what_was_counted_is_shown_when_it_is_safe() {
+    let store = Store::new(LIMITS, []).holding_counts_back();
+    store.update_subscription(young("nginx"));
+    let counted = busy();
+    store.update_subscription(counted.clone());
+    let runs = |text| {
+        let snapshot = store.snapshot();
+        let page = String::from_utf8(render(&snapshot.view(0, SERIES), &[])).unwrap();
+        page.contains(&format!(
+            "runs_total{{instance_id=\"cri-a\",repo_namespace=\"mirror\",repo_name=\"nginx\",\
+             source_provider=\"DOCKER_HUB\",source_repository=\"library/nginx\"}} {text}\n"
+        ))
+    };
+    assert!(runs("0"));
+    store.publish([(&counted.instance_id, &counted.subscription, &counted.counts)]);
+    assert!(runs("1234"));
+}
+
 #[test]
 fn limits_keep_the_failed_artifact() {
     let limits = Limits {
@@ -402,6 +675,17 @@ fn numbers() {
         push_value(&mut out, Value::millis(thousandths));
         assert_eq!(String::from_utf8(out).unwrap(), text);
     }
+    for (number, text) in [
+        (Value::whole(-3), "-3"),
+        (Value::whole(i64::MAX), "9223372036854775"),
+        (Value::whole(i64::MIN), "-9223372036854775"),
+        (Value::total(12), "12"),
+        (Value::total(u64::MAX), "9223372036854775"),
+    ] {
+        let mut out = Vec::new();
+        push_value(&mut out, number);
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
     for (value, text) in [
         (0.0, "0"),
         (0.05, "0.05"),
@@ -419,19 +703,24 @@ fn numbers() {
 /// Panics at what the format forbids and at a sample that is there twice.
 fn read(page: &str) -> HashMap<(String, BTreeMap<String, String>), String> {
     let mut found = HashMap::new();
-    let mut family: Option<&str> = None;
+    let mut family = ("", "");
     let mut families = Vec::new();
     for line in page.strip_suffix('\n').unwrap_or("").split('\n') {
         if line.is_empty() {
             assert!(page.is_empty());
         } else if let Some(comment) = line.strip_prefix("# TYPE ") {
-            let name = comment.split(' ').next().unwrap();
+            let (name, kind) = comment.split_once(' ').unwrap();
             assert!(!families.contains(&name), "{name} is not one block");
             families.push(name);
-            family = Some(name);
+            family = (name, kind);
         } else if !line.starts_with("# HELP ") {
             let open = line.find('{').unwrap();
-            assert_eq!(Some(&line[..open]), family);
+            let suffix = line[..open].strip_prefix(family.0).unwrap();
+            match family.1 {
+                "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}"),
+                "gauge" | "counter" => assert_eq!(suffix, "", "{line}"),
+                kind => panic!("{kind}"),
+            }
             let (labels, rest) = read_labels(&line[open + 1..]);
             let key = (line[..open].to_owned(), labels);
             assert!(
@@ -548,7 +837,168 @@ prop_compose! {
     }
 }
 
+fn any_run() -> impl Strategy<Value = RunSummary> {
+    let number = || proptest::option::of(prop_oneof![Just(i64::MAX), 0..100_i64]);
+    (
+        proptest::sample::select(TaskStatus::ALL.to_vec()),
+        time(),
+        number(),
+        number(),
+        number(),
+    )
+        .prop_map(
+            |(status, start_ms, duration_ms, tags_total, tags_synced)| RunSummary {
+                task_id: "crast-1".into(),
+                status,
+                start_ms,
+                duration_ms,
+                tags_total,
+                tags_synced,
+            },
+        )
+}
+
+prop_compose! {
+    fn any_subscription()(
+        instance_id in "[ab]",
+        texts in (text(), text(), text(), text()),
+        rules in proptest::collection::vec((text(), text(), time()), 0..5),
+        last_run in proptest::option::of(any_run()),
+        last_finished_run in proptest::option::of(any_run()),
+        consecutive_failed_runs in any::<u32>(),
+        last_success_ms in time(),
+        runs in any::<u64>(),
+        failures in 0_u64..5,
+        durations in proptest::collection::vec(0_i64..200_000_000, 0..20),
+    ) -> SubscriptionEntry {
+        let subscription = Subscription {
+            repo_namespace: texts.0,
+            repo_name: texts.1,
+            source_provider: texts.2,
+            source_repository: texts.3,
+        };
+        let mut counts = Counts { runs, failures, artifacts: Durations::default() };
+        for millis in &durations {
+            counts.artifacts.observe(*millis);
+        }
+        SubscriptionEntry {
+            instance_id: instance_id.into(),
+            rules: rules
+                .into_iter()
+                .map(|(rule_id, tag_regexp, created_ms)| Rule {
+                    created_ms,
+                    ..rule(&subscription, &rule_id, &tag_regexp)
+                })
+                .collect(),
+            subscription: Arc::new(subscription),
+            last_run,
+            last_finished_run,
+            consecutive_failed_runs,
+            last_success_ms,
+            counts: Arc::new(counts),
+            recent_durations_ms: durations.into(),
+        }
+    }
+}
+
 proptest! {
+    /// Whatever the lists say, no two samples share name and labels, and each
+    /// status and each histogram is whole.
+    #[test]
+    fn pages_of_subscriptions_read_back(
+        task in any_entry(),
+        subscriptions in proptest::collection::vec(any_subscription(), 0..8),
+        age_ms in proptest::sample::select(vec![0, 86_400_000]),
+        series in proptest::sample::select(vec![0, 200_000]),
+    ) {
+        let now_ms = 1_700_000_200_000;
+        let store = Store::new(Limits { series, ..LIMITS }, [task]);
+        for instance_id in ["a", "b"] {
+            store.update_listing(ListingEntry {
+                instance_id: instance_id.into(),
+                ..listed_at(now_ms - age_ms)
+            });
+        }
+        for subscription in subscriptions {
+            store.update_subscription(subscription);
+        }
+        let snapshot = store.snapshot();
+        let view = snapshot.view(now_ms, SERIES);
+        let page = String::from_utf8(render(&view, &[])).unwrap();
+        let samples = read(&page);
+
+        prop_assert_eq!(samples.len(), view.series);
+        for subscription in &view.subscriptions {
+            let entry = subscription.entry;
+            let of = &entry.subscription;
+            let value = |name: &str, more: &[(&str, &str)]| {
+                let labels = [
+                    ("instance_id", &*entry.instance_id),
+                    ("repo_namespace", &of.repo_namespace),
+                    ("repo_name", &of.repo_name),
+                    ("source_provider", &of.source_provider),
+                    ("source_repository", &of.source_repository),
+                ];
+                let labels = labels
+                    .iter()
+                    .chain(more)
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect();
+                let name = format!("aliyun_acr_subscription_{name}");
+                samples.get(&(name, labels)).map(|text| thousandths(text))
+            };
+            let status_sum = |name: &str, statuses: &[&str]| {
+                let each = statuses.iter().map(|status| value(name, &[("status", status)]));
+                each.sum::<Option<i64>>()
+            };
+            let fresh = age_ms == 0;
+            prop_assert_eq!(
+                status_sum("last_run_status", &["empty", "running", "succeeded", "failed", "unknown"]),
+                (fresh && entry.last_run.is_some()).then_some(1000)
+            );
+            prop_assert_eq!(
+                status_sum("last_finished_run_status", &["succeeded", "failed", "unknown"]),
+                (fresh && entry.last_finished_run.is_some()).then_some(1000)
+            );
+            prop_assert_eq!(
+                value("last_success_timestamp_seconds", &[]),
+                Some(entry.last_success_ms.unwrap_or(0))
+            );
+            prop_assert_eq!(
+                value("run_failures_total", &[]),
+                Some(1000 * i64::try_from(entry.counts.failures).unwrap())
+            );
+            // Counted anew from what was observed.
+            let durations = &entry.recent_durations_ms;
+            for bound in [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400] {
+                let below = durations.iter().filter(|millis| **millis <= 1000 * bound).count();
+                prop_assert_eq!(
+                    value("run_artifact_duration_seconds_bucket", &[("le", &bound.to_string())]),
+                    Some(1000 * i64::try_from(below).unwrap())
+                );
+            }
+            let count = Some(1000 * i64::try_from(durations.len()).unwrap());
+            prop_assert_eq!(value("run_artifact_duration_seconds_bucket", &[("le", "+Inf")]), count);
+            prop_assert_eq!(value("run_artifact_duration_seconds_count", &[]), count);
+            prop_assert_eq!(
+                value("run_artifact_duration_seconds_sum", &[]),
+                Some(durations.iter().sum())
+            );
+            for rule in entry.rules.iter() {
+                let rules = samples.keys().filter(|(name, labels)| {
+                    name.ends_with("_rule_info")
+                        && labels["rule_id"] == rule.rule_id
+                        && labels["instance_id"] == *entry.instance_id
+                        && labels["repo_namespace"] == of.repo_namespace
+                        && labels["repo_name"] == of.repo_name
+                        && labels["source_provider"] == of.source_provider
+                        && labels["source_repository"] == of.source_repository
+                });
+                prop_assert_eq!(rules.count(), 1);
+            }
+        }
+    }
+
     /// Whatever the cloud and the configuration say, the page can be read
     /// back, nothing stands on it twice, and its size is what the store says.
     #[test]
@@ -663,7 +1113,13 @@ fn promtool_has_nothing_to_say() {
         reason: "timeout",
         text: String::new(),
     }));
-    let snapshot = Store::new(LIMITS, [finished_task(), failing]).snapshot();
+    own.follow("cri-a").listed(true, 1_700_000_160.0);
+    own.state();
+    let store = Store::new(LIMITS, [finished_task(), failing]);
+    store.update_listing(listed_at(1_700_000_160_000));
+    store.update_subscription(busy());
+    store.update_subscription(young("\\\n\""));
+    let snapshot = store.snapshot();
     let page = render(&snapshot.view(1_700_000_160_000, SERIES), &own.gather());
 
     let spawned = Command::new("promtool")

@@ -67,6 +67,14 @@ fn stale(mut entry: TaskEntry) -> TaskEntry {
 }
 
 fn html(entries: Vec<TaskEntry>, page: usize) -> String {
+    html_with(entries, [], page)
+}
+
+fn html_with(
+    entries: Vec<TaskEntry>,
+    listings: impl IntoIterator<Item = ListingEntry>,
+    page: usize,
+) -> String {
     let limits = Limits {
         series: 200_000,
         artifacts_per_task: 500,
@@ -77,7 +85,11 @@ fn html(entries: Vec<TaskEntry>, page: usize) -> String {
         telemetry_path: "/metrics".into(),
         ready: true,
     };
-    let snapshot = Store::new(limits, entries).snapshot();
+    let store = Store::new(limits, entries);
+    for listing in listings {
+        store.update_listing(listing);
+    }
+    let snapshot = store.snapshot();
     render(&snapshot.view(NOW_MS, SERIES), &wanted)
 }
 
@@ -177,6 +189,78 @@ fn a_good_day_and_an_empty_one() {
     assert!(!page.contains("<table>"));
 }
 
+/// Read an hour ago.
+fn listing(instance_id: &str) -> ListingEntry {
+    ListingEntry {
+        instance_id: instance_id.into(),
+        interval: Duration::from_secs(300),
+        last_success_ms: Some(NOW_MS - 3_600_000),
+        last_try_ms: Some(NOW_MS - 3_600_000),
+        error: None,
+        next_ms: None,
+        tasks_dropped: 0,
+    }
+}
+
+fn unreadable(instance_id: &str, text: &str) -> ListingEntry {
+    let error = PollError {
+        reason: "forbidden",
+        text: text.into(),
+    };
+    ListingEntry {
+        last_try_ms: Some(NOW_MS - 5_000),
+        error: Some(Arc::new(error)),
+        ..listing(instance_id)
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_part_of_the_verdict() {
+    let good = || vec![polled(entry("crast-1", "t"), info(), &["SUCCESS"])];
+    let bad = || vec![polled(entry("crast-1", "t"), info(), &["FAILED"])];
+
+    let page = html_with(good(), [listing("cri-a")], 1);
+    assert!(page.contains("<h1 class=\"good\">1\u{a0}task succeeded</h1>"));
+    assert!(!page.contains("cannot be read") && !page.contains("max_tasks"));
+
+    let never = ListingEntry {
+        last_success_ms: None,
+        ..unreadable("cri-b", "denied <b>")
+    };
+    let listings = [unreadable("cri-a", "denied (request id 4F2A)"), never];
+    let page = html_with(good(), listings.clone(), 1);
+    assert!(page.contains("<h1 class=\"warn\">2\u{a0}listings failing</h1>"));
+    let text = words(&page);
+    assert!(
+        text.starts_with(
+            "2 listings failing The rest: 1 task succeeded. \
+             The lists of cri-a cannot be read (forbidden, last read 1 h 0 min ago ): \
+             denied (request id 4F2A) \
+             The lists of cri-b cannot be read (forbidden, never read yet): denied &lt;b&gt; \
+             As of"
+        ),
+        "{text}"
+    );
+
+    let page = html_with(bad(), listings, 1);
+    assert!(page.contains("<h1 class=\"bad\">1\u{a0}task failed, 2\u{a0}listings failing</h1>"));
+    let page = html_with(Vec::new(), [unreadable("cri-a", "denied")], 1);
+    assert!(page.contains("<h1 class=\"warn\">1\u{a0}listing failing</h1>"));
+    let page = html_with(Vec::new(), [listing("cri-a")], 1);
+    assert!(page.contains("<h1 class=\"calm\">No task is known</h1>"));
+}
+
+#[test]
+fn runs_that_were_left_out_are_told() {
+    let dropping = |runs| ListingEntry {
+        tasks_dropped: runs,
+        ..listing("cri-a")
+    };
+    let text = |runs| words(&html_with(Vec::new(), [dropping(runs)], 1));
+    assert!(text(1).starts_with("No task is known cri-a: 1 run left out by max_tasks. As of"));
+    assert!(text(12).starts_with("No task is known cri-a: 12 runs left out by max_tasks. As of"));
+}
+
 #[test]
 fn several_pages() {
     let many: Vec<_> = (0..401)
@@ -236,10 +320,15 @@ fn nothing_of_the_cloud_breaks_out() {
     let mut target = (*task.target).clone();
     target.instance_id = hostile.into();
     task.target = Arc::new(target);
-    let page = html(vec![task], 1);
+    let listing = ListingEntry {
+        tasks_dropped: 1,
+        ..unreadable(hostile, hostile)
+    };
+    let page = html_with(vec![task], [listing], 1);
     assert!(!page.contains("<script") && !page.contains("<img"));
-    // Name, instance, id, four of the repository, message, error.
-    assert_eq!(page.matches(harmless).count(), 9);
+    // Name, instance, id, four of the repository, message, error; the listing's
+    // instance twice and its error.
+    assert_eq!(page.matches(harmless).count(), 12);
 }
 
 #[test]
