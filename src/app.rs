@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod plan;
 mod signals;
+pub mod state;
 
 use std::future::Future;
 use std::io;

@@ -117,11 +117,11 @@ impl StateFile {
             .create_new(true)
             .mode(MODE)
             .open(&temporary)
-            .map_err(failed("create", &temporary))?;
+            .map_err(failed("write", &self.path))?;
         let replaced = file
             .write_all(bytes)
             .and_then(|()| file.sync_all())
-            .map_err(failed("write", &temporary))
+            .map_err(failed("write", &self.path))
             .and_then(|()| {
                 fs::rename(&temporary, &self.path).map_err(failed("replace", &self.path))
             });
@@ -179,9 +179,9 @@ impl StateFile {
             let random = name
                 .as_encoded_bytes()
                 .strip_prefix(start.as_encoded_bytes());
-            if random
-                .is_some_and(|random| random.len() == 16 && random.iter().all(u8::is_ascii_hexdigit))
-            {
+            if random.is_some_and(|random| {
+                random.len() == 16 && random.iter().all(u8::is_ascii_hexdigit)
+            }) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -271,3 +271,6 @@ fn resolve(path: &Path) -> PathBuf {
     }
     path
 }
+
+#[cfg(test)]
+mod tests;
