@@ -116,7 +116,10 @@ fn a_kill_at_any_moment_loses_nothing_that_was_saved() {
         // The random moment.
         std::thread::sleep(Duration::from_micros(fastrand::u64(..30_000)));
         let said = kill(child);
-        let heard = said.split_inclusive('\n').filter_map(acknowledged).last();
+        let heard = said
+            .split_inclusive('\n')
+            .filter_map(acknowledged)
+            .next_back();
         newest = heard.unwrap_or(newest);
 
         if newest > 0 {

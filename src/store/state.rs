@@ -2,10 +2,10 @@
 //! takes it back. [`encode`] and [`decode`] turn it into bytes and back, and
 //! [`StateFile`] keeps those; when it is saved is decided by `app`.
 //!
-//! The bytes are [`MAGIC`], the format version (u32), the length of the payload
+//! The bytes are `acrstate`, the format version (u32), the length of the payload
 //! (u64; both little endian), the payload (postcard) and the SHA-256 of all
 //! before it. Only the payload may differ between versions. A change of any type
-//! below is a new [`VERSION`], and the one before has to stay readable: an
+//! below is a new `VERSION`, and the one before has to stay readable: an
 //! upgrade must not set counters back.
 
 mod file;

@@ -1,5 +1,5 @@
 //! When the saver writes, in paused time, with a disk and a poller that follow
-//! a script.
+//! a script; at the end once for real.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -339,4 +339,57 @@ async fn a_write_under_way_is_not_overtaken_by_the_last_one() {
     let (_, writes) = run.stop().await;
     assert_eq!(writes.last().unwrap().1, 2);
     assert!(!overlapped.load(Ordering::Relaxed));
+}
+
+/// The whole of it, with a real file and in real time.
+#[tokio::test]
+async fn what_was_kept_is_there_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let clock = Clock::fixed(1_700_000_000_000);
+    let (file, before) = open(&path, &clock).unwrap();
+    assert_eq!(before, State::default());
+    assert!(matches!(
+        open(&path, &clock),
+        Err(state::Error::InUse { .. })
+    ));
+
+    let (requests, mut poller) = mpsc::channel::<Request>(1);
+    let answers = tokio::spawn(async move {
+        while let Some(request) = poller.recv().await {
+            request.send(state(5)).unwrap();
+        }
+    });
+    let metrics = Metrics {
+        saved_at: Gauge::new("saved", "saved").unwrap(),
+        failures: IntCounter::new("failures", "failures").unwrap(),
+    };
+    let limits = Limits {
+        series: 100,
+        artifacts_per_task: 100,
+        stale_after: SECOND,
+    };
+    let store = Arc::new(Store::new(limits, []).holding_counts_back());
+    store.update_subscription(entry(4));
+    let stop = CancellationToken::new();
+    // Asked to end from the start: the last save is all there is.
+    stop.cancel();
+    keep(file, store.clone(), requests, clock.clone(), metrics, stop).await;
+    // The saver is gone, and so the poller knows that nobody will ask any more.
+    answers.await.unwrap();
+    assert_eq!(shown(&store), 5);
+
+    let (_file, after) = open(&path, &clock).unwrap();
+    assert_eq!(after, state(5));
+}
+
+#[test]
+fn a_damaged_file_is_an_empty_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    std::fs::write(&path, "nonsense").unwrap();
+    let (_file, state) = open(&path, &Clock::fixed(1_700_000_000_000)).unwrap();
+    assert_eq!(state, State::default());
+    let aside = folder.path().join("state.unreadable-1700000000");
+    assert_eq!(std::fs::read_to_string(aside).unwrap(), "nonsense");
 }
