@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod plan;
 pub mod signals;
+pub mod state;
 
 use std::future::Future;
 use std::io;
@@ -21,11 +22,11 @@ use crate::config::{Artifacts, Config, Pattern};
 use crate::follow;
 use crate::metrics::own::{Build, Own};
 use crate::model::{Meaning, Words};
-use crate::poll::{Follow, Scheduler, Settings, Watch, Work};
+use crate::poll::{Follow, Scheduler, Settings, StateRequest, Watch, Work};
 use crate::server;
 use crate::shard::Shard;
 use crate::source::{CloudSource, Place};
-use crate::store::state::State;
+use crate::store::state::{State, StateFile};
 use crate::store::{ArtifactSeries, Limits, Store, Target};
 
 /// A daemon that has not tried every task by then is ready all the same.
@@ -60,6 +61,9 @@ pub enum Error {
     /// The HTTP client could not be made.
     #[error("cannot make the HTTP client")]
     Client(#[source] reqwest::Error),
+    /// The state file is another daemon's.
+    #[error("cannot use the state file")]
+    State(#[source] crate::store::state::Error),
     /// The system gives no signals.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
@@ -113,7 +117,14 @@ impl Daemon {
         let clients = accounts::clients(config, &own, &clock).map_err(Error::Client)?;
         let shard = Shard::WHOLE;
         let watches = watches(config, shard);
-        let store = Arc::new(store(config));
+        let (file, state) = match &config.state_path {
+            Some(path) => {
+                let (file, state) = state::open(path, &clock).map_err(Error::State)?;
+                (Some(file), state)
+            }
+            None => (None, State::default()),
+        };
+        let store = Arc::new(store(config, file.is_some()));
         let source = CloudSource::new(
             config
                 .instances
@@ -146,10 +157,11 @@ impl Daemon {
             Work {
                 watches,
                 follows: follows(config, shard),
-                state: State::default(),
+                state,
             },
         );
-        let (_states, requests) = mpsc::channel(1);
+        let (states, requests) = mpsc::channel(1);
+        let saver = keep(file, &store, states, &own, &clock, &stop);
         let ready = Arc::new(AtomicBool::new(false));
         let web = server::Settings {
             store,
@@ -166,28 +178,62 @@ impl Daemon {
 
         let signals = signals::stop_on_signal(stop.clone()).map_err(Error::Signals)?;
         let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
-        let (polled, answered, announced, signalled) = tokio::join!(
+        let (polled, saved, answered, announced, signalled) = tokio::join!(
             part("scheduler", scheduler.run(requests, stop.clone()), &stop),
+            part("saver of the state", saver, &stop),
             part("server", server::serve(listeners, web, stop.clone()), &stop),
             part("readiness", readiness, &stop),
             part("signal handler", signals, &stop),
         );
-        polled?;
-        answered.and(announced).and(signalled)?;
+        polled
+            .and(saved)
+            .and(answered)
+            .and(announced)
+            .and(signalled)?;
         tracing::info!("stopped");
         Ok(())
     }
 }
 
-/// Runs one part; the first to end while nobody asked for it ends all.
-async fn part<T>(
-    name: &'static str,
-    work: impl Future<Output = T>,
+/// Saves the state where there is a file for it; else there is nothing to do
+/// until the end.
+fn keep(
+    file: Option<StateFile>,
+    store: &Arc<Store>,
+    states: mpsc::Sender<StateRequest>,
+    own: &Arc<Own>,
+    clock: &Clock,
     stop: &CancellationToken,
-) -> Result<T, Error> {
-    let result = work.await;
+) -> impl Future<Output = ()> + use<> {
+    let (store, own, clock, stop) = (
+        Arc::clone(store),
+        Arc::clone(own),
+        clock.clone(),
+        stop.clone(),
+    );
+    async move {
+        let Some(file) = file else {
+            drop(states);
+            return stop.cancelled().await;
+        };
+        let metrics = own.state();
+        let metrics = state::Metrics {
+            saved_at: metrics.saved_at,
+            failures: metrics.failures,
+        };
+        state::keep(file, store, states, clock, metrics, stop).await;
+    }
+}
+
+/// Runs one part; the first to end while nobody asked for it ends all.
+async fn part(
+    name: &'static str,
+    work: impl Future<Output = ()>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    work.await;
     if stop.is_cancelled() {
-        return Ok(result);
+        return Ok(());
     }
     stop.cancel();
     Err(Error::EndedEarly(name))
@@ -300,13 +346,18 @@ fn artifact_series(artifacts: Artifacts) -> ArtifactSeries {
 }
 
 /// The scheduler fills it.
-fn store(config: &Config) -> Store {
+fn store(config: &Config, counts_wait: bool) -> Store {
     let limits = Limits {
         series: config.limits.series,
         artifacts_per_task: config.limits.artifacts_per_task,
         stale_after: config.poll.stale_after,
     };
-    Store::new(limits, [])
+    let store = Store::new(limits, []);
+    if counts_wait {
+        store.holding_counts_back()
+    } else {
+        store
+    }
 }
 
 fn settings(config: &Config) -> Settings {

@@ -8,8 +8,10 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// How one artifact (one tag, one task) stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Outcome {
     /// Still being synchronised, or waiting for it.
@@ -49,7 +51,7 @@ impl Outcome {
 }
 
 /// How a task stands as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TaskStatus {
     /// No artifact and no verdict.
     Empty,
@@ -207,7 +209,7 @@ pub struct Row {
 }
 
 /// A task as the cloud tells it, its rows apart; unknown texts are "".
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskInfo {
     /// The namespace that is synchronised into.
     pub repo_namespace: String,
@@ -246,7 +248,7 @@ pub struct ListedRun {
 
 /// What is synchronised from where into where. Rules and runs know nothing
 /// else of one another, and several rules may share it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subscription {
     /// The namespace that is synchronised into.
     pub repo_namespace: String,
@@ -259,7 +261,7 @@ pub struct Subscription {
 }
 
 /// A standing subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// `crasr-…`
     pub rule_id: String,
@@ -316,21 +318,56 @@ impl TaskInfo {
 
 /// The artifacts of one task after folding, ordered by namespace, repository
 /// and tag. Columns over one string pool: a task may have thousands of tags.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Artifacts {
     text: Box<str>,
     repositories: Box<[Repository]>,
     rows: Box<[Packed]>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// [`Artifacts`] as they are read from a file: their offsets may be wrong.
+#[derive(Deserialize)]
+struct Unchecked {
+    text: Box<str>,
+    repositories: Box<[Repository]>,
+    rows: Box<[Packed]>,
+}
+
+impl TryFrom<Unchecked> for Artifacts {
+    type Error = &'static str;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, Self::Error> {
+        let Unchecked {
+            text,
+            repositories,
+            rows,
+        } = unchecked;
+        let inside = |start: u32, end: u32| text.get(start as usize..end as usize).is_some();
+        let sound = repositories.iter().all(|repository| {
+            inside(repository.start, repository.name) && inside(repository.name, repository.end)
+        }) && rows.iter().all(|row| {
+            inside(row.tag, row.tag_end) && (row.repository as usize) < repositories.len()
+        });
+        if !sound {
+            return Err("an artifact points outside its texts");
+        }
+        Ok(Self {
+            text,
+            repositories,
+            rows,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Repository {
     start: u32,
     name: u32,
     end: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Packed {
     start_ms: i64,
     end_ms: i64,
@@ -598,7 +635,7 @@ fn preferred(a: &Judged, b: &Judged) -> Ordering {
 }
 
 /// All that one successful poll of one task has told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assessment {
     /// How the task stands.
     pub status: TaskStatus,

@@ -295,6 +295,8 @@ impl<S: Source> Scheduler<S> {
                 self.untried.insert(Item::List(place));
             }
             self.store.update_listing(list.entry().clone());
+            // There from now on.
+            self.own.follow(list.instance_id());
             self.lists.push(list);
             if let Some(listed) = restored {
                 self.take_listed(place, listed, &mut tasks);
@@ -303,20 +305,20 @@ impl<S: Source> Scheduler<S> {
         self.note_tried();
     }
 
-    /// Polls until `stop` and answers what is known and counted then; polls
-    /// under way are given up. Whoever asks by `requests` meanwhile is told, too.
+    /// Polls until `stop`; polls under way are then given up. Whoever asks by
+    /// `requests` what is known and counted is told, after the stop too.
     pub async fn run(
         mut self,
         mut requests: mpsc::Receiver<StateRequest>,
         stop: CancellationToken,
-    ) -> State {
+    ) {
         let mut polls = JoinSet::new();
         loop {
             self.collect_due();
             self.begin(&mut polls);
             let next = self.waiting.peek().map(|Reverse((due, _))| *due);
             tokio::select! {
-                () = stop.cancelled() => return self.state(),
+                () = stop.cancelled() => break,
                 Some(done) = polls.join_next() => match done {
                     Ok(Done::Task(place, polled)) => self.finish_poll(place, polled),
                     Ok(Done::List(place, read)) => self.finish_listing(place, read),
@@ -329,6 +331,10 @@ impl<S: Source> Scheduler<S> {
                 }
                 () = sleep_until(next) => {}
             }
+        }
+        drop(polls);
+        while let Some(request) = requests.recv().await {
+            let _ = request.send(self.state());
         }
     }
 
@@ -464,7 +470,7 @@ impl<S: Source> Scheduler<S> {
             notice::list_order(instance_id, newest_first, pages, list.interval());
         }
         self.waiting.push(Reverse((list.due(), item)));
-        list.show(&self.own);
+        list.show(&self.own.follow(list.instance_id()));
         self.store.update_listing(list.entry().clone());
         self.take_listed(place, listed, &mut HashMap::new());
         self.tried(item);

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 pub use self::subscription::{Counts, Durations, ListingEntry, RunSummary, SubscriptionEntry};
 use crate::model::{Artifact, Artifacts, Assessment, Outcome, Subscription, TaskInfo};
 
 /// A task to watch, as the configuration names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// `cri-…`
     pub instance_id: Arc<str>,
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// Which artifacts of a task get series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ArtifactSeries {
     /// Every artifact.
     All,
@@ -40,17 +41,22 @@ pub enum ArtifactSeries {
     None,
 }
 
+/// A value of the label `reason`, of a closed set.
+// An alias, because serde would borrow a `&str` from what it reads.
+pub type Reason = &'static str;
+
 /// A poll that gave no usable rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollError {
     /// The label `reason`.
-    pub reason: &'static str,
+    #[serde(deserialize_with = "state::reason")]
+    pub reason: Reason,
     /// The whole chain of causes on one line, with the cloud's request id.
     pub text: String,
 }
 
 /// All that is known of one task.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskEntry {
     /// Which task.
     pub target: Arc<Target>,
@@ -61,7 +67,8 @@ pub struct TaskEntry {
     /// Why the last finished poll failed; `None` where it did not.
     pub error: Option<Arc<PollError>>,
     /// Why the task itself could not be read, where the newest try failed: a reason.
-    pub task_error: Option<&'static str>,
+    #[serde(deserialize_with = "state::optional_reason")]
+    pub task_error: Option<Reason>,
     /// End of the last finished poll, Unix milliseconds.
     pub last_poll_ms: Option<i64>,
     /// End of the last successful poll, Unix milliseconds.

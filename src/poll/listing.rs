@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
-use crate::metrics::own::Own;
+use crate::metrics::own::FollowMetrics;
 use crate::model::{Rule, unrecognized};
 use crate::store::state::SavedInstance;
 use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry};
@@ -190,7 +190,12 @@ impl Listing {
     }
 
     /// Shows how its lists can be read.
-    pub(super) fn show(&self, _own: &Own) {}
+    pub(super) fn show(&self, metrics: &FollowMetrics) {
+        let success = self.entry.last_success_ms.unwrap_or(0);
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
+        metrics.listed(self.entry.error.is_none(), success as f64 / 1000.0);
+        metrics.set_tasks_dropped(self.entry.tasks_dropped);
+    }
 
     /// Takes in what a poll of one of its runs has brought; answers what is new of
     /// its subscription, and whether the run is to be polled on.

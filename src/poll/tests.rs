@@ -94,7 +94,7 @@ struct Bench {
     clock: Clock,
     tried: channel::Receiver<bool>,
     stop: CancellationToken,
-    run: tokio::task::JoinHandle<State>,
+    run: tokio::task::JoinHandle<()>,
 }
 
 /// Tasks given as (id, account), each polled every 60 s, at most two polls an account.

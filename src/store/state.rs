@@ -1,14 +1,34 @@
 //! What survives a restart, as plain data: [`State`]. The poller makes it and
-//! takes it back; how it becomes a file is below.
+//! takes it back. [`encode`] and [`decode`] turn it into bytes and back, and
+//! [`StateFile`] keeps those; when it is saved is decided by `app`.
+//!
+//! The bytes are `acrstate`, the format version (u32), the length of the payload
+//! (u64; both little endian), the payload (postcard) and the SHA-256 of all
+//! before it. Only the payload may differ between versions. A change of any type
+//! below is a new `VERSION`, and the one before has to stay readable: an
+//! upgrade must not set counters back.
+
+mod file;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
+
 use crate::model::{Rule, Subscription, TaskInfo, TaskStatus};
 
-use super::{Counts, TaskEntry};
+pub use self::file::{Error, Found, StateFile};
+use super::{Counts, Reason, TaskEntry};
+
+const MAGIC: [u8; 8] = *b"acrstate";
+const VERSION: u32 = 1;
+const HEADER: usize = MAGIC.len() + 4 + 8;
+
+/// SHA-256.
+pub type Checksum = [u8; 32];
 
 /// Everything known and counted at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Tasks that are polled, whether they are shown or not.
     pub tasks: Vec<SavedTask>,
@@ -17,7 +37,7 @@ pub struct State {
 }
 
 /// One polled task.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedTask {
     /// What is known of it.
     pub entry: Arc<TaskEntry>,
@@ -26,7 +46,7 @@ pub struct SavedTask {
 }
 
 /// One followed instance.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SavedInstance {
     /// `cri-…`
     pub instance_id: Arc<str>,
@@ -46,7 +66,7 @@ pub struct SavedInstance {
 }
 
 /// One run of the task list.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedRun {
     /// `crast-…`
     pub task_id: Arc<str>,
@@ -63,7 +83,7 @@ pub struct SavedRun {
 }
 
 /// What the rows of a run say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowsVerdict {
     /// How the run stands.
     pub status: TaskStatus,
@@ -76,7 +96,7 @@ pub struct RowsVerdict {
 }
 
 /// A run that the list does not hold any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoneRun {
     /// `crast-…`
     pub task_id: Arc<str>,
@@ -87,7 +107,7 @@ pub struct GoneRun {
 }
 
 /// One subscription.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedSubscription {
     /// Which one.
     pub subscription: Arc<Subscription>,
@@ -104,3 +124,119 @@ pub struct SavedSubscription {
     /// The last 20 finished runs, the oldest first: id and milliseconds.
     pub recent: Vec<(Arc<str>, i64)>,
 }
+
+/// Bytes that hold no state.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// They begin with something else.
+    #[error("it is not a state file")]
+    Foreign,
+    /// They were cut, or something follows.
+    #[error("it is {found} bytes long in place of {expected}")]
+    Length {
+        /// What the header tells.
+        expected: u64,
+        /// What there is.
+        found: u64,
+    },
+    /// They were damaged.
+    #[error("its checksum does not fit its content")]
+    Checksum,
+    /// They are sound, and of another version of this program.
+    #[error("its format has version {0}, this program reads version {VERSION}")]
+    Version(u32),
+    /// The checksum fits, the content does not: no version of this program wrote it.
+    #[error("its content does not fit its format")]
+    Payload(#[source] postcard::Error),
+}
+
+/// A state as bytes; equal states give equal bytes.
+pub fn encode(state: &State) -> Vec<u8> {
+    let payload = postcard::to_allocvec(state).expect("plain data in memory can be written");
+    let mut bytes = Vec::with_capacity(HEADER + payload.len() + size_of::<Checksum>());
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend((payload.len() as u64).to_le_bytes());
+    bytes.extend(payload);
+    let checksum = Sha256::digest(&bytes);
+    bytes.extend(checksum);
+    bytes
+}
+
+/// What tells one answer of [`encode`] from another.
+pub fn checksum(bytes: &[u8]) -> Checksum {
+    bytes.last_chunk().copied().unwrap_or_default()
+}
+
+/// The state that [`encode`] made these bytes of.
+pub fn decode(bytes: &[u8]) -> Result<State, Unreadable> {
+    let version = check_header(bytes, bytes.len() as u64)?;
+    let (content, checksum) = bytes.split_at(bytes.len() - size_of::<Checksum>());
+    // Before the version: a flipped bit is not another version.
+    if Sha256::digest(content)[..] != *checksum {
+        return Err(Unreadable::Checksum);
+    }
+    if version != VERSION {
+        return Err(Unreadable::Version(version));
+    }
+    let (state, rest) =
+        postcard::take_from_bytes(&content[HEADER..]).map_err(Unreadable::Payload)?;
+    if !rest.is_empty() {
+        return Err(Unreadable::Payload(postcard::Error::SerdeDeCustom));
+    }
+    Ok(state)
+}
+
+/// The version of a file of `length` bytes that begins with `start`; told
+/// before the rest is read, so that nothing large is read that is no state.
+fn check_header(start: &[u8], length: u64) -> Result<u32, Unreadable> {
+    let rest = start.strip_prefix(&MAGIC).ok_or(Unreadable::Foreign)?;
+    let around = (HEADER + size_of::<Checksum>()) as u64;
+    let wrong = |expected| Unreadable::Length {
+        expected,
+        found: length,
+    };
+    let (version, rest) = rest.split_first_chunk().ok_or(wrong(around))?;
+    let (payload, _) = rest.split_first_chunk().ok_or(wrong(around))?;
+    let expected = u64::from_le_bytes(*payload).saturating_add(around);
+    if length != expected {
+        return Err(wrong(expected));
+    }
+    Ok(u32::from_le_bytes(*version))
+}
+
+/// Every [`Reason`]; one that another version wrote becomes `other`.
+const REASONS: [Reason; 12] = [
+    "throttled",
+    "auth",
+    "forbidden",
+    "clock",
+    "not_found",
+    "bad_request",
+    "timeout",
+    "connect",
+    "server",
+    "decode",
+    "other",
+    "credentials",
+];
+
+pub(super) fn reason<'de, D: Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok(known_reason(&text))
+}
+
+pub(super) fn optional_reason<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Reason>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.as_deref().map(known_reason))
+}
+
+fn known_reason(text: &str) -> Reason {
+    let known = REASONS.into_iter().find(|known| *known == text);
+    known.unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests;

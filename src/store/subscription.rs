@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Rule, Subscription, TaskStatus};
 
 use super::PollError;
@@ -65,7 +67,7 @@ pub struct RunSummary {
 }
 
 /// What was counted of one subscription: runs that finished, each once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Finished runs.
     pub runs: u64,
@@ -76,11 +78,11 @@ pub struct Counts {
 }
 
 /// A histogram of durations.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durations {
     /// How many fall under each bound of [`Durations::BOUNDS`] and above the
     /// one before; the last counts those above all bounds.
-    pub buckets: [u64; Self::BOUNDS.len() + 1],
+    pub buckets: [u64; Durations::BOUNDS.len() + 1],
     /// All of them together, milliseconds.
     pub sum_ms: i64,
 }
