@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aliyun_acr_exporter::config::{
-    self, Addresses, Api, Artifacts, Config, CredentialsSource, Endpoint, Error, Limits, Poll,
-    RoleSession, Secret, Signature, StatusWords, Task,
+    self, Addresses, Api, Artifacts, Config, CredentialsSource, Endpoint, Error, Follow, Limits,
+    Poll, RoleSession, Secret, Signature, StatusWords, Task,
 };
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -95,6 +95,7 @@ fn assert_defaults(config: &Config) {
     assert_eq!(config.api, api);
     assert_eq!(config.artifacts, Artifacts::All);
     assert_eq!(config.status, StatusWords::default());
+    assert_eq!(config.state_path, None);
     assert_eq!(
         config.limits,
         Limits {
@@ -146,6 +147,42 @@ fn the_example_shows_the_defaults() {
         plain_task("crast-wkpfwqozjiq0abcd", 60),
     ];
     assert_eq!(config.instances[0].tasks, tasks);
+    assert_follow_defaults(config.instances[0].follow.as_ref());
+}
+
+fn assert_follow_defaults(follow: Option<&Follow>) {
+    let follow = follow.expect("to follow");
+    assert_eq!(follow.interval, seconds(300));
+    assert!(follow.include.is_empty() && follow.exclude.is_empty());
+    assert_eq!(follow.runs, 1);
+    assert_eq!(follow.max_age, seconds(30 * 86_400));
+    assert_eq!(follow.max_tasks, 1000);
+    assert_eq!(follow.artifacts, Artifacts::Failed);
+}
+
+#[test]
+fn an_instance_has_tasks_or_is_followed() {
+    let instance = |rest: &str| {
+        let text = format!("instances: [{{id: cri-a, region: cn-hangzhou, {rest}}}]");
+        config::parse(&text, "config.yaml").map(|mut config| config.instances.remove(0))
+    };
+    for rest in [
+        "follow: {}",
+        "tasks: [], follow: {runs: null}",
+        "tasks: null, follow: {}",
+    ] {
+        let instance = instance(rest).expect(rest);
+        assert_eq!(instance.tasks, []);
+        assert_follow_defaults(instance.follow.as_ref());
+    }
+    let both = instance("tasks: [crast-a], follow: {}").expect("both");
+    assert!(both.follow.is_some() && both.tasks.len() == 1);
+    for rest in ["follow: null, tasks: [crast-a]", "tasks: [crast-a]"] {
+        assert!(instance(rest).expect(rest).follow.is_none(), "{rest}");
+    }
+    for rest in ["tasks: []", "follow: ~", "tasks: [], follow: null"] {
+        assert!(instance(rest).is_err(), "{rest}");
+    }
 }
 
 #[test]
@@ -221,6 +258,35 @@ fn every_value_can_be_set() {
         (1, 0, 2)
     );
     assert_eq!(config.credentials[0].quota_group.as_deref(), Some("main"));
+    assert_eq!(config.state_path, Some(testdata("good").join("run/state")));
+}
+
+#[test]
+fn every_value_of_follow_can_be_set() {
+    let config = good("full.yaml");
+    let [vpc, public, local] = &config.instances[..] else {
+        panic!("three instances")
+    };
+    assert!(vpc.follow.is_none() && public.follow.is_none());
+    let follow = local.follow.as_ref().expect("to follow");
+    assert_eq!(follow.interval, seconds(90));
+    assert_eq!(follow.runs, 3);
+    assert_eq!(follow.max_age, seconds(2 * 86_400));
+    assert_eq!(follow.max_tasks, 0);
+    assert_eq!(follow.artifacts, Artifacts::All);
+    // Whole names alone, and a key that is not there is every name.
+    let [mirror, base] = &follow.include[..] else {
+        panic!("two patterns")
+    };
+    assert!(mirror.repo_namespace.is_match("mirror") && mirror.repo_name.is_match("nginx"));
+    assert!(!mirror.repo_namespace.is_match("mirrors"));
+    assert!(base.repo_namespace.is_match("any") && base.repo_name.is_match("base-go"));
+    assert!(!base.repo_name.is_match("a-base-go") && !base.repo_name.is_match("other-2"));
+    let [test] = &follow.exclude[..] else {
+        panic!("one pattern")
+    };
+    assert!(test.repo_namespace.is_match("k8s.io") && test.repo_name.is_match("test-a"));
+    assert!(!test.repo_namespace.is_match("k8sxio") && !test.repo_name.is_match("a-test-a"));
 }
 
 fn inline(secret: &Secret) -> &str {
@@ -745,14 +811,6 @@ fn no_message_repeats_a_value_that_may_be_secret() {
     let document = every_type_in_use();
     let mut places = Vec::new();
     all_places(&document, String::new(), &mut places);
-    let mut refused_anyway = document.clone();
-    refused_anyway["instances"][0]["follow"] = json!({
-        "interval": "5m", "include": [{"repo_namespace": "a", "repo_name": "b"}],
-        "exclude": [{"repo_namespace": "a", "repo_name": "b"}], "runs": 1, "max_age": "30d",
-        "max_tasks": 1000, "artifacts": "failed",
-    });
-    let follow = &refused_anyway["instances"][0]["follow"];
-    all_places(follow, "/instances/0/follow".to_owned(), &mut places);
     assert!(places.len() > 150, "{}", places.len());
 
     let forms = [
@@ -783,13 +841,7 @@ fn no_message_repeats_a_value_that_may_be_secret() {
     for place in &places {
         let key = place.rsplit('/').next().unwrap_or_default();
         for form in forms {
-            let is_follow = place.contains("/follow");
-            let mut document = if is_follow {
-                &refused_anyway
-            } else {
-                &document
-            }
-            .clone();
+            let mut document = document.clone();
             *document.pointer_mut(place).expect("a place") = json!("@@HERE@@");
             let text = document.to_string().replace("\"@@HERE@@\"", form);
             match config::parse(&text, "config.yaml") {
@@ -877,6 +929,10 @@ fn every_key_is_documented_and_in_the_example() {
         ("instances[].", "instances: [HERE]"),
         ("instances[].tasks[].", "instances: [{tasks: [HERE]}]"),
         ("instances[].follow.", "instances: [{follow: HERE}]"),
+        (
+            "instances[].follow.include[].",
+            "instances: [{follow: {include: [HERE]}}]",
+        ),
         ("credentials.NAME.", "credentials: {prod: HERE}"),
     ]);
     for (prefix, mapping) in mappings {
@@ -965,8 +1021,10 @@ fn every_type_of_credentials_is_documented() {
 fn documented_defaults_are_those_of_the_example() {
     let example: Value = serde_saphyr::from_str(EXAMPLE).expect("the example");
     let mut compared = 0;
-    for block in ["poll", "api", "status", "limits"] {
-        for (key, value) in example[block].as_object().expect(block) {
+    let follow = ("instances[].follow", &example["instances"][0]["follow"]);
+    let blocks = ["poll", "api", "status", "limits", "state"].map(|name| (name, &example[name]));
+    for (block, shown) in blocks.into_iter().chain([follow]) {
+        for (key, value) in shown.as_object().expect(block) {
             let value = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
@@ -981,7 +1039,7 @@ fn documented_defaults_are_those_of_the_example() {
             compared += 1;
         }
     }
-    assert_eq!(compared, 19);
+    assert_eq!(compared, 27);
 }
 
 proptest! {

@@ -279,6 +279,15 @@ fn the_schema_has_the_keys_of_the_loader() {
         ("/credentials/prod", "credentials: {prod: HERE}"),
         ("/instances/0", "instances: [HERE]"),
         ("/instances/0/tasks/0", "instances: [{tasks: [HERE]}]"),
+        ("/instances/0/follow", "instances: [{follow: HERE}]"),
+        (
+            "/instances/0/follow/include/0",
+            "instances: [{follow: {include: [HERE]}}]",
+        ),
+        (
+            "/instances/0/follow/exclude/0",
+            "instances: [{follow: {exclude: [HERE]}}]",
+        ),
     ];
     let parents: BTreeSet<&str> = places
         .keys()
@@ -300,16 +309,6 @@ fn the_schema_has_the_keys_of_the_loader() {
         let known = keys_of(mapping);
         assert_eq!(described, known, "{parent}");
     }
-    for (place, text) in [
-        ("/state/path", "state: {path: x}"),
-        ("/instances/0/follow", "instances: [{follow: {}}]"),
-    ] {
-        assert_eq!(places[place]["type"], "null");
-        assert!(
-            refusal(text).contains("is not available in this version"),
-            "{text}"
-        );
-    }
 }
 
 /// Documents that show every property between them; the second and the others
@@ -319,6 +318,7 @@ fn documents() -> Vec<Value> {
     let instance = json!({
         "id": "cri-a", "region": "cn-hangzhou", "endpoint": "https://cr.example.com",
         "credentials": "prod", "tasks": [{"id": "crast-a"}],
+        "follow": {"include": [{"repo_name": "a"}], "exclude": [{"repo_namespace": "b"}]},
     });
     let with_endpoint = json!({
         "poll": {}, "api": {}, "limits": {}, "state": {}, "status": status,
@@ -326,6 +326,7 @@ fn documents() -> Vec<Value> {
     });
     let mut with_keys = with_endpoint.clone();
     with_keys["instances"][0]["endpoint"] = Value::Null;
+    with_keys["instances"][0]["follow"] = Value::Null;
     let (role, provider) = ("acs:ram::1:role/r", "acs:ram::1:oidc-provider/p");
     let entries = [
         json!({
@@ -381,7 +382,8 @@ fn values(schema: &Schema) -> Vec<Value> {
         ]
         .map(Value::from),
     );
-    for length in [64, 65, 128, 129, 256, 257] {
+    values.extend(["*", "(", "a)(b", "a|b.*", "(?x)a#"].map(Value::from));
+    for length in [64, 65, 128, 129, 256, 257, 1024, 1025] {
         let padded = |prefix: &str| json!(format!("{prefix}{}", "a".repeat(length - prefix.len())));
         values.extend(["", "cri-", "crast-"].map(padded));
     }
@@ -443,7 +445,8 @@ fn the_schema_and_the_loader_agree_on_every_value() {
     let places = schema.places();
     // What each document adds to those before it.
     let adds = |place: &str, index: usize| {
-        index == 0 || place.starts_with("/cred") || index == 1 && place.starts_with("/inst")
+        let of_instance = place.starts_with("/inst") && !place.contains("/follow/");
+        index == 0 || place.starts_with("/cred") || index == 1 && of_instance
     };
     for (index, base) in documents().into_iter().enumerate() {
         assert!(schema.is_valid(&base) && is_loaded(&base), "{base}");
@@ -470,6 +473,14 @@ fn the_schema_and_the_loader_agree_on_every_value() {
     }
     assert!(taken > 1_000 && refused > 5_000, "{taken} {refused}");
 
+    let no_expressions = BTreeSet::from(["(", "(?x)a#", "*", "[]", "a)(b", "{}"]);
+    for list in ["include", "exclude"] {
+        for key in ["repo_namespace", "repo_name"] {
+            let place = format!("/instances/0/follow/{list}/0/{key}");
+            let found = only_the_loader.remove(place.as_str());
+            assert_eq!(found.as_ref(), Some(&no_expressions), "{place}");
+        }
+    }
     // Whether each name that is used is defined, no schema knows, nor how long a
     // duration is in all.
     for place in [
@@ -492,6 +503,8 @@ fn the_schema_and_the_loader_agree_on_every_value() {
             &["0", "10.0.0", "60", "cr.example.com:65536"],
         ),
         // A year is the longest duration.
+        ("/instances/0/follow/interval", &["2y", "366d"]),
+        ("/instances/0/follow/max_age", &["2y", "366d"]),
         ("/instances/0/tasks/0/interval", &["2y", "366d"]),
         ("/poll/deadline", &["2y", "366d"]),
         // At least the interval.
@@ -591,7 +604,7 @@ fn enumerations_are_complete() {
         );
         enumerations += 1;
     }
-    assert_eq!(enumerations, 4);
+    assert_eq!(enumerations, 5);
 }
 
 #[test]
@@ -669,5 +682,5 @@ fn defaults_are_those_of_the_example() {
             (None, None) => {}
         }
     }
-    assert_eq!(compared, 35);
+    assert_eq!(compared, 41);
 }

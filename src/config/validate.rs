@@ -5,15 +5,15 @@ mod credentials;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{self, Amount, Number, Placed};
 use super::mistake::Place;
 use super::values::{self, MAX_DURATION, did_you_mean, in_words};
 use super::{
-    Api, Artifacts, Config, Credentials, CredentialsSource, Endpoint, Instance, Limits, Mistake,
-    Poll, Signature, StatusWords, Task,
+    Api, Artifacts, Config, Credentials, CredentialsSource, Endpoint, Follow, Instance, Limits,
+    Mistake, Pattern, Poll, Signature, StatusWords, Task,
 };
 use credentials::Entry;
 
@@ -28,6 +28,8 @@ const FINISHED_INTERVAL: Duration = Duration::from_secs(3600);
 const DEADLINE: Duration = Duration::from_secs(120);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const STALE_AFTER: Duration = Duration::from_secs(300);
+const LISTING_INTERVAL: Duration = Duration::from_secs(300);
+const MAX_AGE: Duration = Duration::from_secs(30 * 86_400);
 
 /// Judges the whole file; relative paths in it are relative to `folder`.
 pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config, Vec<Mistake>> {
@@ -45,15 +47,10 @@ pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config
     let entries = check.credentials(file.credentials, vpc);
     let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     let instances = check.instances(file.instances, &root, &names, &poll, vpc);
-    let artifacts = check.artifacts(file.artifacts);
+    let artifacts = check.artifacts(file.artifacts, Artifacts::All);
     let status = check.status(inner(file.status));
     let limits = check.limits(&inner(file.limits));
-    if let Some(path) = inner(file.state).path {
-        check.refuse(
-            &path.at,
-            "is not available in this version; remove it or write null",
-        );
-    }
+    let state_path = check.state(inner(file.state));
 
     if check.mistakes.is_empty() {
         let (credentials, instances) = only_used(entries, instances);
@@ -65,7 +62,7 @@ pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config
             artifacts,
             status,
             limits,
-            state_path: None,
+            state_path,
         })
     } else {
         check
@@ -271,13 +268,19 @@ impl Check<'_> {
         }
     }
 
-    fn artifacts(&mut self, text: Option<Placed<String>>) -> Artifacts {
+    fn artifacts(&mut self, text: Option<Placed<String>>, default: Artifacts) -> Artifacts {
         let choices = [
             ("all", Artifacts::All),
             ("failed", Artifacts::Failed),
             ("none", Artifacts::None),
         ];
-        self.choice(text, &choices, Artifacts::All)
+        self.choice(text, &choices, default)
+    }
+
+    fn state(&mut self, file: file::State) -> Option<PathBuf> {
+        let Placed { value, at } = file.path?;
+        self.noted(&at, values::path(&value))?;
+        Some(self.folder.join(value))
     }
 
     fn limits(&mut self, file: &file::Limits) -> Limits {
@@ -352,17 +355,14 @@ impl Check<'_> {
             Some(name) => self.reference(name, names),
             None => names.iter().position(|name| *name == DEFAULT_CREDENTIALS),
         };
-        if let Some(follow) = &file.follow {
-            let message = "is not available in this version; name the tasks under tasks:";
-            self.refuse(&follow.at, message);
-        }
         let tasks = inner(file.tasks);
         if tasks.is_empty() && file.follow.is_none() {
             self.refuse(
                 &at.missing("tasks"),
-                "must name at least one task, such as [crast-…]",
+                "must name at least one task, such as [crast-…]; or find them all with follow: {}",
             );
         }
+        let follow = file.follow.map(|follow| self.follow(follow.value));
         let mut lines = HashMap::with_capacity(tasks.len());
         let tasks: Vec<Task> = tasks
             .into_iter()
@@ -374,7 +374,51 @@ impl Check<'_> {
             credentials: credentials?,
             endpoint: endpoint?,
             tasks,
-            follow: None,
+            follow,
+        })
+    }
+
+    fn follow(&mut self, file: file::Follow) -> Follow {
+        Follow {
+            interval: self
+                .duration(file.interval.as_ref(), MIN_INTERVAL)
+                .unwrap_or(LISTING_INTERVAL),
+            include: self.patterns(file.include),
+            exclude: self.patterns(file.exclude),
+            runs: self.whole(file.runs.as_ref(), 1..=1000, 1),
+            max_age: self
+                .duration(file.max_age.as_ref(), MIN_INTERVAL)
+                .unwrap_or(MAX_AGE),
+            max_tasks: self.whole(file.max_tasks.as_ref(), 0..=100_000, 1000),
+            artifacts: self.artifacts(file.artifacts, Artifacts::Failed),
+        }
+    }
+
+    fn patterns(&mut self, list: Option<Placed<Vec<Placed<file::Pattern>>>>) -> Vec<Pattern> {
+        let list = inner(list).into_iter();
+        list.filter_map(|Placed { value, at }| self.pattern(value, &at))
+            .collect()
+    }
+
+    fn pattern(&mut self, file: file::Pattern, at: &Place) -> Option<Pattern> {
+        if file.repo_namespace.is_none() && file.repo_name.is_none() {
+            self.refuse(
+                at,
+                "must have repo_namespace, repo_name or both; repo_name: .* is every repository",
+            );
+            return None;
+        }
+        let mut one = |text: Option<Placed<String>>| {
+            let (text, at) = match &text {
+                Some(Placed { value, at }) => (value.as_str(), at),
+                None => (".*", at),
+            };
+            self.noted(at, values::pattern(text))
+        };
+        let (repo_namespace, repo_name) = (one(file.repo_namespace), one(file.repo_name));
+        Some(Pattern {
+            repo_namespace: repo_namespace?,
+            repo_name: repo_name?,
         })
     }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use regex::Regex;
+
 use super::{Endpoint, is_loopback};
 
 /// Regions of the service, whether each has an endpoint within VPCs, and where
@@ -86,6 +88,9 @@ const UNITS: [(&str, u64); 7] = [
 
 /// Longer ones overflow some clock sooner or later, and mean "never" anyway.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 86_400);
+
+/// Names of repositories are shorter.
+const MAX_PATTERN: usize = 1024;
 
 const DURATION_HELP: &str = "write a duration such as 60s or 1h30m";
 
@@ -387,6 +392,31 @@ pub(super) fn id(text: &str, prefix: &str) -> Result<(), String> {
             "not an id; it starts with {prefix}, then come letters, digits, - and _, at most 128 characters in all"
         ))
     }
+}
+
+/// Reads a regular expression that is to match a whole name.
+pub(super) fn pattern(text: &str) -> Result<Regex, String> {
+    if text.is_empty() {
+        return Err(
+            "is empty, which matches no name; leave the key out to match every name".to_owned(),
+        );
+    }
+    if text.chars().count() > MAX_PATTERN {
+        return Err(format!("is longer than {MAX_PATTERN} characters"));
+    }
+    // By itself first: `a)(b` is none, though it becomes one between brackets.
+    Regex::new(text)
+        .and_then(|_| Regex::new(&format!("^(?:{text})$")))
+        .map_err(|error| {
+            // What stands before the last line repeats the value.
+            let why = error.to_string();
+            let why = why.rsplit('\n').next().unwrap_or_default();
+            let why = why.strip_prefix("error: ").unwrap_or(why);
+            format!(
+                "not a regular expression ({why}); write one such as mirror|base-.*, and \\ before a \
+                 character that is meant as it stands"
+            )
+        })
 }
 
 /// Refuses what cannot be `acs:ram::ACCOUNT:KIND/NAME`; what account and name may
@@ -733,6 +763,41 @@ mod tests {
         for text in bad {
             assert!(credentials_uri(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let matching = [
+            ("mirror", "mirror", true),
+            ("mirror", "mirrors", false),
+            ("mirror", "a-mirror", false),
+            ("a|b", "b", true),
+            ("a|b", "ab", false),
+            ("^a$|^b$", "b", true),
+            ("base-.*", "base-", true),
+            ("(?i)Mirror", "mirror", true),
+            (r"k8s\.gcr\.io", "k8sxgcrxio", false),
+        ];
+        for (text, name, matches) in matching {
+            let pattern = pattern(text).expect(text);
+            assert_eq!(pattern.is_match(name), matches, "{text} {name}");
+        }
+        let long = "a".repeat(1025);
+        for text in [
+            "",
+            "*",
+            "(",
+            "a)(b",
+            "[a",
+            "a\n(b",
+            "(?x)a # b",
+            "(.{999}){999}",
+            &long,
+        ] {
+            let error = pattern(text).expect_err(text);
+            assert!(!error.contains('\n') && !error.contains("# b"), "{error}");
+        }
+        assert!(pattern(&long[..1024]).is_ok());
     }
 
     #[test]
