@@ -1,1 +1,357 @@
+//! A follower by hand: lists go in, what is wanted and counted comes out.
 
+use super::*;
+use crate::model::{Folded, Row};
+
+const MINUTE: i64 = 60_000;
+const T0: i64 = 1_700_000_000_000;
+
+fn settings() -> Settings {
+    Settings {
+        instance_id: "cri-a".into(),
+        region: "cn-hangzhou".into(),
+        interval: Duration::from_secs(300),
+        stale_after: Duration::from_secs(300),
+        filter: Filter::default(),
+        runs: 1,
+        max_age: Duration::from_secs(30 * 86_400),
+        max_tasks: 1_000,
+        artifacts: ArtifactSeries::Failed,
+        configured: HashSet::new(),
+        shard: Shard::WHOLE,
+        words: Words::default(),
+    }
+}
+
+fn info(repository: &str, status: &str, result: &str, start_ms: i64) -> TaskInfo {
+    TaskInfo {
+        repo_namespace: "mirror".to_owned(),
+        repo_name: repository.to_owned(),
+        source_provider: "QUAY".to_owned(),
+        source_repository: format!("up/{repository}"),
+        status: status.to_owned(),
+        result: result.to_owned(),
+        start_ms: Some(start_ms),
+        end_ms: (status == "COMPLETED").then_some(start_ms + MINUTE),
+        ..TaskInfo::default()
+    }
+}
+
+fn rule(repository: &str) -> Rule {
+    Rule {
+        rule_id: format!("crasr-{repository}"),
+        subscription: info(repository, "", "", 0).subscription(),
+        tag_regexp: ".*".to_owned(),
+        created_ms: Some(T0),
+    }
+}
+
+fn run(id: &str, repository: &str, status: &str, result: &str, start_ms: i64) -> ListedRun {
+    ListedRun {
+        task_id: id.into(),
+        info: Arc::new(info(repository, status, result, start_ms)),
+    }
+}
+
+fn done(id: &str, repository: &str, start_ms: i64) -> ListedRun {
+    run(id, repository, "COMPLETED", "SUCCESS", start_ms)
+}
+
+fn failed(id: &str, repository: &str, start_ms: i64) -> ListedRun {
+    run(id, repository, "COMPLETED", "FAILED", start_ms)
+}
+
+fn whole(runs: Vec<ListedRun>) -> Option<RunList> {
+    Some(RunList {
+        runs,
+        whole: true,
+        pages: 1,
+    })
+}
+
+fn ids(listed: &Listed, shown: bool) -> Vec<&str> {
+    let wanted = listed.wanted.iter().filter(|one| one.shown == shown);
+    let mut ids: Vec<&str> = wanted.map(|one| &*one.target.task_id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Each row's result, its start and its duration in seconds.
+fn rows(rows: &[(&str, i64, i64)], info: &TaskInfo) -> Assessment {
+    let rows = rows
+        .iter()
+        .zip(0..)
+        .map(|((result, start_ms, secs), tag)| Row {
+            tag: format!("v{tag}"),
+            status: if result.is_empty() {
+                "RUNNING"
+            } else {
+                "COMPLETED"
+            }
+            .to_owned(),
+            result: (*result).to_owned(),
+            start_ms: Some(*start_ms),
+            end_ms: (!result.is_empty()).then_some(start_ms + secs * 1_000),
+            ..Row::default()
+        });
+    let words = Words::default();
+    Assessment::new(Folded::new(rows.collect(), &words), Some(info), &words)
+}
+
+#[test]
+fn the_newest_runs_of_each_subscription_are_wanted_whatever_the_order_of_the_list() {
+    let mut follower = Follower::new(Settings {
+        runs: 2,
+        ..settings()
+    });
+    let listed = follower.listed(
+        Some(vec![rule("nginx"), rule("redis")]),
+        whole(vec![
+            done("n1", "nginx", T0),
+            done("r1", "redis", T0 + 5 * MINUTE),
+            done("n3", "nginx", T0 + 20 * MINUTE),
+            done("n2", "nginx", T0 + 10 * MINUTE),
+            done("x1", "no-rule", T0),
+        ]),
+        T0 + 30 * MINUTE,
+    );
+    assert_eq!(ids(&listed, true), ["n2", "n3", "r1"]);
+    // What was there before is history.
+    assert_eq!(ids(&listed, false), [""; 0]);
+    assert_eq!(&*listed.wanted[0].target.task, "mirror/nginx");
+    assert_eq!(listed.order_learned, Some(false));
+    let nginx = &listed.subscriptions[0];
+    assert_eq!(&*nginx.last_run.as_ref().unwrap().task_id, "n3");
+    assert_eq!(nginx.last_success_ms, Some(T0 + 21 * MINUTE));
+    assert_eq!(*nginx.counts, crate::store::Counts::default());
+    assert_eq!(*nginx.recent_durations_ms, [MINUTE; 3]);
+}
+
+#[test]
+fn age_number_and_filter_bound_what_is_wanted_but_no_subscription() {
+    let pattern = |text: &str| Regex::new(&format!("^(?:{text})$")).unwrap();
+    let mut follower = Follower::new(Settings {
+        max_age: Duration::from_secs(3_600),
+        max_tasks: 1,
+        filter: Filter {
+            include: vec![(pattern("mir.*"), pattern(".*"))],
+            exclude: vec![(pattern(".*"), pattern("redis"))],
+        },
+        ..settings()
+    });
+    let listed = follower.listed(
+        Some(vec![
+            rule("nginx"),
+            rule("redis"),
+            rule("etcd"),
+            rule("old"),
+        ]),
+        whole(vec![
+            done("n", "nginx", T0 - 10 * MINUTE),
+            done("e", "etcd", T0 - 20 * MINUTE),
+            done("r", "redis", T0 - 5 * MINUTE),
+            done("o", "old", T0 - 61 * MINUTE),
+        ]),
+        T0,
+    );
+    assert_eq!(ids(&listed, true), ["n"]);
+    assert_eq!(listed.dropped, 1);
+    let names = listed.subscriptions.iter();
+    let names: Vec<&str> = names
+        .map(|one| one.subscription.repo_name.as_str())
+        .collect();
+    assert_eq!(names, ["etcd", "nginx", "old"]);
+}
+
+#[test]
+fn a_run_counts_once_when_it_is_over_and_not_where_it_was_there_at_first() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    let first = done("n1", "nginx", T0);
+    follower.listed(rules(), whole(vec![first.clone()]), T0 + 2 * MINUTE);
+    let (entry, _) = follower.polled("n1", None, &rows(&[("FAILED", T0, 3)], &first.info));
+    assert_eq!(entry.unwrap().counts.runs, 0);
+
+    let starts = T0 + 5 * MINUTE;
+    let running = run("n2", "nginx", "RUNNING", "", starts);
+    let list = whole(vec![running.clone(), first.clone()]);
+    let listed = follower.listed(rules(), list, T0 + 6 * MINUTE);
+    assert_eq!(ids(&listed, true), ["n2"]);
+    let (entry, _) = follower.polled("n2", None, &rows(&[("", starts, 0)], &running.info));
+    let entry = entry.unwrap();
+    assert_eq!(entry.last_run.unwrap().status, TaskStatus::Running);
+    assert_eq!(entry.counts.runs, 0);
+
+    let over = failed("n2", "nginx", starts);
+    let data = rows(&[("SUCCESS", starts, 4), ("FAILED", starts, 7)], &over.info);
+    for _ in 0..2 {
+        let (entry, _) = follower.polled("n2", Some(&over.info), &data);
+        let entry = entry.unwrap();
+        assert_eq!((entry.counts.runs, entry.counts.failures), (1, 1));
+        assert_eq!(entry.counts.artifacts.count(), 2);
+        assert_eq!(entry.counts.artifacts.sum_ms, 11_000);
+        // The first run's rows say that it failed, too.
+        assert_eq!(entry.consecutive_failed_runs, 2);
+    }
+
+    // A later flip changes the gauges, not what was counted.
+    let flipped = done("n2", "nginx", starts);
+    let list = whole(vec![flipped.clone(), first]);
+    let listed = follower.listed(rules(), list, T0 + 11 * MINUTE);
+    assert!(listed.changed.contains("n2"));
+    let entry = &listed.subscriptions[0];
+    assert_eq!(entry.consecutive_failed_runs, 0);
+    assert_eq!((entry.counts.runs, entry.counts.failures), (1, 1));
+}
+
+#[test]
+fn a_run_that_is_over_before_it_was_seen_is_read_to_be_counted() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    follower.listed(rules(), whole(vec![]), T0);
+    let newest = run("n2", "nginx", "RUNNING", "", T0 + 3 * MINUTE);
+    let missed = failed("n1", "nginx", T0 + MINUTE);
+    let list = vec![newest, missed.clone()];
+    let listed = follower.listed(rules(), whole(list.clone()), T0 + 5 * MINUTE);
+    assert_eq!(ids(&listed, true), ["n2"]);
+    assert_eq!(ids(&listed, false), ["n1"]);
+    let (entry, on) = follower.polled("n1", None, &rows(&[("FAILED", T0, 3)], &missed.info));
+    assert_eq!(entry.unwrap().counts.failures, 1);
+    assert!(!on);
+    let listed = follower.listed(rules(), whole(list), T0 + 10 * MINUTE);
+    assert_eq!(ids(&listed, false), [""; 0]);
+}
+
+#[test]
+fn a_failure_counts_though_its_rows_are_denied() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    follower.listed(rules(), whole(vec![]), T0);
+    let list = whole(vec![failed("n1", "nginx", T0 + MINUTE)]);
+    follower.listed(rules(), list, T0 + 5 * MINUTE);
+    assert_eq!(follower.poll_failed("n1", "timeout"), (None, true));
+    let (entry, _) = follower.poll_failed("n1", "forbidden");
+    let counts = &entry.unwrap().counts;
+    assert_eq!((counts.runs, counts.failures), (1, 1));
+    assert_eq!(counts.artifacts.count(), 0);
+}
+
+#[test]
+fn a_list_that_shrinks_and_recovers_counts_nothing_again() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    let list = || whole(vec![done("n1", "nginx", T0)]);
+    follower.listed(rules(), list(), T0);
+    let listed = follower.listed(rules(), whole(vec![]), T0 + 5 * MINUTE);
+    assert_eq!(ids(&listed, true), [""; 0]);
+    // What was known of the subscription stays.
+    assert_eq!(listed.subscriptions[0].last_success_ms, Some(T0 + MINUTE));
+    let listed = follower.listed(rules(), list(), T0 + 10 * MINUTE);
+    assert_eq!(ids(&listed, true), ["n1"]);
+    let n1 = done("n1", "nginx", T0);
+    let (entry, _) = follower.polled("n1", None, &rows(&[("SUCCESS", T0, 3)], &n1.info));
+    assert_eq!(entry.unwrap().counts.runs, 0);
+}
+
+#[test]
+fn a_rule_that_vanished_takes_its_runs_along() {
+    let mut follower = Follower::new(settings());
+    let list = || whole(vec![done("n1", "nginx", T0)]);
+    follower.listed(Some(vec![rule("nginx")]), list(), T0);
+    let listed = follower.listed(Some(vec![]), list(), T0 + 5 * MINUTE);
+    assert_eq!(listed.removed.len(), 1);
+    assert!(listed.wanted.is_empty() && listed.subscriptions.is_empty());
+    // A list that cannot be read takes nothing away.
+    let listed = follower.listed(Some(vec![rule("nginx")]), None, T0 + 10 * MINUTE);
+    assert_eq!(ids(&listed, true), ["n1"]);
+    let listed = follower.listed(None, None, T0 + 15 * MINUTE);
+    assert_eq!(ids(&listed, true), ["n1"]);
+}
+
+#[test]
+fn a_list_that_is_newest_first_is_left_at_the_first_page_without_news() {
+    let mut follower = Follower::new(settings());
+    let old = |n: i64| done(&format!("n{n}"), "nginx", T0 - n * MINUTE);
+    let all: Vec<ListedRun> = (1..=3).map(old).collect();
+    assert!(follower.plan(T0).whole());
+    let listed = follower.listed(Some(vec![rule("nginx")]), whole(all.clone()), T0);
+    assert_eq!(listed.order_learned, Some(true));
+
+    let soon = T0 + 5 * MINUTE;
+    let mut plan = follower.plan(soon);
+    assert!(!plan.whole());
+    assert!(!plan.go_on(&all[..1]));
+    assert!(follower.plan(soon).go_on(&[done("n0", "nginx", T0)]));
+    let running = run("n1", "nginx", "RUNNING", "", T0 - MINUTE);
+    assert!(follower.plan(soon).go_on(&[running]));
+    assert!(
+        follower
+            .plan(soon)
+            .go_on(&[failed("n1", "nginx", T0 - MINUTE)])
+    );
+    // The newest run is on this page; it must be seen before it is stale.
+    assert!(follower.plan(T0 + 10 * MINUTE).go_on(&all[1..]));
+    assert!(!follower.plan(T0 + 10 * MINUTE).go_on(&all[..1]));
+    // Every six hours it is read whole.
+    assert!(!follower.plan(T0 + 359 * MINUTE).whole());
+    assert!(follower.plan(T0 + 360 * MINUTE).whole());
+
+    // One page in another order is enough.
+    let page = RunList {
+        runs: vec![old(3), old(1)],
+        whole: false,
+        pages: 1,
+    };
+    let listed = follower.listed(None, Some(page), soon);
+    assert_eq!(listed.order_learned, Some(false));
+    assert!(follower.plan(soon).whole());
+}
+
+#[test]
+fn the_shards_together_want_what_one_daemon_wants() {
+    let names: Vec<String> = (0..40).map(|n| format!("repo{n}")).collect();
+    let listed = |shard| {
+        let mut follower = Follower::new(Settings {
+            shard,
+            max_tasks: 30,
+            ..settings()
+        });
+        let rules = names.iter().map(|name| rule(name)).collect();
+        let runs = names.iter().zip(0..);
+        let runs = runs.map(|(name, n)| done(name, name, T0 - n * MINUTE));
+        follower.listed(Some(rules), whole(runs.collect()), T0)
+    };
+    let one = listed(Shard::WHOLE);
+    let mut tasks = Vec::new();
+    let mut subscriptions = Vec::new();
+    for index in 0..3 {
+        let part = listed(Shard::new(index, 3).unwrap());
+        assert_eq!(part.dropped, 10);
+        tasks.extend(ids(&part, true).into_iter().map(str::to_owned));
+        subscriptions.extend(part.subscriptions);
+    }
+    tasks.sort_unstable();
+    assert_eq!(tasks, ids(&one, true));
+    subscriptions.sort_by(|a, b| a.subscription.cmp(&b.subscription));
+    assert_eq!(subscriptions, one.subscriptions);
+}
+
+#[test]
+fn what_was_saved_comes_back() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    follower.listed(rules(), whole(vec![]), T0);
+    let over = failed("n1", "nginx", T0 + MINUTE);
+    let before = follower.listed(rules(), whole(vec![over.clone()]), T0 + 5 * MINUTE);
+    let data = rows(&[("FAILED", T0 + MINUTE, 3)], &over.info);
+    let (entry, _) = follower.polled("n1", None, &data);
+
+    let mut again = Follower::new(settings());
+    let restored = again.restore(follower.save(), T0 + 6 * MINUTE);
+    assert_eq!(restored.wanted, before.wanted);
+    assert_eq!(restored.subscriptions, [entry.unwrap()]);
+    let (entry, _) = again.polled("n1", None, &data);
+    assert_eq!(entry.unwrap().counts.runs, 1);
+    let seen = again.listed(rules(), whole(vec![over]), T0 + 10 * MINUTE);
+    assert!(seen.unchanged.contains("n1"));
+}
