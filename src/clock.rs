@@ -6,24 +6,44 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where the current time comes from: the system, or a test's hand.
+use tokio::time::Instant;
+
+/// Where the current time comes from.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Option<Arc<AtomicI64>>);
+pub struct Clock(Hand);
+
+#[derive(Clone, Debug, Default)]
+enum Hand {
+    #[default]
+    System,
+    /// A test's.
+    Fixed(Arc<AtomicI64>),
+    /// Moves with tokio's time, which tests can pause.
+    Tokio { then_ms: i64, then: Instant },
+}
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self(None)
+        Self(Hand::System)
     }
 
     /// A clock that stands at `millis` (Unix time, milliseconds) until [`Clock::set`].
     pub fn fixed(millis: i64) -> Self {
-        Self(Some(Arc::new(AtomicI64::new(millis))))
+        Self(Hand::Fixed(Arc::new(AtomicI64::new(millis))))
+    }
+
+    /// A clock that shows `millis` now and moves with tokio's time.
+    pub fn of_tokio(millis: i64) -> Self {
+        Self(Hand::Tokio {
+            then_ms: millis,
+            then: Instant::now(),
+        })
     }
 
     /// Moves a fixed clock; the system's clock stays as it is.
     pub fn set(&self, millis: i64) {
-        if let Some(hand) = &self.0 {
+        if let Hand::Fixed(hand) = &self.0 {
             hand.store(millis, Ordering::Relaxed);
         }
     }
@@ -31,8 +51,12 @@ impl Clock {
     /// Milliseconds since the Unix epoch; negative before it.
     pub fn now_millis(&self) -> i64 {
         match &self.0 {
-            Some(hand) => hand.load(Ordering::Relaxed),
-            None => system_millis(),
+            Hand::System => system_millis(),
+            Hand::Fixed(hand) => hand.load(Ordering::Relaxed),
+            Hand::Tokio { then_ms, then } => {
+                let passed = i64::try_from(then.elapsed().as_millis()).unwrap_or(i64::MAX);
+                then_ms.saturating_add(passed)
+            }
         }
     }
 }

@@ -642,4 +642,6 @@ async fn sleep_until(due: Option<Instant>) {
 }
 
 #[cfg(test)]
+mod follow_tests;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,500 @@
+//! Followed instances in paused time against a scripted registry: whole days in
+//! seconds, every call counted.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::metrics::own::Build;
+use crate::model::TaskStatus;
+use crate::shard::Shard;
+use crate::store::{ArtifactSeries, Limits, TaskEntry};
+
+const BUILD: Build = Build {
+    version: "0",
+    revision: "0",
+    rustversion: "0",
+    target: "0",
+};
+const START_MS: i64 = 1_700_000_000_000;
+const PAGE: usize = 100;
+const DAY: u64 = 86_400;
+
+/// One run: its repository, when it began, when it is over, and whether well.
+#[derive(Clone)]
+struct Run {
+    id: Arc<str>,
+    repository: String,
+    start_ms: i64,
+    end_ms: i64,
+    /// Until then it is told to have failed.
+    fails_until_ms: i64,
+}
+
+impl Run {
+    fn info(&self, now_ms: i64) -> TaskInfo {
+        let over = now_ms >= self.end_ms;
+        let well = now_ms >= self.fails_until_ms;
+        TaskInfo {
+            repo_namespace: "mirror".to_owned(),
+            repo_name: self.repository.clone(),
+            status: if over { "COMPLETED" } else { "RUNNING" }.to_owned(),
+            result: match (over, well) {
+                (false, _) => "",
+                (true, true) => "SUCCESS",
+                (true, false) => "FAILED",
+            }
+            .to_owned(),
+            start_ms: Some(self.start_ms),
+            end_ms: over.then_some(self.end_ms),
+            ..TaskInfo::default()
+        }
+    }
+}
+
+#[derive(Default)]
+struct Calls {
+    rows: HashMap<String, Vec<i64>>,
+    task: u64,
+    rule_pages: u64,
+    run_pages: u64,
+}
+
+/// A registry whose list is newest first.
+struct Registry {
+    clock: Clock,
+    runs: Mutex<Vec<Run>>,
+    denied: Mutex<Option<&'static str>>,
+    calls: Mutex<Calls>,
+}
+
+impl Registry {
+    fn refused(&self) -> Result<(), SourceError> {
+        match *self.denied.lock().unwrap() {
+            None => Ok(()),
+            Some(reason) => Err(SourceError {
+                reason,
+                text: reason.to_owned(),
+            }),
+        }
+    }
+
+    fn visible(&self) -> Vec<Run> {
+        let now = self.clock.now_millis();
+        let runs = self.runs.lock().unwrap();
+        let mut runs: Vec<Run> = runs
+            .iter()
+            .filter(|run| run.start_ms <= now)
+            .cloned()
+            .collect();
+        runs.sort_by_key(|run| Reverse(run.start_ms));
+        runs
+    }
+}
+
+impl Source for Registry {
+    type Budget = ();
+
+    fn budget(&self) {}
+
+    fn listing_budget(&self, _: Duration) {}
+
+    async fn rows(&self, target: &Target, (): &mut ()) -> Result<Vec<Row>, SourceError> {
+        let now = self.clock.now_millis();
+        {
+            let mut calls = self.calls.lock().unwrap();
+            calls
+                .rows
+                .entry(target.task_id.to_string())
+                .or_default()
+                .push(now);
+        }
+        // A fifth of a second: the rate limit is five requests a second.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let runs = self.runs.lock().unwrap();
+        let run = runs.iter().find(|run| run.id == target.task_id).unwrap();
+        let info = run.info(now);
+        Ok(vec![Row {
+            tag: "1".to_owned(),
+            status: info.status,
+            result: info.result,
+            start_ms: info.start_ms,
+            end_ms: info.end_ms,
+            ..Row::default()
+        }])
+    }
+
+    async fn task(&self, target: &Target, (): &mut ()) -> Result<TaskInfo, SourceError> {
+        self.calls.lock().unwrap().task += 1;
+        let runs = self.runs.lock().unwrap();
+        let run = runs.iter().find(|run| run.id == target.task_id).unwrap();
+        Ok(run.info(self.clock.now_millis()))
+    }
+
+    async fn rules(&self, _: &str, (): &mut ()) -> Result<Vec<Rule>, SourceError> {
+        self.refused()?;
+        let runs = self.runs.lock().unwrap();
+        let rules: HashMap<String, Rule> = runs
+            .iter()
+            .map(|run| {
+                let rule = Rule {
+                    rule_id: format!("crasr-{}", run.repository),
+                    subscription: run.info(0).subscription(),
+                    tag_regexp: ".*".to_owned(),
+                    created_ms: Some(START_MS),
+                };
+                (run.repository.clone(), rule)
+            })
+            .collect();
+        self.calls.lock().unwrap().rule_pages += rules.len().div_ceil(PAGE).max(1) as u64;
+        Ok(rules.into_values().collect())
+    }
+
+    async fn runs(
+        &self,
+        _: &str,
+        (): &mut (),
+        mut go_on: impl FnMut(&[ListedRun]) -> bool + Send,
+    ) -> Result<RunList, SourceError> {
+        self.refused()?;
+        let now = self.clock.now_millis();
+        let all: Vec<ListedRun> = self
+            .visible()
+            .iter()
+            .map(|run| ListedRun {
+                task_id: Arc::clone(&run.id),
+                info: Arc::new(run.info(now)),
+            })
+            .collect();
+        let total = all.len().div_ceil(PAGE).max(1);
+        let mut list = RunList {
+            runs: Vec::new(),
+            whole: true,
+            pages: 0,
+        };
+        for number in 1..=total {
+            let page = &all[(number - 1) * PAGE..all.len().min(number * PAGE)];
+            list.pages += 1;
+            list.runs.extend_from_slice(page);
+            if !go_on(page) && number < total {
+                list.whole = false;
+                break;
+            }
+        }
+        self.calls.lock().unwrap().run_pages += u64::from(list.pages);
+        Ok(list)
+    }
+}
+
+struct Bench {
+    registry: Arc<Registry>,
+    store: Arc<Store>,
+    own: Arc<Own>,
+    clock: Clock,
+    states: mpsc::Sender<StateRequest>,
+    stop: CancellationToken,
+    run: tokio::task::JoinHandle<()>,
+}
+
+fn follow_settings() -> follow::Settings {
+    follow::Settings {
+        instance_id: "cri-a".into(),
+        region: "cn-hangzhou".into(),
+        interval: Duration::from_secs(300),
+        stale_after: Duration::from_secs(300),
+        filter: follow::Filter::default(),
+        runs: 1,
+        max_age: Duration::from_secs(30 * DAY),
+        max_tasks: 20_000,
+        artifacts: ArtifactSeries::Failed,
+        configured: HashSet::new(),
+        shard: Shard::WHOLE,
+        words: Words::default(),
+    }
+}
+
+fn bench(registry: Registry, watches: Vec<Watch>, state: State) -> Bench {
+    let clock = registry.clock.clone();
+    let registry = Arc::new(registry);
+    let limits = Limits {
+        series: 1_000_000,
+        artifacts_per_task: 100,
+        stale_after: Duration::from_secs(300),
+    };
+    let store = Arc::new(Store::new(limits, []));
+    let own = Arc::new(Own::new(BUILD));
+    let settings = Settings {
+        words: Words::default(),
+        interval: Duration::from_secs(60),
+        finished_interval: Duration::from_secs(3_600),
+        concurrency: 8,
+        accounts: vec!["one".to_owned()],
+    };
+    let work = Work {
+        watches,
+        follows: vec![Follow {
+            settings: follow_settings(),
+            account: 0,
+        }],
+        state,
+    };
+    let (scheduler, _) = Scheduler::new(
+        Arc::clone(&registry),
+        Arc::clone(&store),
+        Arc::clone(&own),
+        clock.clone(),
+        settings,
+        work,
+    );
+    let (states, requests) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    Bench {
+        run: tokio::spawn(scheduler.run(requests, stop.clone())),
+        registry,
+        store,
+        own,
+        clock,
+        states,
+        stop,
+    }
+}
+
+fn registry(runs: Vec<Run>) -> Registry {
+    Registry {
+        clock: Clock::of_tokio(START_MS),
+        runs: Mutex::new(runs),
+        denied: Mutex::default(),
+        calls: Mutex::default(),
+    }
+}
+
+/// A run of `repository` from `start` to `end`, seconds since the beginning.
+fn run(repository: &str, number: u32, start: i64, end: i64) -> Run {
+    Run {
+        id: format!("crast-{repository}-{number}").into(),
+        repository: repository.to_owned(),
+        start_ms: START_MS + start * 1_000,
+        end_ms: START_MS + end * 1_000,
+        fails_until_ms: 0,
+    }
+}
+
+impl Bench {
+    fn entry(&self, task: &str) -> Option<Arc<TaskEntry>> {
+        let snapshot = self.store.snapshot();
+        let found = snapshot
+            .entries()
+            .iter()
+            .find(|entry| &*entry.target.task_id == task);
+        found.cloned()
+    }
+
+    fn status(&self, task: &str) -> Option<TaskStatus> {
+        self.entry(task)?.data.as_ref().map(|data| data.status)
+    }
+
+    /// Seconds until `reached`, in steps of one.
+    async fn until(&self, most: u64, reached: impl Fn(&Self) -> bool) -> u64 {
+        for second in 0..=most {
+            if reached(self) {
+                return second;
+            }
+            pass(1).await;
+        }
+        panic!("not within {most} s");
+    }
+
+    async fn state(&self) -> State {
+        let (request, answer) = oneshot::channel();
+        self.states.send(request).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        drop(self.states);
+        self.run.await.unwrap();
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_costs_what_can_change_and_little_more() {
+    const FINISHED: u32 = 2_000;
+    const RUNNING: u32 = 50;
+    let finished = (0..FINISHED).map(|n| {
+        let start = -7_200 - i64::from(n);
+        run(&format!("done{n}"), 1, start, start + 60)
+    });
+    let running = (0..RUNNING).map(|n| run(&format!("busy{n}"), 1, -600 - i64::from(n), 1 << 40));
+    let bench = bench(
+        registry(finished.chain(running).collect()),
+        Vec::new(),
+        State::default(),
+    );
+    pass(DAY).await;
+    {
+        let calls = bench.registry.calls.lock().unwrap();
+        let rows = |prefix: &str| -> u64 {
+            let of = calls.rows.iter().filter(|(id, _)| id.starts_with(prefix));
+            of.map(|(_, calls)| calls.len() as u64).sum()
+        };
+        // The list answers for the tasks themselves.
+        assert_eq!(calls.task, 0);
+        // 1 440 minutes a day, and the first beats come early.
+        let due = u64::from(RUNNING) * 1_440;
+        let busy = rows("crast-busy");
+        assert!((due..due * 102 / 100).contains(&busy), "{busy} of {due}");
+        // At first sight, and once a day, a little early.
+        let due = u64::from(FINISHED) * 2;
+        let done = rows("crast-done");
+        assert!(done > due * 3 / 4 && done <= due, "{done} of {due}");
+        // 288 listings: 21 pages of rules, and of runs either all 21 pages or
+        // two: one that holds what runs, one without news.
+        let due = 288 * 21 + 144 * 21 + 144 * 2;
+        let listed = calls.rule_pages + calls.run_pages;
+        assert!(listed * 100 <= due * 115, "{listed} of {due}");
+    }
+    // Nothing has become stale.
+    let snapshot = bench.store.snapshot();
+    let now = bench.clock.now_millis();
+    let oldest = snapshot
+        .entries()
+        .iter()
+        .map(|entry| now - entry.last_success_ms.unwrap());
+    assert!(oldest.max().unwrap() <= 900_000);
+    assert_eq!(snapshot.entries().len(), (FINISHED + RUNNING) as usize);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_seen_within_one_listing_and_its_end_within_one_poll() {
+    let bench = bench(
+        registry(vec![
+            run("nginx", 1, -600, -500),
+            run("nginx", 2, 1_000, 2_003),
+        ]),
+        Vec::new(),
+        State::default(),
+    );
+    pass(1_000).await;
+    assert_eq!(bench.status("crast-nginx-1"), Some(TaskStatus::Succeeded));
+    bench
+        .until(301, |bench| {
+            bench.status("crast-nginx-2") == Some(TaskStatus::Running)
+        })
+        .await;
+    // The older run is no more in view.
+    assert_eq!(bench.entry("crast-nginx-1"), None);
+    pass((START_MS + 2_003_000 - bench.clock.now_millis()).unsigned_abs() / 1_000).await;
+    bench
+        .until(62, |bench| {
+            bench.status("crast-nginx-2") == Some(TaskStatus::Succeeded)
+        })
+        .await;
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_run_that_flips_is_noticed_within_the_finished_interval() {
+    let mut flips = run("nginx", 1, -600, -500);
+    flips.fails_until_ms = START_MS + 40_000_000;
+    let mut all: Vec<Run> = (0..250)
+        .map(|n| run(&format!("r{n}"), 1, -500 + n, -200 + n))
+        .collect();
+    // Behind two whole pages of newer ones.
+    all.push(flips);
+    let bench = bench(registry(all), Vec::new(), State::default());
+    pass(39_999).await;
+    assert_eq!(bench.status("crast-nginx-1"), Some(TaskStatus::Failed));
+    bench
+        .until(3_600, |bench| {
+            bench.status("crast-nginx-1") == Some(TaskStatus::Succeeded)
+        })
+        .await;
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_both_configured_and_followed_is_polled_once() {
+    let watch = Watch {
+        target: Arc::new(Target {
+            instance_id: "cri-a".into(),
+            task_id: "crast-nginx-1".into(),
+            task: "by-name".into(),
+            region: "cn-hangzhou".into(),
+            artifacts: ArtifactSeries::All,
+        }),
+        interval: Duration::from_secs(60),
+        account: 0,
+        followed: None,
+    };
+    let bench = bench(
+        registry(vec![run("nginx", 1, -60, 1 << 40)]),
+        vec![watch],
+        State::default(),
+    );
+    pass(3_600).await;
+    let snapshot = bench.store.snapshot();
+    assert_eq!(snapshot.entries().len(), 1);
+    assert_eq!(&*snapshot.entries()[0].target.task, "by-name");
+    let polls = bench.registry.calls.lock().unwrap().rows["crast-nginx-1"].len();
+    assert!((60..=62).contains(&polls), "{polls}");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_are_denied_do_not_look_like_silence() {
+    let bench = bench(
+        registry(vec![run("nginx", 1, -600, -500)]),
+        Vec::new(),
+        State::default(),
+    );
+    let up = |bench: &Bench| {
+        let families = bench.own.gather();
+        let family = families
+            .iter()
+            .find(|one| one.name() == "aliyun_acr_exporter_follow_up");
+        family.map(|family| family.get_metric()[0].get_gauge().get_value())
+    };
+    pass(10).await;
+    assert_eq!(up(&bench), Some(1.0));
+    *bench.registry.denied.lock().unwrap() = Some("forbidden");
+    pass(600).await;
+    assert_eq!(up(&bench), Some(0.0));
+    let snapshot = bench.store.snapshot();
+    let listing = snapshot.listings().next().unwrap();
+    assert_eq!(listing.error.as_ref().unwrap().reason, "forbidden");
+    // The run stays where it was.
+    assert_eq!(bench.status("crast-nginx-1"), Some(TaskStatus::Succeeded));
+    *bench.registry.denied.lock().unwrap() = None;
+    bench.until(301, |bench| up(bench) == Some(1.0)).await;
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_everything_is_there_and_nobody_calls_in_a_burst() {
+    let runs: Vec<Run> = (0..500)
+        .map(|n| run(&format!("r{n}"), 1, -900 + n, -300 + n))
+        .collect();
+    let before = bench(registry(runs.clone()), Vec::new(), State::default());
+    pass(1_000).await;
+    let state = before.state().await;
+    let clock = before.clock.clone();
+    before.end().await;
+    pass(7).await;
+    let again = Registry {
+        clock,
+        ..registry(runs)
+    };
+    let after = bench(again, Vec::new(), state);
+    let snapshot = after.store.snapshot();
+    assert_eq!(snapshot.entries().len(), 500);
+    assert!(snapshot.entries().iter().all(|entry| entry.data.is_some()));
+    pass(600).await;
+    assert_eq!(after.registry.calls.lock().unwrap().rows.len(), 0);
+    assert!(after.registry.calls.lock().unwrap().run_pages > 0);
+    after.end().await;
+}
