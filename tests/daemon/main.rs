@@ -9,6 +9,7 @@
 mod commands;
 mod credentials;
 mod failures;
+mod follow;
 mod harness;
 mod key_sources;
 mod lifecycle;

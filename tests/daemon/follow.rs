@@ -1,0 +1,206 @@
+//! A followed instance from outside: exact values of a subscription, and a state
+//! that outlives the process however it ends.
+
+use std::sync::LazyLock;
+
+use aliyun_acr_exporter::clock::Clock;
+use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
+use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
+
+use crate::harness::{Daemon, run};
+
+/// When the first run began: three hours ago, a whole second.
+static S: LazyLock<i64> = LazyLock::new(|| (Clock::system().now_millis() / 1_000 - 10_800) * 1_000);
+
+const SUBSCRIPTION: &str = "instance_id=\"cri-a\",repo_namespace=\"mirror\",repo_name=\"nginx\",source_provider=\"DOCKER_HUB\",source_repository=\"library/nginx\"";
+
+fn source() -> Source {
+    Source::new("DOCKER_HUB", "library/nginx", "mirror/nginx")
+}
+
+/// A run that began `seconds` after the first one and failed at one of two tags.
+fn failed(id: &str, seconds: i64) -> TaskSpec {
+    let start = *S + seconds * 1_000;
+    TaskSpec::failed(id, start, start + 8_000, "pull rate limit")
+        .source(&source())
+        .set("TagTotalCount", 2)
+        .set("TagSubscriptionCount", 1)
+        .rows([
+            RowSpec::succeeded("mirror", "nginx", "1", start, start + 1_000),
+            RowSpec::failed("mirror", "nginx", "2", start, start + 8_000),
+        ])
+}
+
+fn cloud() -> Running {
+    let world = World::new()
+        .instance("cri-a", "cn-hangzhou")
+        .rule(RuleSpec::new("crasr-1", &source(), *S - 1_000))
+        .task(
+            TaskSpec::succeeded("crast-0", *S, *S + 60_500)
+                .source(&source())
+                .rows([RowSpec::succeeded("mirror", "nginx", "0", *S, *S + 60_500)]),
+        );
+    Simulator::start(SimulatorConfig {
+        world,
+        ..SimulatorConfig::default()
+    })
+    .unwrap()
+}
+
+fn config(cloud: &Running, state: &str) -> String {
+    format!(
+        "poll: {{ interval: 1s }}
+api: {{ requests_per_second: 1000, burst: 100 }}
+state: {{ path: {state} }}
+credentials:
+  test:
+    type: access_key
+    access_key_id: {}
+    access_key_secret: {}
+instances:
+  - id: cri-a
+    region: cn-hangzhou
+    credentials: test
+    endpoint: {}
+    follow: {{ interval: 1s }}
+",
+        demo::KEY_ID,
+        demo::KEY_SECRET,
+        cloud.url()
+    )
+}
+
+fn sample(name: &str) -> String {
+    format!("aliyun_acr_subscription_{name}{{{SUBSCRIPTION}}}")
+}
+
+#[test]
+fn a_subscription_is_shown_with_exact_values() {
+    let cloud = cloud();
+    let daemon = Daemon::serve(&config(&cloud, "null"));
+    daemon.ready();
+    daemon.until(&sample("runs_total"), "0");
+    cloud.update(|world| world.put_task("cri-a", failed("crast-1", 100)));
+    let page = daemon.until(&sample("runs_total"), "1");
+    let mut told = String::new();
+    for (name, value) in &page {
+        if name.contains(SUBSCRIPTION) {
+            let short = name.replace(SUBSCRIPTION, "*");
+            let short = short.replace("aliyun_acr_subscription_", "");
+            told.push_str(&format!("{short} {value}\n"));
+        }
+    }
+    assert_eq!(
+        told,
+        r#"consecutive_failed_runs{*} 1
+last_finished_run_status{*,status="failed"} 1
+last_finished_run_status{*,status="succeeded"} 0
+last_finished_run_status{*,status="unknown"} 0
+last_run_duration_seconds{*} 8
+last_run_start_timestamp_seconds{*} START
+last_run_status{*,status="empty"} 0
+last_run_status{*,status="failed"} 1
+last_run_status{*,status="running"} 0
+last_run_status{*,status="succeeded"} 0
+last_run_status{*,status="unknown"} 0
+last_run_tags_synced{*} 1
+last_run_tags{*} 2
+last_success_timestamp_seconds{*} SUCCESS.5
+rule_created_timestamp_seconds{*} CREATED
+rule_info{*,rule_id="crasr-1",tag_regexp=".*"} 1
+run_artifact_duration_seconds_bucket{*,le="+Inf"} 2
+run_artifact_duration_seconds_bucket{*,le="1"} 1
+run_artifact_duration_seconds_bucket{*,le="10"} 2
+run_artifact_duration_seconds_bucket{*,le="120"} 2
+run_artifact_duration_seconds_bucket{*,le="1800"} 2
+run_artifact_duration_seconds_bucket{*,le="21600"} 2
+run_artifact_duration_seconds_bucket{*,le="30"} 2
+run_artifact_duration_seconds_bucket{*,le="300"} 2
+run_artifact_duration_seconds_bucket{*,le="3600"} 2
+run_artifact_duration_seconds_bucket{*,le="5"} 1
+run_artifact_duration_seconds_bucket{*,le="60"} 2
+run_artifact_duration_seconds_bucket{*,le="600"} 2
+run_artifact_duration_seconds_bucket{*,le="7200"} 2
+run_artifact_duration_seconds_bucket{*,le="86400"} 2
+run_artifact_duration_seconds_count{*} 2
+run_artifact_duration_seconds_sum{*} 9
+run_failures_total{*} 1
+runs_total{*} 1
+"#
+        .replace("START", &(*S / 1_000 + 100).to_string())
+        .replace("SUCCESS", &(*S / 1_000 + 60).to_string())
+        .replace("CREATED", &(*S / 1_000 - 1).to_string())
+    );
+    // The newest run alone has task series, under the repository's name.
+    let up = "aliyun_acr_subscription_task_up{instance_id=\"cri-a\",task_id=\"crast-1\",task=\"mirror/nginx\"}";
+    assert_eq!(page.get(up).map(String::as_str), Some("1"));
+    let tasks = page.keys().filter(|name| name.contains("task_up{"));
+    assert_eq!(tasks.count(), 1);
+    assert_eq!(
+        page["aliyun_acr_exporter_follow_up{instance_id=\"cri-a\"}"],
+        "1"
+    );
+
+    cloud.update(|world| world.remove_rule("cri-a", "crasr-1"));
+    let gone = || daemon.page().keys().all(|name| !name.contains("crast-"));
+    crate::harness::eventually("the subscription leaves the page", || gone().then_some(()));
+    assert!(
+        daemon
+            .page()
+            .keys()
+            .all(|name| !name.contains(SUBSCRIPTION))
+    );
+}
+
+#[test]
+fn a_counter_never_falls_however_often_the_process_is_killed() {
+    let cloud = cloud();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let config = config(&cloud, state.to_str().unwrap());
+    let mut daemon = Daemon::serve(&config);
+    daemon.until(&sample("runs_total"), "0");
+    for number in 1..=20_i64 {
+        let run = failed(&format!("crast-{number}"), 100 * number);
+        cloud.update(|world| world.put_task("cri-a", run));
+        // What a scrape has shown once was saved before.
+        let shown = number.to_string();
+        daemon.until(&sample("run_failures_total"), &shown);
+        daemon.signal("KILL");
+        daemon.ended();
+        daemon = Daemon::serve(&config);
+        let page = daemon.page();
+        assert_eq!(page[&sample("run_failures_total")], shown);
+        assert_eq!(page[&sample("runs_total")], shown);
+        assert_eq!(
+            page[&sample("run_artifact_duration_seconds_sum")],
+            (9 * number).to_string()
+        );
+    }
+    daemon.signal("TERM");
+    assert!(daemon.ended().success());
+}
+
+#[test]
+fn a_state_is_one_daemons_alone_and_a_broken_one_is_set_aside() {
+    let cloud = cloud();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    std::fs::write(&state, "no state").unwrap();
+    let text = config(&cloud, state.to_str().unwrap());
+    let mut daemon = Daemon::serve(&text);
+    daemon.logged("cannot be used and was moved aside");
+    daemon.until(&sample("runs_total"), "0");
+    let aside = std::fs::read_dir(folder.path()).unwrap().filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().starts_with("state.unreadable-")
+    });
+    assert_eq!(aside.count(), 1);
+
+    let second = folder.path().join("config.yaml");
+    std::fs::write(&second, &text).unwrap();
+    let mut command = crate::harness::binary(&["--web.listen-address=127.0.0.1:0"]);
+    let said = run(command.arg("--config.file").arg(&second));
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("state"), "{}", said.err);
+}
