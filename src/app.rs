@@ -105,8 +105,13 @@ impl Daemon {
         addresses.filter_map(Result::ok).collect()
     }
 
-    /// Polls and serves until a signal or `stop`.
-    pub async fn run(self, config: &Config, stop: CancellationToken) -> Result<(), Error> {
+    /// Polls what is `shard`'s of the configuration, and serves, until a signal or `stop`.
+    pub async fn run(
+        self,
+        config: &Config,
+        shard: Shard,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
         let addresses = self.addresses();
         let Self {
             listeners,
@@ -114,8 +119,7 @@ impl Daemon {
             own,
             clock,
         } = self;
-        let clients = accounts::clients(config, &own, &clock).map_err(Error::Client)?;
-        let shard = Shard::WHOLE;
+        let clients = accounts::clients(config, shard, &own, &clock).map_err(Error::Client)?;
         let watches = watches(config, shard);
         let (file, state) = match &config.state_path {
             Some(path) => {
@@ -146,6 +150,8 @@ impl Daemon {
             revision = Build::CURRENT.revision,
             instances = config.instances.len(),
             tasks = watches.len(),
+            shard_index = shard.index(),
+            shard_total = shard.total(),
             "starting"
         );
         let (scheduler, tried_once) = Scheduler::new(
@@ -161,7 +167,7 @@ impl Daemon {
             },
         );
         let (states, requests) = mpsc::channel(1);
-        let saver = keep(file, &store, states, &own, &clock, &stop);
+        let keeping = keep(file, &store, states, &own, &clock, &stop);
         let ready = Arc::new(AtomicBool::new(false));
         let web = server::Settings {
             store,
@@ -180,7 +186,7 @@ impl Daemon {
         let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
         let (polled, saved, answered, announced, signalled) = tokio::join!(
             part("scheduler", scheduler.run(requests, stop.clone()), &stop),
-            part("saver of the state", saver, &stop),
+            part("saver of the state", keeping, &stop),
             part("server", server::serve(listeners, web, stop.clone()), &stop),
             part("readiness", readiness, &stop),
             part("signal handler", signals, &stop),

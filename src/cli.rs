@@ -6,6 +6,7 @@ mod check_config;
 mod healthcheck;
 mod query;
 mod serve;
+mod shard;
 mod simulate;
 mod table;
 
@@ -23,6 +24,7 @@ use crate::api;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
+use crate::shard::Shard;
 use crate::telemetry;
 
 /// Wrong usage or configuration.
@@ -98,25 +100,25 @@ struct Flags {
     #[arg(long = "web.enable-lifecycle", env = "ALIYUN_ACR_EXPORTER_WEB_ENABLE_LIFECYCLE", global = true, hide = true, value_parser = clap::builder::BoolishValueParser::new())]
     web_enable_lifecycle: bool,
 
-    /// Not available in this version
+    /// Which of several daemons this one is, from 0; `auto` is the number at the end of the
+    /// host name, as a pod of a stateful set has it
     #[arg(
         long = "shard.index",
         env = "ALIYUN_ACR_EXPORTER_SHARD_INDEX",
         global = true,
-        value_name = "N",
-        hide = true
+        value_name = "N|auto"
     )]
     shard_index: Option<String>,
 
-    /// Not available in this version
+    /// How many daemons share the work of the configuration
     #[arg(
         long = "shard.total",
         env = "ALIYUN_ACR_EXPORTER_SHARD_TOTAL",
         global = true,
         value_name = "N",
-        hide = true
+        value_parser = clap::value_parser!(u32).range(1..)
     )]
-    shard_total: Option<String>,
+    shard_total: Option<u32>,
 
     /// Least severe messages to log [default: info, and warn for commands that end]
     #[arg(
@@ -287,8 +289,6 @@ impl Flags {
         let unavailable = [
             ("--web.config.file", self.web_config_file.is_some()),
             ("--web.enable-lifecycle", self.web_enable_lifecycle),
-            ("--shard.index", self.shard_index.is_some()),
-            ("--shard.total", self.shard_total.is_some()),
         ];
         match unavailable.iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(Error::Usage(format!(
@@ -306,6 +306,10 @@ impl Flags {
             ))),
             None => Ok(&self.web_listen_address),
         }
+    }
+
+    fn shard(&self) -> Result<Shard, Error> {
+        shard::typed(self.shard_index.as_deref(), self.shard_total)
     }
 
     fn config_path(&self) -> PathBuf {

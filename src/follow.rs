@@ -390,22 +390,12 @@ impl Follower {
             followed.rules = Arc::from([]);
         }
         for (key, rules) in by_subscription {
-            let settings = &self.settings;
-            let ours = || {
-                settings.shard.owns(&[
-                    &settings.instance_id,
-                    &key.repo_namespace,
-                    &key.repo_name,
-                    &key.source_provider,
-                    &key.source_repository,
-                ])
-            };
-            let followed = match self.subscriptions.get_mut(&key) {
-                Some(followed) => followed,
-                None => {
-                    let followed = Followed::new(ours());
-                    self.subscriptions.entry(Arc::new(key)).or_insert(followed)
-                }
+            if !self.subscriptions.contains_key(&key) {
+                let followed = Followed::new(owns(&self.settings, &key));
+                self.subscriptions.insert(Arc::new(key.clone()), followed);
+            }
+            let Some(followed) = self.subscriptions.get_mut(&key) else {
+                continue;
             };
             followed.seen_ms = now_ms;
             if !followed.rules.iter().eq(rules.values()) {
@@ -637,17 +627,21 @@ impl Follower {
             self.subscriptions.insert(key, followed);
         }
         for (key, followed) in &mut self.subscriptions {
-            let settings = &self.settings;
-            followed.own(settings.shard.owns(&[
-                &settings.instance_id,
-                &key.repo_namespace,
-                &key.repo_name,
-                &key.source_provider,
-                &key.source_repository,
-            ]));
+            followed.own(owns(&self.settings, key));
         }
         self.listed(Some(rules), None, now_ms)
     }
+}
+
+/// Whether the subscription is this shard's.
+fn owns(settings: &Settings, key: &Subscription) -> bool {
+    settings.shard.owns(&[
+        &settings.instance_id,
+        &key.repo_namespace,
+        &key.repo_name,
+        &key.source_provider,
+        &key.source_repository,
+    ])
 }
 
 fn restored_run(saved: SavedRun) -> (Arc<str>, Run) {

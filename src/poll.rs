@@ -281,7 +281,7 @@ impl<S: Source> Scheduler<S> {
             let key = key(&watch.target);
             let mut watched = Watched::new(watch, now);
             if let Some(saved) = tasks.remove(&key) {
-                watched.restore(saved, now_ms, now);
+                watched.restore(&saved, now_ms, now);
             }
             self.watch(watched);
         }
@@ -541,7 +541,7 @@ impl<S: Source> Scheduler<S> {
             };
             let mut watched = Watched::new(watch, now);
             if let Some(saved) = saved.remove(&key) {
-                watched.restore(saved, now_ms, now);
+                watched.restore(&saved, now_ms, now);
             }
             if told.is_some() || watched.is_untried() {
                 watched.listed(&wanted.info, told != Some(false), words, now_ms);

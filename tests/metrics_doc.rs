@@ -1,10 +1,20 @@
 //! Holds `docs/metrics.md` and the code together, both ways: every metric has
 //! a row with its type, labels, unit and stability, and every row a metric.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use aliyun_acr_exporter::metrics::catalog::{ARTIFACT_LABELS, CATALOG, Samples, TASK_LABELS};
+use aliyun_acr_exporter::exposition::text;
+use aliyun_acr_exporter::metrics::catalog::{
+    ARTIFACT_LABELS, CATALOG, Kind, SERIES, SUBSCRIPTION_LABELS, Samples, TASK_LABELS,
+};
 use aliyun_acr_exporter::metrics::own::{Build, OWN, Own};
+use aliyun_acr_exporter::model::{Assessment, Folded, Row, Rule, Subscription, TaskStatus, Words};
+use aliyun_acr_exporter::store::{
+    ArtifactSeries, Limits, ListingEntry, PollError, RunSummary, Store, SubscriptionEntry, Target,
+    TaskEntry,
+};
 use prometheus::proto::MetricType;
 
 /// Type, labels, unit, stability.
@@ -67,11 +77,18 @@ fn unit_of(name: &str) -> &'static str {
 fn in_the_code() -> BTreeMap<String, Facts> {
     let owned = |labels: &[&str]| labels.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
     let catalog = CATALOG.iter().map(|metric| {
-        let mut labels = owned(&TASK_LABELS);
-        if matches!(metric.samples, Samples::Artifact(_)) {
-            labels.extend(owned(&ARTIFACT_LABELS));
-        }
+        let mut labels = match metric.samples {
+            Samples::Task(_) => owned(&TASK_LABELS),
+            Samples::Artifact(_) => owned(&[TASK_LABELS, ARTIFACT_LABELS].concat()),
+            Samples::Subscription(_) | Samples::Durations(_) => owned(&SUBSCRIPTION_LABELS),
+        };
         labels.extend(owned(metric.labels));
+        // The name tells a counter, and only one shape of samples is a histogram.
+        let counter = metric.kind == Kind::Counter;
+        assert_eq!(counter, metric.name.ends_with("_total"), "{}", metric.name);
+        let histogram = metric.kind == Kind::Histogram;
+        let durations = matches!(metric.samples, Samples::Durations(_));
+        assert_eq!(histogram, durations, "{}", metric.name);
         let unit = if metric.unit.is_empty() {
             "–"
         } else {
@@ -79,10 +96,8 @@ fn in_the_code() -> BTreeMap<String, Facts> {
         };
         assert_eq!(unit, unit_of(metric.name), "{}", metric.name);
         let stability = metric.stability.as_str().to_owned();
-        (
-            metric.name,
-            ("gauge".to_owned(), labels, unit.to_owned(), stability),
-        )
+        let kind = metric.kind.as_str().to_owned();
+        (metric.name, (kind, labels, unit.to_owned(), stability))
     });
     let own = OWN.iter().map(|metric| {
         let facts = (
@@ -155,6 +170,124 @@ fn the_document_and_the_code_describe_the_same_metrics() {
             "{name} is documented and not there"
         );
     }
+}
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+/// A page with a sample of every metric of what is watched.
+fn page() -> String {
+    let words = Words::default();
+    let target = Target {
+        instance_id: "cri-a".into(),
+        task_id: "crast-1".into(),
+        task: "t".into(),
+        region: "cn-hangzhou".into(),
+        artifacts: ArtifactSeries::All,
+    };
+    let row = Row {
+        tag: "1".into(),
+        result: "SUCCESS".into(),
+        start_ms: Some(NOW_MS - 2_000),
+        end_ms: Some(NOW_MS - 1_000),
+        ..Row::default()
+    };
+    let error = Arc::new(PollError {
+        reason: "timeout",
+        text: String::new(),
+    });
+    let mut task = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
+    task.data = Some(Arc::new(Assessment::new(
+        Folded::new(vec![row], &words),
+        None,
+        &words,
+    )));
+    task.last_success_ms = Some(NOW_MS);
+    task.last_poll_ms = Some(NOW_MS);
+    task.error = Some(error);
+
+    let subscription = Subscription {
+        repo_namespace: "mirror".into(),
+        repo_name: "nginx".into(),
+        source_provider: "DOCKER_HUB".into(),
+        source_repository: "library/nginx".into(),
+    };
+    let rule = Rule {
+        rule_id: "crasr-1".into(),
+        subscription: subscription.clone(),
+        tag_regexp: ".*".into(),
+        created_ms: Some(NOW_MS),
+    };
+    let run = RunSummary {
+        task_id: "crast-1".into(),
+        status: TaskStatus::Succeeded,
+        start_ms: Some(NOW_MS - 2_000),
+        duration_ms: Some(1_000),
+        tags_total: Some(1),
+        tags_synced: Some(1),
+    };
+    let limits = Limits {
+        series: 1_000,
+        artifacts_per_task: 10,
+        stale_after: Duration::from_secs(300),
+    };
+    let store = Store::new(limits, [task]);
+    store.update_listing(ListingEntry {
+        instance_id: "cri-a".into(),
+        interval: Duration::from_secs(300),
+        last_success_ms: Some(NOW_MS),
+        last_try_ms: Some(NOW_MS),
+        error: None,
+        next_ms: None,
+        tasks_dropped: 0,
+    });
+    store.update_subscription(SubscriptionEntry {
+        instance_id: "cri-a".into(),
+        subscription: Arc::new(subscription),
+        rules: [rule].into(),
+        last_run: Some(run.clone()),
+        last_finished_run: Some(run),
+        consecutive_failed_runs: 0,
+        last_success_ms: None,
+        counts: Arc::default(),
+        recent_durations_ms: [].into(),
+    });
+    let page = text::render(&store.snapshot().view(NOW_MS, SERIES), &[]);
+    String::from_utf8(page).expect("the page is UTF-8")
+}
+
+/// What a scraper sees of it is what the document says of it.
+#[test]
+fn the_page_is_what_the_document_describes() {
+    let documented = documented();
+    let page = page();
+    let mut families = BTreeSet::new();
+    let mut family = ("", "");
+    for line in page.lines() {
+        if let Some(header) = line.strip_prefix("# TYPE ") {
+            family = header.split_once(' ').expect("a name and a type");
+            let (kind, ..) = &documented[family.0];
+            assert_eq!(kind, family.1, "{line}");
+            families.insert(family.0);
+        } else if !line.starts_with('#') {
+            let (name, rest) = line.split_once('{').expect("it has labels");
+            // No value on this page holds any of these characters.
+            let (labels, _) = rest.split_once('}').expect("the labels end");
+            let mut labels: Vec<_> = labels
+                .split(',')
+                .map(|label| label.split_once('=').expect("a name and a value").0)
+                .collect();
+            if name.ends_with("_bucket") {
+                assert_eq!(labels.pop(), Some("le"), "{line}");
+            }
+            assert_eq!(labels, documented[family.0].1, "{line}");
+        }
+    }
+    let watched: BTreeSet<&str> = documented
+        .keys()
+        .map(String::as_str)
+        .filter(|name| name.starts_with("aliyun_acr_subscription_"))
+        .collect();
+    assert_eq!(families, watched);
 }
 
 /// The words of the table are those that the program knows.

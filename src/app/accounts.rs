@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::api::throttle::Throttle;
 use crate::api::{Account, Client, Options, Shared};
 use crate::clock::Clock;
-use crate::config::{self, Config, CredentialsSource, RoleSession, Secret, Signature};
+use crate::config::{self, Api, Config, CredentialsSource, RoleSession, Secret, Signature};
 use crate::credentials::assume_role::AssumeRole;
 use crate::credentials::cached::Cached;
 use crate::credentials::chain::Chain;
@@ -26,19 +26,22 @@ use crate::credentials::uri::Uri;
 use crate::credentials::{self, Addresses, Context, ProvideCredentials};
 use crate::http::Http;
 use crate::metrics::own::Own;
+use crate::shard::Shard;
 use crate::signing::Algorithm;
 
 /// The longest pause before the first retry of a request.
 const BACKOFF: Duration = Duration::from_millis(200);
 
 /// One client for each instance, in their order; those of one entry of
-/// `credentials:` share theirs.
+/// `credentials:` share theirs. The rate limit is the account's, so each shard
+/// takes its part of it.
 pub fn clients(
     config: &Config,
+    shard: Shard,
     own: &Arc<Own>,
     clock: &Clock,
 ) -> Result<Vec<Arc<Client>>, reqwest::Error> {
-    let shared = Shared {
+    let common = Shared {
         http: Http::new()?,
         in_flight: Arc::new(Semaphore::new(config.poll.concurrency)),
         own: Arc::clone(own),
@@ -55,15 +58,15 @@ pub fn clients(
         page_size: config.api.page_size,
         max_pages: config.api.max_pages,
     };
-    let providers = providers(config, &shared);
+    let providers = providers(config, &common);
     let mut throttles: HashMap<&str, Arc<Throttle>> = HashMap::new();
     let mut clients: HashMap<usize, Arc<Client>> = HashMap::new();
     let of_instances = config.instances.iter().map(|instance| {
         let client = clients.entry(instance.credentials).or_insert_with(|| {
             let entry = &config.credentials[instance.credentials];
             let new_throttle = || {
-                let api = &config.api;
-                Arc::new(Throttle::new(api.requests_per_second, api.burst))
+                let (rate, burst) = share(&config.api, shard);
+                Arc::new(Throttle::new(rate, burst))
             };
             let account = Account {
                 name: entry.name.clone(),
@@ -73,7 +76,7 @@ pub fn clients(
                     None => new_throttle(),
                 },
             };
-            Arc::new(Client::new(account, shared.clone(), options))
+            Arc::new(Client::new(account, common.clone(), options))
         });
         Arc::clone(client)
     });
@@ -95,15 +98,21 @@ pub async fn unreadable_files(config: &Config) -> Vec<String> {
     told
 }
 
+/// The rate and the burst of one shard.
+fn share(api: &Api, shard: Shard) -> (f64, u32) {
+    let rate = api.requests_per_second / f64::from(shard.total());
+    (rate, (api.burst / shard.total()).max(1))
+}
+
 /// One provider for each entry, which keeps its key as long as it is good.
-fn providers(config: &Config, shared: &Shared) -> Vec<Arc<dyn ProvideCredentials>> {
+fn providers(config: &Config, common: &Shared) -> Vec<Arc<dyn ProvideCredentials>> {
     let mut providers: Vec<Arc<dyn ProvideCredentials>> = Vec::new();
     for entry in &config.credentials {
         let context = |addresses: Option<&config::Addresses>| Context {
             name: entry.name.clone(),
-            http: shared.http.clone(),
-            own: Arc::clone(&shared.own),
-            clock: shared.clock.clone(),
+            http: common.http.clone(),
+            own: Arc::clone(&common.own),
+            clock: common.clock.clone(),
             addresses: addresses.map_or_else(Addresses::default, told),
             home: environment::process("HOME").map(PathBuf::from),
         };
@@ -219,5 +228,26 @@ fn setting(secret: &Secret) -> Setting {
     match secret {
         Secret::Inline(value) => Setting::Inline(value.clone()),
         Secret::File(path) => Setting::File(path.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_share_the_rate_of_an_account() {
+        let api = Api {
+            signature: Signature::HmacSha1,
+            requests_per_second: 5.0,
+            burst: 7,
+            retries: 0,
+            page_size: 1,
+            max_pages: 1,
+        };
+        for (total, expected) in [(1, (5.0, 7)), (2, (2.5, 3)), (10, (0.5, 1))] {
+            let shard = Shard::new(total - 1, total).unwrap();
+            assert_eq!(share(&api, shard), expected);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Artifacts, Config, Instance};
+use crate::config::{Artifacts, Config, Follow, Instance};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A plan above this share of the rate limit is warned about.
@@ -18,6 +18,11 @@ const TASK_SERIES: usize = 20;
 pub const ACTIONS: [&str; 2] = [
     "cr:GetArtifactSubscriptionTask",
     "cr:GetArtifactSubscriptionTaskResult",
+];
+/// What it asks of an instance that is followed, beside [`ACTIONS`].
+pub const FOLLOW_ACTIONS: [&str; 2] = [
+    "cr:ListArtifactSubscriptionRule",
+    "cr:ListArtifactSubscriptionTask",
 ];
 
 /// What a configuration will do; `Display` is for people.
@@ -32,14 +37,14 @@ pub struct Plan<'a> {
 #[serde(rename_all = "PascalCase")]
 struct Policy {
     version: &'static str,
-    statement: [Statement; 1],
+    statement: Vec<Statement>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Statement {
     effect: &'static str,
-    action: [&'static str; 2],
+    action: &'static [&'static str],
     resource: Vec<String>,
 }
 
@@ -80,6 +85,12 @@ impl<'a> Plan<'a> {
                 account.calls.steady += per_day(resting);
                 account.calls.worst += 2.0 * per_day(task.interval);
             }
+            if let Some(follow) = &instance.follow {
+                let calls = of_follow(config, follow);
+                account.calls.start += calls.start;
+                account.calls.steady += calls.steady;
+                account.calls.worst += calls.worst;
+            }
         }
         Self {
             config,
@@ -95,11 +106,14 @@ impl<'a> Plan<'a> {
         for account in &self.accounts {
             for (when, calls) in [
                 ("once every task is finished", account.calls.steady),
-                ("while every task is empty", account.calls.worst),
+                (
+                    "at worst, with every task empty or running",
+                    account.calls.worst,
+                ),
             ] {
                 if calls > CROWDED * limit {
                     warnings.push(format!(
-                        "{}: {:.0} calls a day {when} are {:.0} % of the rate limit of {rate} requests a second; raise poll.interval or api.requests_per_second",
+                        "{}: {:.0} calls a day {when} are {:.0} % of the rate limit of {rate} requests a second; raise poll.interval or api.requests_per_second, or lower follow.max_tasks",
                         account.name,
                         calls,
                         100.0 * calls / limit,
@@ -113,32 +127,59 @@ impl<'a> Plan<'a> {
 
     /// The least RAM policy that this configuration needs, as JSON.
     pub fn ram_policy(&self) -> String {
-        let resources: Vec<String> = self
-            .config
-            .instances
-            .iter()
-            .map(|instance| {
-                let region = if instance.region.is_empty() {
-                    "*"
-                } else {
-                    &instance.region
-                };
-                format!("acs:cr:{region}:*:instance/{}", instance.id)
-            })
-            .collect();
+        let resources = |followed: bool| -> Vec<String> {
+            let instances = self.config.instances.iter();
+            instances
+                .filter(|instance| !followed || instance.follow.is_some())
+                .map(resource)
+                .collect()
+        };
+        let statement = |action: &'static [&'static str], resource: Vec<String>| Statement {
+            effect: "Allow",
+            action,
+            resource,
+        };
+        let statements = [
+            statement(&ACTIONS, resources(false)),
+            statement(&FOLLOW_ACTIONS, resources(true)),
+        ];
         let policy = Policy {
             version: "1",
-            statement: [Statement {
-                effect: "Allow",
-                action: ACTIONS,
-                resource: resources,
-            }],
+            statement: statements
+                .into_iter()
+                .filter(|one| !one.resource.is_empty())
+                .collect(),
         };
         serde_json::to_string_pretty(&policy).expect("texts become JSON")
     }
 
     fn tasks(&self) -> usize {
         self.accounts.iter().map(|account| account.tasks).sum()
+    }
+}
+
+/// An instance as RAM names it; the account is the policy's own.
+fn resource(instance: &Instance) -> String {
+    let region = match instance.region.as_str() {
+        "" => "*",
+        region => region,
+    };
+    format!("acs:cr:{region}:*:instance/{}", instance.id)
+}
+
+/// Of the lists a page each is assumed where they are as short as can be, and
+/// all that is allowed where they are as long; of runs as many as there may be.
+fn of_follow(config: &Config, follow: &Follow) -> Calls {
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let runs = follow.max_tasks as f64;
+    let listings = per_day(follow.interval);
+    let pages = (runs / f64::from(config.api.page_size)).ceil().max(1.0);
+    Calls {
+        start: 1.0 + pages + runs,
+        // Every second listing reads on to the runs that the first page does not hold.
+        steady: listings * (1.0 + f64::midpoint(pages, 1.0)) + runs,
+        worst: listings * (1.0 + f64::from(config.api.max_pages))
+            + runs * per_day(config.poll.interval),
     }
 }
 
@@ -195,6 +236,20 @@ impl fmt::Display for Plan<'_> {
                     duration(resting),
                 )?;
             }
+            if let Some(follow) = &instance.follow {
+                let Calls {
+                    start,
+                    steady,
+                    worst,
+                } = of_follow(self.config, follow);
+                writeln!(
+                    f,
+                    "  follow: both lists every {}, at most {} runs; calls: {start:.0} at start, {steady:.0} a day with {} finished runs, at worst {worst:.0} a day",
+                    duration(follow.interval),
+                    follow.max_tasks,
+                    follow.max_tasks,
+                )?;
+            }
         }
         writeln!(
             f,
@@ -217,7 +272,11 @@ impl fmt::Display for Plan<'_> {
             writeln!(f, "    start   {start:>9.0}        (at least {first:.0} s)")?;
             for (what, calls, when) in [
                 ("steady", steady, "every task finished"),
-                ("worst ", worst, "every task empty: rows and task each time"),
+                (
+                    "worst ",
+                    worst,
+                    "every task empty or running, every list of max_pages",
+                ),
             ] {
                 let share = 100.0 * calls / limit;
                 writeln!(
@@ -234,10 +293,15 @@ impl fmt::Display for Plan<'_> {
         };
         writeln!(
             f,
-            "\nSeries: {} now ({TASK_SERIES} a task) and {artifacts}, at most {} artifacts a task and {} series in all; 0 new ones a day, since configured ids do not change.",
+            "\nSeries: {} now ({TASK_SERIES} a task) and {artifacts}, at most {} artifacts a task and {} series in all; 0 new ones a day, since configured ids do not change{}.",
             self.tasks() * TASK_SERIES,
             limits.artifacts_per_task,
             limits.series,
+            if self.config.instances.iter().any(|one| one.follow.is_some()) {
+                "; with follow, each run in view has as many, each new run brings them anew, and a subscription has 35 of its own"
+            } else {
+                ""
+            },
         )?;
         write!(f, "\nRAM policy:\n{}", self.ram_policy())
     }

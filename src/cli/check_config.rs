@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::api::{Budget, Class, Instance};
+use crate::api::{self, Budget, Class, Client, Instance};
 use crate::app::accounts;
 use crate::app::plan::Plan;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::metrics::own::Own;
+use crate::shard::Shard;
 
 use super::{
     Error, Flags, block_on, block_on_or_signal, print, tell, warn_without_task, with_signer,
@@ -17,7 +18,7 @@ use super::{
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// Ask the cloud for a task of each instance as well, in two signed calls
+    /// Ask the cloud as well, in two signed calls for a task and two for the lists of an instance
     #[arg(long)]
     online: bool,
 }
@@ -32,16 +33,15 @@ pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Resul
         tell(&format!("warning: {warning}"));
     }
     if arguments.online {
-        block_on_or_signal(online(&config, own))??;
+        block_on_or_signal(online(&config, flags.shard()?, own))??;
     }
     Ok(())
 }
 
-/// Asks every instance for its first task, all of them though one fails: for
-/// the rows, and where those can be read for the task itself.
-async fn online(config: &Config, own: &Arc<Own>) -> Result<(), Error> {
-    let clients =
-        accounts::clients(config, own, &Clock::system()).map_err(|error| Error::failed(&error))?;
+/// Asks every instance, all of them though one fails.
+async fn online(config: &Config, shard: Shard, own: &Arc<Own>) -> Result<(), Error> {
+    let clients = accounts::clients(config, shard, own, &Clock::system())
+        .map_err(|error| Error::failed(&error))?;
     print(b"\nOnline:\n")?;
     let mut failures = Vec::new();
     for (instance, client) in config.instances.iter().zip(clients) {
@@ -50,19 +50,7 @@ async fn online(config: &Config, own: &Arc<Own>) -> Result<(), Error> {
             region: &instance.region,
             endpoint: &instance.endpoint.url(),
         };
-        let task_id = &instance.tasks[0].id;
-        let mut budget = Budget::new(config.poll.deadline);
-        let mut answered = client.probe(place, task_id, &mut budget).await;
-        if answered.is_ok() {
-            answered = match client.task(place, task_id, &mut budget).await {
-                Err(error) if error.class() == Class::Forbidden => {
-                    warn_without_task(&instance.id, &error);
-                    Ok(())
-                }
-                asked => asked.map(|_| ()),
-            };
-        }
-        match answered {
+        match ask(config, instance, place, &client).await {
             Ok(()) => {
                 let signer = client.signer().await.unwrap_or_default();
                 print(format!("  {}: answers; {signer}\n", instance.id).as_bytes())?;
@@ -78,4 +66,28 @@ async fn online(config: &Config, own: &Arc<Own>) -> Result<(), Error> {
     } else {
         Err(Error::Failed(failures.join("\n")))
     }
+}
+
+/// Asks for the first task, and for the first page of each list that is followed.
+async fn ask(
+    config: &Config,
+    instance: &config::Instance,
+    place: Instance<'_>,
+    client: &Client,
+) -> Result<(), api::Error> {
+    let mut budget = Budget::new(config.poll.deadline);
+    if let Some(task) = instance.tasks.first() {
+        client.probe(place, &task.id, &mut budget).await?;
+        match client.task(place, &task.id, &mut budget).await {
+            Err(error) if error.class() == Class::Forbidden => {
+                warn_without_task(&instance.id, &error);
+            }
+            asked => drop(asked?),
+        }
+    }
+    if instance.follow.is_some() {
+        client.rules(place, &mut budget).await?;
+        client.tasks(place, &mut budget, |_| false).await?;
+    }
+    Ok(())
 }

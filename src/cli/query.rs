@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::model::{Assessment, Folded, Outcome, Row, TaskInfo, Words};
+use crate::shard::Shard;
 use crate::source;
 
 use super::{Error, Flags, block_on_or_signal, print, table, tell, warn_without_task, with_signer};
@@ -112,8 +113,8 @@ fn typed_wrong(error: &config::Error) -> String {
 }
 
 async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<Answer, Error> {
-    let clients =
-        accounts::clients(config, own, &Clock::system()).map_err(|error| Error::failed(&error))?;
+    let clients = accounts::clients(config, Shard::WHOLE, own, &Clock::system())
+        .map_err(|error| Error::failed(&error))?;
     let instance = &config.instances[0];
     let client: &Client = &clients[0];
     let place = Instance {

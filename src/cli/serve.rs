@@ -9,6 +9,7 @@ use crate::app::{Daemon, Web};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
+use crate::shard::Shard;
 use crate::simulator::{Simulator, SimulatorConfig, World, demo};
 
 use super::{Error, Flags, block_on, print};
@@ -16,9 +17,10 @@ use super::{Error, Flags, block_on, print};
 pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
     let config = flags.load_config()?;
     let web = web(flags)?;
+    let shard = flags.shard()?;
     block_on(async {
         let daemon = bind(web, own).await?;
-        run(daemon, &config).await
+        run(daemon, &config, shard).await
     })?
 }
 
@@ -51,7 +53,7 @@ pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
             simulator.url()
         ));
         print(text.as_bytes())?;
-        run(daemon, &config).await
+        run(daemon, &config, Shard::WHOLE).await
     })?
 }
 
@@ -89,9 +91,9 @@ async fn bind(web: Web, own: Arc<Own>) -> Result<Daemon, Error> {
         .map_err(|error| Error::failed(&error))
 }
 
-async fn run(daemon: Daemon, config: &Config) -> Result<(), Error> {
+async fn run(daemon: Daemon, config: &Config, shard: Shard) -> Result<(), Error> {
     daemon
-        .run(config, CancellationToken::new())
+        .run(config, shard, CancellationToken::new())
         .await
         .map_err(|error| Error::failed(&error))
 }

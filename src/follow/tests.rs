@@ -61,6 +61,7 @@ fn failed(id: &str, repository: &str, start_ms: i64) -> ListedRun {
     run(id, repository, "COMPLETED", "FAILED", start_ms)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a listing is taken in")]
 fn whole(runs: Vec<ListedRun>) -> Option<RunList> {
     Some(RunList {
         runs,

@@ -17,6 +17,10 @@ use super::{Settings, Source, SourceError, Watch};
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the scheduler keeps of a task between two polls.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each with a reason of its own"
+)]
 pub(super) struct Watched {
     watch: Watch,
     entry: TaskEntry,
@@ -176,7 +180,7 @@ impl Watched {
 
     /// Takes back what is known from before a restart; what is overdue since
     /// then is spread over an interval.
-    pub(super) fn restore(&mut self, saved: SavedTask, now_ms: i64, now: Instant) {
+    pub(super) fn restore(&mut self, saved: &SavedTask, now_ms: i64, now: Instant) {
         let target = Arc::clone(&self.watch.target);
         let longest = saved.entry.interval.max(self.watch.interval);
         self.entry = TaskEntry {

@@ -428,7 +428,7 @@ fn page_of(age_ms: i64, entries: Vec<SubscriptionEntry>) -> String {
 fn two_subscriptions() {
     assert_eq!(
         page_of(0, vec![busy(), young("\\\n\"")]),
-        r##"# HELP aliyun_acr_subscription_rule_info 1 for each rule of the subscription.
+        r#"# HELP aliyun_acr_subscription_rule_info 1 for each rule of the subscription.
 # TYPE aliyun_acr_subscription_rule_info gauge
 aliyun_acr_subscription_rule_info{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx",rule_id="crasr-1",tag_regexp=".*"} 1
 aliyun_acr_subscription_rule_info{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",rule_id="crasr-1",tag_regexp="1\\..*"} 1
@@ -478,7 +478,7 @@ aliyun_acr_subscription_run_failures_total{instance_id="cri-a",repo_namespace="m
 aliyun_acr_subscription_run_failures_total{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 56
 # HELP aliyun_acr_subscription_run_artifact_duration_seconds Time from start to end of the artifacts of runs that have finished.
 # TYPE aliyun_acr_subscription_run_artifact_duration_seconds histogram
-HISTOGRAM0HISTOGRAM1"##
+HISTOGRAM0HISTOGRAM1"#
             .replace(
                 "HISTOGRAM0",
                 &histogram("\\\\\\n\\\"", [0; 14], "0")
