@@ -275,7 +275,7 @@ impl fmt::Display for Plan<'_> {
                 (
                     "worst ",
                     worst,
-                    "every task empty or running, every list of max_pages",
+                    "every task empty: rows and task each time",
                 ),
             ] {
                 let share = 100.0 * calls / limit;

@@ -136,7 +136,7 @@ fn a_wrong_key_is_told_once_counted_and_survived_until_it_is_mended() {
 
     std::fs::write(&secret, demo::KEY_SECRET).unwrap();
     daemon.until(&of("up", "crast-19", ""), "1");
-    daemon.logged("no task of these credentials fails for this reason any more");
+    daemon.logged("nothing of these credentials fails for this reason any more");
 
     // A file that is gone is a failure of the credentials, not of the cloud, and
     // none of the polls while the last key is good.
@@ -242,7 +242,7 @@ fn a_trouble_that_some_tasks_have_is_told_once_and_its_end_too() {
     assert_eq!(spoken("reason=connect", &log), 1, "{log}");
     assert_eq!(spoken("level=error", &log), 1, "{log}");
     cloud.clear_faults();
-    daemon.logged("no task of these credentials fails");
+    daemon.logged("nothing of these credentials fails");
     daemon.signal("TERM");
     daemon.ended();
     assert_eq!(
