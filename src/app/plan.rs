@@ -272,11 +272,7 @@ impl fmt::Display for Plan<'_> {
             writeln!(f, "    start   {start:>9.0}        (at least {first:.0} s)")?;
             for (what, calls, when) in [
                 ("steady", steady, "every task finished"),
-                (
-                    "worst ",
-                    worst,
-                    "every task empty: rows and task each time",
-                ),
+                ("worst ", worst, "every task empty: rows and task each time"),
             ] {
                 let share = 100.0 * calls / limit;
                 writeln!(
