@@ -296,7 +296,7 @@ impl<S: Source> Scheduler<S> {
             }
             self.store.update_listing(list.entry().clone());
             // There from now on.
-            self.own.follow(list.instance_id());
+            list.show(&self.own.follow(list.instance_id()));
             self.lists.push(list);
             if let Some(listed) = restored {
                 self.take_listed(place, listed, &mut tasks);

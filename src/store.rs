@@ -301,6 +301,11 @@ impl Snapshot {
         &self.entries
     }
 
+    /// How many subscriptions there are.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     /// The followed instances, ordered by id.
     pub fn listings(&self) -> impl Iterator<Item = &ListingEntry> {
         self.listings.values().map(Arc::as_ref)

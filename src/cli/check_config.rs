@@ -24,6 +24,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Result<(), Error> {
+    let shard = flags.shard()?;
     let config = flags.load_config()?;
     let plan = Plan::new(&config);
     let path = flags.config_path();
@@ -33,7 +34,7 @@ pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Resul
         tell(&format!("warning: {warning}"));
     }
     if arguments.online {
-        block_on_or_signal(online(&config, flags.shard()?, own))??;
+        block_on_or_signal(online(&config, shard, own))??;
     }
     Ok(())
 }

@@ -583,6 +583,11 @@ impl FollowMetrics {
             .set(i64::from(ok));
     }
 
+    /// Shows when both lists were last read, Unix seconds, from before a restart.
+    pub fn restored(&self, at: f64) {
+        self.last_success.set(at);
+    }
+
     /// Notes how many runs `max_tasks` keeps off the page.
     pub fn set_tasks_dropped(&self, runs: usize) {
         self.tasks_dropped

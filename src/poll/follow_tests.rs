@@ -475,6 +475,7 @@ async fn lists_that_are_denied_do_not_look_like_silence() {
 }
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
 async fn after_a_restart_everything_is_there_and_nobody_calls_in_a_burst() {
     let runs: Vec<Run> = (0..500)
         .map(|n| run(&format!("r{n}"), 1, -900 + n, -300 + n))
@@ -493,6 +494,12 @@ async fn after_a_restart_everything_is_there_and_nobody_calls_in_a_burst() {
     let snapshot = after.store.snapshot();
     assert_eq!(snapshot.entries().len(), 500);
     assert!(snapshot.entries().iter().all(|entry| entry.data.is_some()));
+    let families = after.own.gather();
+    let name = "aliyun_acr_exporter_follow_last_success_timestamp_seconds";
+    let read = families.iter().find(|one| one.name() == name).unwrap();
+    let read = read.get_metric()[0].get_gauge().get_value();
+    let ages = after.clock.now_millis() as f64 / 1_000.0 - read;
+    assert!((7.0..=307.0).contains(&ages), "{ages}");
     pass(600).await;
     assert_eq!(after.registry.calls.lock().unwrap().rows.len(), 0);
     assert!(after.registry.calls.lock().unwrap().run_pages > 0);

@@ -189,11 +189,17 @@ impl Listing {
         listed
     }
 
-    /// Shows how its lists can be read.
+    /// Shows how its lists can be read, or what is known of that from before a
+    /// restart.
     pub(super) fn show(&self, metrics: &FollowMetrics) {
         let success = self.entry.last_success_ms.unwrap_or(0);
         #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
-        metrics.listed(self.entry.error.is_none(), success as f64 / 1000.0);
+        let success = success as f64 / 1000.0;
+        if self.entry.last_try_ms.is_some() {
+            metrics.listed(self.entry.error.is_none(), success);
+        } else {
+            metrics.restored(success);
+        }
         metrics.set_tasks_dropped(self.entry.tasks_dropped);
     }
 

@@ -234,14 +234,18 @@ impl Routes {
 /// An upper bound that is cheap to have.
 fn series_at_most(snapshot: &Snapshot) -> usize {
     let most_of_a_task = CATALOG.len() + 4;
-    snapshot
+    // A row or so each, but for two statuses and a histogram; rules come on top.
+    let most_of_a_subscription = CATALOG.len() + 32;
+    let of_subscriptions = most_of_a_subscription * snapshot.subscriptions();
+    let of_tasks: usize = snapshot
         .entries()
         .iter()
         .map(|entry| {
             let artifacts = entry.data.as_ref().map_or(0, |data| data.artifacts.len());
             most_of_a_task + 2 * artifacts
         })
-        .sum()
+        .sum();
+    of_tasks + of_subscriptions
 }
 
 fn gauge(count: usize) -> i64 {

@@ -130,6 +130,48 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rules_that_share_an_id_are_one_and_the_oldest_counts_for_the_age() {
+        let subscription = Subscription {
+            repo_namespace: String::new(),
+            repo_name: String::new(),
+            source_provider: String::new(),
+            source_repository: String::new(),
+        };
+        let entry = |rules: &[(&str, &str, Option<i64>)]| SubscriptionEntry {
+            instance_id: "cri-a".into(),
+            rules: rules
+                .iter()
+                .map(|(rule_id, tag_regexp, created_ms)| Rule {
+                    rule_id: (*rule_id).to_owned(),
+                    subscription: subscription.clone(),
+                    tag_regexp: (*tag_regexp).to_owned(),
+                    created_ms: *created_ms,
+                })
+                .collect(),
+            subscription: Arc::new(subscription.clone()),
+            last_run: None,
+            last_finished_run: None,
+            consecutive_failed_runs: 0,
+            last_success_ms: None,
+            counts: Arc::default(),
+            recent_durations_ms: [].into(),
+        };
+        let several = entry(&[
+            ("b", "1", Some(3_000)),
+            ("a", "2", None),
+            ("b", "3", Some(0)),
+            ("c", "2", Some(2_000)),
+        ]);
+        let distinct: Vec<_> = several
+            .distinct_rules()
+            .map(|rule| (&*rule.rule_id, &*rule.tag_regexp))
+            .collect();
+        assert_eq!(distinct, [("a", "2"), ("b", "1"), ("c", "2")]);
+        assert_eq!(several.created_ms(), Some(2_000));
+        assert_eq!(entry(&[("a", "1", Some(0))]).created_ms(), None);
+    }
+
+    #[test]
     fn a_duration_falls_under_the_first_bound_that_is_not_below_it() {
         let mut durations = Durations::default();
         for millis in [0, 1_000, 1_001, 5_000, 86_400_000, 86_400_001] {

@@ -192,3 +192,80 @@ fn an_update_makes_a_new_snapshot_and_leaves_the_old_one_alone() {
     assert_eq!((artifacts(&before), artifacts(&after)), (0, 1));
     assert_eq!(after.entries().len(), 1);
 }
+
+fn subscription(repo_name: &str) -> SubscriptionEntry {
+    let subscription = Subscription {
+        repo_namespace: "mirror".into(),
+        repo_name: repo_name.into(),
+        source_provider: "DOCKER_HUB".into(),
+        source_repository: "library/nginx".into(),
+    };
+    SubscriptionEntry {
+        instance_id: "cri-a".into(),
+        subscription: Arc::new(subscription),
+        rules: [].into(),
+        last_run: None,
+        last_finished_run: None,
+        consecutive_failed_runs: 0,
+        last_success_ms: None,
+        counts: Arc::default(),
+        recent_durations_ms: [].into(),
+    }
+}
+
+fn listing(interval_s: u64, last_success_ms: Option<i64>) -> ListingEntry {
+    ListingEntry {
+        instance_id: "cri-a".into(),
+        interval: Duration::from_secs(interval_s),
+        last_success_ms,
+        last_try_ms: last_success_ms,
+        error: None,
+        next_ms: None,
+        tasks_dropped: 0,
+    }
+}
+
+#[test]
+fn subscriptions_are_fresh_as_long_as_the_lists_of_their_instance() {
+    let store = store(100, 100, Vec::new());
+    store.update_subscription(subscription("nginx"));
+    let fresh = |now| store.snapshot().view(now, NO_OTHERS).subscriptions[0].fresh;
+    assert!(!fresh(0), "never listed");
+    store.update_listing(listing(300, None));
+    assert!(!fresh(0), "never listed well");
+    for (interval_s, limit_ms) in [(60, 300_000), (300, 900_000)] {
+        store.update_listing(listing(interval_s, Some(1_000_000)));
+        assert!(fresh(1_000_000 + limit_ms), "{interval_s}");
+        assert!(!fresh(1_000_001 + limit_ms), "{interval_s}");
+    }
+}
+
+#[test]
+fn series_of_subscriptions_are_counted_and_never_dropped() {
+    const SEVEN: Series = Series {
+        task: |_| 10,
+        subscription: |_| 7,
+    };
+    let keep = |series| {
+        let store = store(
+            series,
+            100,
+            vec![entry(
+                "crast-1",
+                ArtifactSeries::All,
+                &["SUCCESS", "FAILED"],
+            )],
+        );
+        store.update_subscription(subscription("a"));
+        store.update_subscription(subscription("b"));
+        store.update_subscription(subscription("b"));
+        let snapshot = store.snapshot();
+        let view = snapshot.view(1_000_000, SEVEN);
+        assert_eq!(view.subscriptions.len(), 2);
+        (shown(&view).concat().concat(), view.series, view.dropped)
+    };
+    // 10 of the task and 14 of subscriptions, then 2 of each artifact.
+    assert_eq!(keep(28), ("01".to_owned(), 28, 0));
+    assert_eq!(keep(27), ("1".to_owned(), 26, 2));
+    assert_eq!(keep(0), (String::new(), 24, 4));
+}

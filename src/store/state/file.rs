@@ -7,11 +7,17 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{HEADER, State, Unreadable, check_header, decode};
 
 /// Only the user of the daemon reads it: it names repositories and errors.
 const MODE: u32 = 0o600;
+
+/// How long somebody else's lock may last before the file is taken for theirs,
+/// and the time between two looks.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// As many links as Linux follows.
 const MOST_LINKS: usize = 40;
@@ -149,7 +155,7 @@ impl StateFile {
             .mode(MODE)
             .open(&path)
             .map_err(failed("open", &path))?;
-        match file.try_lock() {
+        match lock_within(&file, LOCK_PATIENCE) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::InUse {
@@ -270,6 +276,22 @@ fn resolve(path: &Path) -> PathBuf {
         }
     }
     path
+}
+
+/// Takes the lock, if nobody keeps it for `patience`. A process that starts
+/// another one shares its descriptors with it for the moment between fork and
+/// exec, so a lock may outlive its owner a little; the system has no lock that
+/// waits with a limit.
+fn lock_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
+    let asked = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if asked.elapsed() < patience => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            locked => return locked,
+        }
+    }
 }
 
 #[cfg(test)]
