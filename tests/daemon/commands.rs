@@ -153,6 +153,8 @@ fn wrong_usage_ends_with_2() {
         &["--web.config.file=web.yaml"],
         &["--web.enable-lifecycle"],
         &["--shard.total=2"],
+        &["--shard.index=2", "--shard.total=2"],
+        &["check-config", "--shard.index=one", "--shard.total=2"],
         &["query", "cri-a"],
         &["simulate", "--listen=0.0.0.0:0"],
     ] {

@@ -152,6 +152,59 @@ runs_total{*} 1
     );
 }
 
+/// What stands on a page of what is watched, without the times of the daemon's own polls.
+fn watched(daemon: &Daemon) -> Vec<(String, String)> {
+    let page = daemon.page().into_iter();
+    page.filter(|(name, _)| name.starts_with("aliyun_acr_subscription_"))
+        .filter(|(name, _)| !name.contains("_poll_timestamp_seconds"))
+        .collect()
+}
+
+#[test]
+fn the_pages_of_all_shards_are_the_whole_page() {
+    let mut world = World::new().instance("cri-a", "cn-hangzhou");
+    for number in 0..12_i64 {
+        let (from, to) = (format!("library/r{number}"), format!("mirror/r{number}"));
+        let source = Source::new("DOCKER_HUB", &from, &to);
+        let start = *S + number * 1_000;
+        let row = RowSpec::failed("mirror", &format!("r{number}"), "1", start, start + 500);
+        let task = TaskSpec::failed(&format!("crast-{number}"), start, start + 500, "no");
+        world = world
+            .rule(RuleSpec::new(&format!("crasr-{number}"), &source, *S))
+            .task(task.source(&source).rows([row]));
+    }
+    let cloud = Simulator::start(SimulatorConfig {
+        world,
+        ..SimulatorConfig::default()
+    })
+    .unwrap();
+    // One run is named as well: its series are whosever the task is.
+    let config = config(&cloud, "null")
+        .replace("interval: 1s, ", "")
+        .replace("    follow:", "    tasks: [crast-3]\n    follow:");
+    let whole = Daemon::serve(&config);
+    whole.ready();
+    let expected = watched(&whole);
+    let tasks = expected
+        .iter()
+        .filter(|(name, _)| name.contains("task_up{"));
+    assert_eq!(tasks.count(), 12);
+
+    let mut union = Vec::new();
+    let mut parts = 0;
+    for index in 0..3 {
+        let flag = format!("--shard.index={index}");
+        let shard = Daemon::serve_with(&config, &[&flag, "--shard.total=3"], &[]);
+        shard.ready();
+        let part = watched(&shard);
+        parts += usize::from(!part.is_empty());
+        union.extend(part);
+    }
+    union.sort();
+    assert_eq!(parts, 3);
+    assert_eq!(union, expected);
+}
+
 #[test]
 fn a_counter_never_falls_however_often_the_process_is_killed() {
     let cloud = cloud();
