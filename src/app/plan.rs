@@ -294,7 +294,7 @@ impl fmt::Display for Plan<'_> {
             limits.artifacts_per_task,
             limits.series,
             if self.config.instances.iter().any(|one| one.follow.is_some()) {
-                "; with follow, each run in view has as many, each new run brings them anew, and a subscription has 35 of its own"
+                "; with follow, each run in view has as many, each new run brings them anew, and a subscription has 34 of its own"
             } else {
                 ""
             },
