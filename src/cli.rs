@@ -4,6 +4,7 @@
 
 mod check_config;
 mod healthcheck;
+mod place;
 mod query;
 mod serve;
 mod shard;
