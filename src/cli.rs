@@ -3,7 +3,9 @@
 //! standard error.
 
 mod check_config;
+mod discover;
 mod healthcheck;
+mod place;
 mod query;
 mod serve;
 mod shard;
@@ -169,6 +171,8 @@ enum Command {
     CheckConfig(check_config::Arguments),
     /// Show the results of one task, over all pages
     Query(query::Arguments),
+    /// Show the rules and the newest tasks of an instance, or the configuration that follows them
+    Discover(discover::Arguments),
     /// Ask a running daemon whether it is healthy
     Healthcheck,
     /// Print completions for a shell
@@ -265,6 +269,7 @@ impl Cli {
             Command::Simulate(arguments) => simulate::run(&arguments),
             Command::CheckConfig(arguments) => check_config::run(&flags, &arguments, &own),
             Command::Query(arguments) => query::run(&flags, &arguments, &own),
+            Command::Discover(arguments) => discover::run(&flags, &arguments, &own),
             Command::Healthcheck => healthcheck::run(&flags),
             Command::Completions { shell } => {
                 let mut command = Self::command();

@@ -8,6 +8,7 @@
 
 mod commands;
 mod credentials;
+mod discover;
 mod failures;
 mod follow;
 mod harness;
