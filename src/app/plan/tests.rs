@@ -1,6 +1,11 @@
 //! The arithmetic by hand, and against the scheduler in paused time: what the plan
 //! says is what it does.
 
+#![expect(
+    clippy::float_cmp,
+    reason = "whole numbers and halves, which are exact"
+)]
+
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
