@@ -99,7 +99,7 @@ pub async fn unreadable_files(config: &Config) -> Vec<String> {
 }
 
 /// The rate and the burst of one shard.
-fn share(api: &Api, shard: Shard) -> (f64, u32) {
+pub(super) fn share(api: &Api, shard: Shard) -> (f64, u32) {
     let rate = api.requests_per_second / f64::from(shard.total());
     (rate, (api.burst / shard.total()).max(1))
 }
