@@ -155,7 +155,7 @@ impl Client {
     /// The client of `account`; its metrics are there from now on.
     pub fn new(account: Account, shared: Shared, options: Options) -> Self {
         let (rate, waited) = shared.own.rate_limit(&account.name);
-        account.throttle.show_on(rate);
+        account.throttle.show_on(&account.name, rate);
         let operation = |action| Operation {
             action,
             metrics: shared.own.action(&account.name, action),
@@ -256,6 +256,17 @@ impl Client {
     ) -> Result<(), Error> {
         let task = [("TaskId", task_id.into())];
         self.page::<TaskResultPage>(&self.task_results, instance, &task, (1, 1), budget)
+            .await
+            .map(|_| ())
+    }
+
+    /// Whether the rules of an instance can be read: one page of one.
+    pub async fn probe_rules(
+        &self,
+        instance: Instance<'_>,
+        budget: &mut Budget,
+    ) -> Result<(), Error> {
+        self.page::<RulePage>(&self.rules, instance, &[], (1, 1), budget)
             .await
             .map(|_| ())
     }

@@ -5,7 +5,7 @@
 pub mod state;
 mod subscription;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -128,15 +128,15 @@ pub struct Limits {
 /// it, scrapes read its snapshots.
 #[derive(Debug)]
 pub struct Store {
-    limits: Limits,
     /// Whether what was counted waits for [`Store::publish`] before the page shows it.
     counts_wait: bool,
     counted: Notify,
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    limits: Limits,
     tasks: BTreeMap<TaskKey, Arc<TaskEntry>>,
     subscriptions: BTreeMap<SubscriptionKey, Followed>,
     listings: BTreeMap<Arc<str>, Arc<ListingEntry>>,
@@ -157,12 +157,17 @@ struct Followed {
 impl Store {
     /// A store of these tasks; those that share instance and id are one.
     pub fn new(limits: Limits, entries: impl IntoIterator<Item = TaskEntry>) -> Self {
-        let mut inner = Inner::default();
+        let mut inner = Inner {
+            limits,
+            tasks: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            listings: BTreeMap::new(),
+            newest: None,
+        };
         for entry in entries {
             inner.tasks.entry(key(&entry)).or_insert(Arc::new(entry));
         }
         Self {
-            limits,
             counts_wait: false,
             counted: Notify::new(),
             inner: Mutex::new(inner),
@@ -231,6 +236,30 @@ impl Store {
         });
     }
 
+    /// Forgets an instance that is not followed any more, and its subscriptions.
+    pub fn remove_listing(&self, instance_id: &str) {
+        self.change(|inner| {
+            inner.listings.remove(instance_id);
+            inner
+                .subscriptions
+                .retain(|(id, _), _| **id != *instance_id);
+        });
+    }
+
+    /// Forgets the subscriptions of an instance but these.
+    pub fn keep_subscriptions(&self, instance_id: &str, these: &HashSet<Arc<Subscription>>) {
+        self.change(|inner| {
+            inner
+                .subscriptions
+                .retain(|(id, key), _| **id != *instance_id || these.contains(key));
+        });
+    }
+
+    /// Bounds the page otherwise from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.change(|inner| inner.limits = limits);
+    }
+
     /// Ends when something was counted that the page does not show yet.
     pub async fn counted(&self) {
         self.counted.notified().await;
@@ -258,7 +287,7 @@ impl Store {
             return Arc::clone(newest);
         }
         let snapshot = Arc::new(Snapshot {
-            limits: self.limits,
+            limits: inner.limits,
             entries: inner.tasks.values().cloned().collect(),
             subscriptions: inner.subscriptions.values().cloned().collect(),
             listings: inner.listings.clone(),

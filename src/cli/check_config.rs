@@ -168,7 +168,7 @@ async fn ask(
     let mut budget = Budget::new(config.poll.deadline);
     let mut listed = None;
     if instance.follow.is_some() {
-        go_on(client.rules(place, &mut budget).await, failed)?;
+        go_on(client.probe_rules(place, &mut budget).await, failed)?;
         let tasks = client.tasks(place, &mut budget, |_| false).await;
         let first = go_on(tasks, failed)?.and_then(|list| list.rows.into_iter().next());
         listed = first.map(|task| task.task_id).filter(|id| !id.is_empty());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::reload::Origin;
 use crate::app::{Daemon, Web};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -15,12 +16,12 @@ use crate::simulator::{Simulator, SimulatorConfig, World, demo};
 use super::{Error, Flags, block_on, print};
 
 pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
-    let config = flags.load_config()?;
+    let (config, origin) = flags.load_origin()?;
     let web = web(flags)?;
     let shard = flags.shard()?;
     block_on(async {
         let daemon = bind(web, own).await?;
-        run(daemon, &config, shard).await
+        run(daemon, config, Some(origin), shard).await
     })?
 }
 
@@ -53,7 +54,7 @@ pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
             simulator.url()
         ));
         print(text.as_bytes())?;
-        run(daemon, &config, Shard::WHOLE).await
+        run(daemon, config, None, Shard::WHOLE).await
     })?
 }
 
@@ -91,9 +92,14 @@ async fn bind(web: Web, own: Arc<Own>) -> Result<Daemon, Error> {
         .map_err(|error| Error::failed(&error))
 }
 
-async fn run(daemon: Daemon, config: &Config, shard: Shard) -> Result<(), Error> {
+async fn run(
+    daemon: Daemon,
+    config: Config,
+    origin: Option<Origin>,
+    shard: Shard,
+) -> Result<(), Error> {
     daemon
-        .run(config, shard, CancellationToken::new())
+        .run(config, origin, shard, CancellationToken::new())
         .await
         .map_err(|error| Error::failed(&error))
 }
@@ -119,5 +125,6 @@ fn web(flags: &Flags) -> Result<Web, Error> {
         listen: flags.listen_addresses()?.to_vec(),
         telemetry_path: path.clone(),
         max_requests: usize::try_from(flags.web_max_requests).unwrap_or(usize::MAX),
+        lifecycle: flags.web_enable_lifecycle,
     })
 }

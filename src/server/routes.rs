@@ -13,7 +13,7 @@ use hyper::header::{
     HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -113,10 +113,7 @@ impl Routes {
                 Route::Status => self.status(request.uri().query()).await,
                 Route::Healthy => plain(StatusCode::OK, "aliyun-acr-exporter is healthy.\n"),
                 Route::Ready => self.readiness(),
-                Route::Reload => plain(
-                    StatusCode::FORBIDDEN,
-                    "The lifecycle API is not enabled: --web.enable-lifecycle enables it.\n",
-                ),
+                Route::Reload => self.reload().await,
                 Route::Unknown => plain(StatusCode::NOT_FOUND, "There is nothing here.\n"),
             }
         } else {
@@ -198,6 +195,28 @@ impl Routes {
         response
     }
 
+    async fn reload(&self) -> Response<Page> {
+        let Some(reload) = &self.settings.reload else {
+            return plain(
+                StatusCode::FORBIDDEN,
+                "The lifecycle API is not enabled: --web.enable-lifecycle enables it.\n",
+            );
+        };
+        let (request, answer) = oneshot::channel();
+        let told = match reload.send(request).await {
+            Ok(()) => answer.await.ok(),
+            Err(_) => None,
+        };
+        match told {
+            Some(Ok(text)) => plain(StatusCode::OK, text),
+            Some(Err(text)) => plain(StatusCode::INTERNAL_SERVER_ERROR, text),
+            None => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The exporter is stopping.\n",
+            ),
+        }
+    }
+
     fn readiness(&self) -> Response<Page> {
         if self.is_ready() {
             return plain(StatusCode::OK, "aliyun-acr-exporter is ready.\n");
@@ -252,8 +271,8 @@ fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Page> {
-    let mut response = Response::new(Page::new(Bytes::from_static(text.as_bytes())));
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Page> {
+    let mut response = Response::new(Page::new(text.into()));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static(PLAIN);
     response.headers_mut().insert(CONTENT_TYPE, kind);

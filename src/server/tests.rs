@@ -117,6 +117,7 @@ fn start_within(
         telemetry_path: "/metrics".into(),
         max_requests: 40,
         // A server that waits for it does not end in time.
+        reload: None,
         drain: 10 * PATIENCE,
     };
     change(&mut settings);

@@ -79,7 +79,6 @@ fn wrong_usage_ends_with_2() {
         &["--web.listen-address=:", "demo"],
         &["--web.listen-address=[::1", "demo"],
         &["--web.config.file=web.yaml"],
-        &["--web.enable-lifecycle"],
         &["--shard.total=2"],
         &["--shard.index=2", "--shard.total=2"],
         &["check-config", "--shard.index=one", "--shard.total=2"],

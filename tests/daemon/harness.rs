@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine; only a failing test waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary, with an environment of its own.
 pub(crate) fn binary(arguments: &[&str]) -> Command {
@@ -56,7 +56,7 @@ pub(crate) struct Daemon {
     /// Reads the log to its end.
     reader: Option<std::thread::JoinHandle<()>>,
     /// Lives as long as the daemon does.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Daemon {
@@ -102,11 +102,17 @@ impl Daemon {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
             reader: Some(reader),
-            _folder: folder,
+            folder,
         };
         let line = daemon.logged("listening");
         daemon.address = address_in(&line);
         daemon
+    }
+
+    /// Puts another configuration in the place of the one it was started with.
+    pub(crate) fn rewrite(&self, config: &str) {
+        let file = self.folder.path().join("config.yaml");
+        std::fs::write(file, config).unwrap();
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -16,5 +16,6 @@ mod harness;
 mod key_sources;
 mod lifecycle;
 mod prometheus;
+mod reload;
 mod secrets;
 mod values;

@@ -8,7 +8,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -17,7 +16,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::metrics::own::{Build, Own};
 use crate::model::{ListedRun, Row, Rule, TaskInfo};
-use crate::poll::{RunList, Scheduler, Source, SourceError, Work};
+use crate::poll::{Requests, RunList, Scheduler, Source, SourceError, Work};
 use crate::store::Target;
 use crate::store::state::State;
 
@@ -390,7 +389,7 @@ async fn a_day(config: &Config, runs: i64, state: Tasks) -> Counted {
         settings(config),
         work,
     );
-    let (states, requests) = mpsc::channel(1);
+    let requests = Requests::default();
     let stop = CancellationToken::new();
     let run = tokio::spawn(scheduler.run(requests, stop.clone()));
     tokio::time::sleep(DAY).await;
@@ -398,7 +397,6 @@ async fn a_day(config: &Config, runs: i64, state: Tasks) -> Counted {
     tokio::time::sleep(DAY).await;
     let counted = std::mem::take(&mut *cloud.calls.lock().unwrap());
     stop.cancel();
-    drop(states);
     run.await.unwrap();
     counted
 }
