@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::{advance, pause, resume};
+
 use super::*;
 
 const OPENMETRICS: &str = "Accept: application/openmetrics-text\r\n";
@@ -268,5 +270,28 @@ async fn many_scrapes_at_once() {
             .count();
         assert_eq!(artifacts, 60_000);
     }
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn what_nobody_asks_for_is_dropped() {
+    let server = start(vec![entry("crast-1", 1)], |_| {});
+    let gzip = "Accept-Encoding: gzip\r\n";
+    server.ask_with("GET", "/metrics", gzip).await;
+    let store = &server.settings.store;
+    let shown = Arc::downgrade(&store.snapshot());
+    store.remove(&"cri-a".into(), &"crast-1".into());
+    assert!(shown.strong_count() > 0, "the page has it");
+
+    // From here on nothing waits for a socket.
+    pause();
+    for (seconds, is_there) in [(290, true), (10, false)] {
+        advance(Duration::from_secs(seconds)).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(shown.strong_count() > 0, is_there);
+    }
+    resume();
     server.stopped().await;
 }
