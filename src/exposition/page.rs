@@ -31,7 +31,7 @@ const KEPT_UNUSED: Duration = Duration::from_secs(5 * 60);
 /// everything else runs on.
 const INLINE_SERIES_MAX: usize = 100_000;
 
-/// The same for compressing them, which takes ten times as long.
+/// The same for compressing them, which takes forty times as long.
 const INLINE_COMPRESSED_MAX: usize = 10_000;
 
 /// In the making or made; `None` if that has panicked.

@@ -109,6 +109,72 @@ fn promtool_has_nothing_to_say_about_the_page() {
     );
 }
 
+/// Prometheus knows units from OpenMetrics alone, and asks for it by itself; it
+/// reads there what a client of text reads.
+fn scraped_in_openmetrics(prometheus: &Prometheus, daemon: &Daemon) {
+    let metadata = prometheus.api("/api/v1/targets/metadata?limit=1000");
+    let metadata = metadata["data"].as_array().unwrap();
+    for (family, kind, unit) in [
+        (
+            "aliyun_acr_subscription_task_poll_interval_seconds",
+            "gauge",
+            "seconds",
+        ),
+        (
+            "aliyun_acr_exporter_api_rate_limit_wait_seconds",
+            "counter",
+            "seconds",
+        ),
+        ("aliyun_acr_exporter_polls", "counter", ""),
+    ] {
+        let mut known = metadata.iter().filter(|known| known["metric"] == family);
+        let known = known.next().unwrap_or_else(|| panic!("no {family}"));
+        assert_eq!(
+            (&known["type"], &known["unit"]),
+            (&kind.into(), &unit.into())
+        );
+    }
+
+    let name = "aliyun_acr_subscription_artifact_sync_duration_seconds";
+    let labels = [
+        "instance_id",
+        "task_id",
+        "task",
+        "repo_namespace",
+        "repo_name",
+        "tag",
+    ];
+    eventually("both read the same durations", || {
+        let answer = prometheus.api(&format!("/api/v1/query?query={name}"));
+        let scraped = answer["data"]["result"].as_array()?.iter().map(|sample| {
+            let label = |label: &&str| format!("{label}={}", sample["metric"][*label]);
+            let labels: Vec<_> = labels.iter().map(label).collect();
+            let value = sample["value"][1].as_str().unwrap().to_owned();
+            (format!("{name}{{{}}}", labels.join(",")), value)
+        });
+        let scraped: BTreeMap<_, _> = scraped.collect();
+        let mut page = daemon.page();
+        page.retain(|sample, _| sample.starts_with(name));
+        (page.len() > 240 && scraped == page).then_some(())
+    });
+}
+
+fn the_shipped_rules_work(prometheus: &Prometheus) {
+    eventually("the shipped rules fire for the failed task alone", || {
+        let firing = prometheus
+            .query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",alertstate=\"firing\"})");
+        let redis =
+            prometheus.query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",task=\"redis\"})");
+        (firing == ["1"] && redis == ["1"]).then_some(())
+    });
+    let rules = prometheus.api("/api/v1/rules");
+    for group in rules["data"]["groups"].as_array().unwrap() {
+        for rule in group["rules"].as_array().unwrap() {
+            assert_eq!(rule["health"], "ok", "{rule}");
+        }
+    }
+}
+
 #[test]
 fn prometheus_scrapes_the_demo() {
     let Some(program) = real_part("prometheus") else {
@@ -187,66 +253,8 @@ fn prometheus_scrapes_the_demo() {
         assert_eq!(one(query), [value], "{query}");
     }
 
-    // Prometheus knows units from OpenMetrics alone, and asks for it by itself.
-    let metadata = prometheus.api("/api/v1/targets/metadata?limit=1000");
-    let metadata = metadata["data"].as_array().unwrap();
-    for (family, kind, unit) in [
-        (
-            "aliyun_acr_subscription_task_poll_interval_seconds",
-            "gauge",
-            "seconds",
-        ),
-        (
-            "aliyun_acr_exporter_api_rate_limit_wait_seconds",
-            "counter",
-            "seconds",
-        ),
-        ("aliyun_acr_exporter_polls", "counter", ""),
-    ] {
-        let mut known = metadata.iter().filter(|known| known["metric"] == family);
-        let known = known.next().unwrap_or_else(|| panic!("no {family}"));
-        assert_eq!(
-            (&known["type"], &known["unit"]),
-            (&kind.into(), &unit.into())
-        );
-    }
-    // And reads there what a client of text reads.
-    let name = "aliyun_acr_subscription_artifact_sync_duration_seconds";
-    let labels = [
-        "instance_id",
-        "task_id",
-        "task",
-        "repo_namespace",
-        "repo_name",
-        "tag",
-    ];
-    eventually("both read the same durations", || {
-        let answer = prometheus.api(&format!("/api/v1/query?query={name}"));
-        let scraped = answer["data"]["result"].as_array()?.iter().map(|sample| {
-            let label = |label: &&str| format!("{label}={}", sample["metric"][*label]);
-            let labels: Vec<_> = labels.iter().map(label).collect();
-            let value = sample["value"][1].as_str().unwrap().to_owned();
-            (format!("{name}{{{}}}", labels.join(",")), value)
-        });
-        let scraped: BTreeMap<_, _> = scraped.collect();
-        let mut page = daemon.page();
-        page.retain(|sample, _| sample.starts_with(name));
-        (page.len() > 240 && scraped == page).then_some(())
-    });
-
-    eventually("the shipped rules fire for the failed task alone", || {
-        let firing = prometheus
-            .query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",alertstate=\"firing\"})");
-        let redis =
-            prometheus.query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",task=\"redis\"})");
-        (firing == ["1"] && redis == ["1"]).then_some(())
-    });
-    let rules = prometheus.api("/api/v1/rules");
-    for group in rules["data"]["groups"].as_array().unwrap() {
-        for rule in group["rules"].as_array().unwrap() {
-            assert_eq!(rule["health"], "ok", "{rule}");
-        }
-    }
+    scraped_in_openmetrics(&prometheus, &daemon);
+    the_shipped_rules_work(&prometheus);
 
     let Some(python) = real_part("python3") else {
         return;
