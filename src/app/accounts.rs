@@ -239,6 +239,7 @@ mod tests {
     fn shards_share_the_rate_of_an_account() {
         let api = Api {
             signature: Signature::HmacSha1,
+            vpc: false,
             requests_per_second: 5.0,
             burst: 7,
             retries: 0,
