@@ -175,6 +175,7 @@ impl Daemon {
             clock,
             ready: Arc::clone(&ready),
             telemetry_path: web.telemetry_path,
+            config: watch::channel(config.shown().into()).1,
             max_requests: web.max_requests,
             drain: DRAIN,
         };

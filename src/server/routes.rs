@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::connections::Answering;
-use super::{Settings, status_page};
+use super::overview::Overview;
+use super::{Settings, api, status_page};
 use crate::exposition::text;
 use crate::metrics::catalog::{CATALOG, SERIES};
 use crate::store::Snapshot;
@@ -32,6 +33,8 @@ const INLINE_SERIES_MAX: usize = 100_000;
 const PIECE: usize = 64 * 1024;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// Answers requests.
 pub(super) struct Routes {
@@ -44,6 +47,9 @@ pub(super) struct Routes {
 enum Route {
     Metrics,
     Status,
+    Tasks,
+    OpenApi,
+    Config,
     Healthy,
     Ready,
     Reload,
@@ -56,6 +62,9 @@ impl Route {
         match self {
             Self::Metrics => "/metrics",
             Self::Status => "/",
+            Self::Tasks => "/api/v1/tasks",
+            Self::OpenApi => "/api/v1/openapi.json",
+            Self::Config => "/config",
             Self::Healthy => "/-/healthy",
             Self::Ready => "/-/ready",
             Self::Reload => "/-/reload",
@@ -101,6 +110,9 @@ impl Routes {
         } else {
             match path {
                 "/" => Route::Status,
+                "/api/v1/tasks" => Route::Tasks,
+                "/api/v1/openapi.json" => Route::OpenApi,
+                "/config" => Route::Config,
                 "/-/healthy" | "/healthz" => Route::Healthy,
                 "/-/ready" | "/readyz" => Route::Ready,
                 "/-/reload" => Route::Reload,
@@ -111,6 +123,9 @@ impl Routes {
             match route {
                 Route::Metrics => self.metrics().await,
                 Route::Status => self.status(request.uri().query()).await,
+                Route::Tasks => self.tasks(request.uri().query()).await,
+                Route::OpenApi => typed(api::OPENAPI.into(), JSON),
+                Route::Config => self.config(),
                 Route::Healthy => plain(StatusCode::OK, "aliyun-acr-exporter is healthy.\n"),
                 Route::Ready => self.readiness(),
                 Route::Reload => plain(
@@ -173,22 +188,19 @@ impl Routes {
 
     async fn status(&self, query: Option<&str>) -> Response<Page> {
         let wanted = status_page::Wanted {
-            page: query.map_or(1, status_page::page_of),
             telemetry_path: self.settings.telemetry_path.clone(),
             ready: self.is_ready(),
+            series_dropped: self.settings.own.series_dropped.get(),
+            ..status_page::Wanted::by(query.unwrap_or_default())
         };
         let page = self.view(move |snapshot, now_ms| {
-            status_page::render(&snapshot.view(now_ms, SERIES), &wanted)
+            status_page::render(&Overview::new(snapshot, now_ms), &wanted)
         });
         let Some(page) = page.await else {
             return broken();
         };
-        let mut response = Response::new(Page::new(page.into()));
+        let mut response = typed(page.into(), HTML);
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/html; charset=utf-8"),
-        );
         headers.insert(
             CONTENT_SECURITY_POLICY,
             status_page::content_security_policy(),
@@ -196,6 +208,28 @@ impl Routes {
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         response
+    }
+
+    async fn tasks(&self, query: Option<&str>) -> Response<Page> {
+        let wanted = match api::Wanted::by(query.unwrap_or_default()) {
+            Ok(wanted) => wanted,
+            Err(refusal) => {
+                let mut response = typed(refusal.to_json().into(), JSON);
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+                return response;
+            }
+        };
+        let page = self.view(move |snapshot, now_ms| api::tasks(snapshot, now_ms, &wanted));
+        match page.await {
+            Some(page) => typed(page.into(), JSON),
+            None => broken(),
+        }
+    }
+
+    fn config(&self) -> Response<Page> {
+        let shown = Arc::clone(&self.settings.config.borrow());
+        // Not a type of YAML's, so that browsers show it.
+        typed(Bytes::copy_from_slice(shown.as_bytes()), PLAIN)
     }
 
     fn readiness(&self) -> Response<Page> {
@@ -253,9 +287,14 @@ fn gauge(count: usize) -> i64 {
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Page> {
-    let mut response = Response::new(Page::new(Bytes::from_static(text.as_bytes())));
+    let mut response = typed(Bytes::from_static(text.as_bytes()), PLAIN);
     *response.status_mut() = status;
-    let kind = HeaderValue::from_static(PLAIN);
+    response
+}
+
+fn typed(body: Bytes, kind: &'static str) -> Response<Page> {
+    let mut response = Response::new(Page::new(body));
+    let kind = HeaderValue::from_static(kind);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
