@@ -658,20 +658,22 @@ fn counts(out: &mut String, data: &Assessment) -> fmt::Result {
         out.push_str("none");
         return Ok(());
     }
-    let mut separator = "";
-    for (outcome, word, tone) in [
+    let outcomes = [
         (Outcome::Failed, "failed", "bad"),
         (Outcome::Running, "running", "busy"),
         (Outcome::Unknown, "unknown", "odd"),
         (Outcome::Succeeded, "ok", "good"),
-    ] {
+    ];
+    let mut rest = data.artifacts.len();
+    for (outcome, word, tone) in outcomes {
         let count = data.count(outcome);
         if count > 0 {
+            rest = rest.saturating_sub(count as usize);
+            let comma = if rest > 0 { "," } else { "" };
             write!(
                 out,
-                "{separator}<span class=\"count {tone}\">{count} {word}</span>"
+                "<span class=\"count {tone}\">{count} {word}{comma}</span> "
             )?;
-            separator = ", ";
         }
     }
     Ok(())

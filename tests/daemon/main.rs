@@ -13,6 +13,9 @@ mod follow;
 mod harness;
 mod key_sources;
 mod lifecycle;
+mod page;
 mod prometheus;
+#[path = "../python_sdk/python.rs"]
+mod python;
 mod secrets;
 mod values;

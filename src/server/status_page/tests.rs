@@ -157,7 +157,7 @@ fn the_worst_comes_first_and_the_verdict_before_it() {
          ✓ succeeded 1 \
          State Task Artifacts Started Took Data from Next poll \
          ✕ failed bad cri-a / crast-8 mirror/nginx from DOCKER_HUB library/nginx \
-         2 failed , 1 ok 1 h 0 min ago 1 min 23 s 30 s ago in 12 s \
+         2 failed, 1 ok 1 h 0 min ago 1 min 23 s 30 s ago in 12 s \
          The cloud says: manifest unknown \
          ! poll failing deaf cri-a / crast-7 mirror/nginx from DOCKER_HUB library/nginx \
          1 ok 1 h 0 min ago 1 min 23 s 30 s ago in 12 s \
@@ -166,7 +166,7 @@ fn the_worst_comes_first_and_the_verdict_before_it() {
          1 ok 1 h 0 min ago 1 min 23 s 1 d 0 h ago now \
          Stale: what is shown here is old and no longer on the metrics page. \
          ▸ running busy cri-a / crast-5 mirror/nginx from DOCKER_HUB library/nginx \
-         1 running , 1 ok 1 h 0 min ago 1 h 0 min so far 30 s ago in 12 s \
+         1 running, 1 ok 1 h 0 min ago 1 h 0 min so far 30 s ago in 12 s \
          ? unknown odd cri-a / crast-4 mirror/nginx from DOCKER_HUB library/nginx \
          none – – 30 s ago in 12 s \
          … not polled yet new cri-a / crast-3 – – – never in 12 s \
@@ -318,6 +318,28 @@ fn several_pages() {
     ] {
         assert!(filtered.contains(link), "{link}");
     }
+}
+
+#[test]
+fn ten_thousand_tasks_are_a_hundred_pages_each_as_small_as_one() {
+    let many: Vec<_> = (0..10_000)
+        .map(|n| {
+            polled(
+                entry(&format!("crast-{n:05}"), "mirror/nginx"),
+                info(),
+                &["SUCCESS"],
+            )
+        })
+        .collect();
+    let few = html(many[..100].to_vec(), "");
+    let last = html(many, "page=100");
+    assert!(last.contains("Tasks 9901–10000 of 10000"));
+    assert_eq!(listed(&last).len(), 100);
+    assert!(
+        last.len() < few.len() + 1_000 && last.len() < 200_000,
+        "{}",
+        last.len()
+    );
 }
 
 /// The names of the tasks that a query lists, in order.
