@@ -193,6 +193,17 @@ fn a_good_day_and_an_empty_one() {
         "a message is news only with a failure"
     );
 
+    let odd = TaskInfo {
+        status: "ODD".into(),
+        ..info()
+    };
+    let odd = polled(entry("crast-1", "odd"), odd, &[]);
+    let busy = polled(entry("crast-2", "busy"), info(), &["RUNNING"]);
+    let page = html(vec![odd, busy], "");
+    assert!(
+        page.contains("<h1 class=\"odd\">1\u{a0}unknown</h1>\n<p>The rest: 1\u{a0}running.</p>")
+    );
+
     let page = html(Vec::new(), "");
     assert!(page.contains("<h1 class=\"calm\">No task is configured</h1>"));
     assert!(!page.contains("<table>"));
