@@ -119,7 +119,7 @@ POLL = (
 ALERTS = 'alertname=~"AliyunAcr.+",instance_id=~"$instance_id|"'
 FIRING = f'ALERTS{{{ALERTS},alertstate="firing"}}'
 # Who an alert is about. Labels that it has not are blanks, which a browser folds.
-ABOUT = ["task", "repo_namespace", "repo_name", "credentials", "reason", "field", "value", "instance_id", "instance"]
+ABOUT = ["task", "repo_namespace", "repo_name", "credentials", "provider", "action", "reason", "field", "value", "instance_id", "instance", "job"]
 
 
 def rate(metric, by="", labels=JOB, over="$__rate_interval"):
@@ -243,7 +243,7 @@ def lines(title, description, width, *targets, unit, height=8, thresholds=None, 
         "spanNulls": False,
         "stacking": {"mode": "normal" if stack else "none", "group": "A"},
         "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"},
-        "thresholdsStyle": {"mode": "line" if thresholds else "off"},
+        "thresholdsStyle": {"mode": "dashed" if thresholds else "off"},
     }
     defaults = {
         "unit": unit,
@@ -324,9 +324,9 @@ def column(source, name, *, width=None, unit=None, mappings=None, thresholds=Non
     return source, name, properties
 
 
-def table(title, description, width, height, expressions, columns, *, sort=None, links=(), empty="none"):
+def table(title, description, width, height, expressions, columns, *, sort=None, rising=False, links=(), empty="none"):
     """Rows of several queries that agree in their labels become one. Fields that no column names are left out.
-    `sort` is the field whose largest value comes first."""
+    `sort` is the field whose largest value comes first, or the smallest where `rising`."""
     wanted = [source for source, _, _ in columns]
     fields = {
         "id": "filterFieldsByName",
@@ -352,7 +352,7 @@ def table(title, description, width, height, expressions, columns, *, sort=None,
     }
     options = {"cellHeight": "sm", "showHeader": True, "frameIndex": 0}
     merge = [{"id": "merge", "options": {}}] if len(expressions) > 1 else []
-    by = [{"id": "sortBy", "options": {"fields": {}, "sort": [{"field": sort, "desc": True}]}}] if sort else []
+    by = [{"id": "sortBy", "options": {"fields": {}, "sort": [{"field": sort, "desc": not rising}]}}] if sort else []
     targets = [target(expression, table=True) for expression in expressions]
     return panel(
         "table", title, description, width, height, targets,
@@ -506,6 +506,9 @@ ONE_TASK = [to_dashboard(OVERVIEW, "This task alone", task="${__value.text}"), t
 RED_FROM_ONE = steps("green", (1, "red"))
 ORANGE_FROM_ONE = steps("green", (1, "orange"))
 DAY = 86400
+SUCCESS = steps("green", (DAY, "orange"), (2 * DAY, "red"))
+LAG = steps("green", (60, "orange"), (600, "red"))
+NEARLY_FULL = steps("green", (0.8, "orange"), (1, "red"))
 
 
 def info_of_task(*labels):
@@ -614,7 +617,7 @@ def overview():
                 f"max(\n{SUCCESS_AGE}\n)",
                 unit="s",
                 decimals=1,
-                thresholds=steps("green", (DAY, "orange"), (2 * DAY, "red")),
+                thresholds=SUCCESS,
                 empty="no subscriptions",
             ),
             stat(
@@ -636,6 +639,8 @@ def overview():
                     column("about", "About"),
                     column("Value", "Since", width=120, unit="dateTimeFromNow"),
                 ],
+                sort="severity",
+                rising=True,
                 empty="No alert fires, or the rules are not loaded",
             ),
             table(
@@ -651,6 +656,8 @@ def overview():
                     column("source", "Source", width=242, links=SOURCE_LINK),
                     column("acr_region", "Region", width=110, links=CONSOLE),
                 ],
+                sort="status",
+                rising=True,
                 links=[runbook("AliyunAcrTaskFailed")],
                 empty="Nothing failed",
             ),
@@ -694,9 +701,9 @@ def overview():
                     column(value(1), "Newest run", width=100, mappings=STATUS),
                     column(value(2), "Last finished", width=105, mappings=STATUS),
                     column(value(3), "Failed in a row", width=110, thresholds=steps("text", (1, "orange"), (3, "red"))),
-                    column(value(4), "Last success", width=105, unit="s", decimals=1, thresholds=steps("green", (DAY, "orange"), (2 * DAY, "red"))),
+                    column(value(4), "Last success", width=105, unit="s", decimals=1, thresholds=SUCCESS),
                     column(value(5), "Tags done", width=82),
-                    column(value(6), "of", width=45),
+                    column(value(6), "of", width=50),
                     column(value(7), "Run took", width=85, unit="s", decimals=1),
                     column(value(8), "Run began", width=125, unit="dateTimeFromNow"),
                 ],
@@ -755,6 +762,7 @@ def overview():
                 8,
                 target(f"topk(10,\n{SUCCESS_AGE}\n)", "{{repo_namespace}}/{{repo_name}}"),
                 unit="s",
+                thresholds=SUCCESS,
             ),
             lines(
                 "Duration of the newest finished run",
@@ -883,7 +891,7 @@ def exporter():
                 3,
                 f"max({own}poll_lag_seconds{{{JOB}}})",
                 unit="s",
-                thresholds=steps("green", (60, "orange"), (600, "red")),
+                thresholds=LAG,
                 empty="no exporter",
                 links=[runbook("AliyunAcrPollsBehind")],
             ),
@@ -957,9 +965,9 @@ def exporter():
             row("Freshness"),
             lines(
                 "Age of the oldest data",
-                "Time since the last successful poll, of the five tasks that wait longest. It may reach the poll interval, an hour for finished tasks by default; after three times that the data is dropped. A task that was never read is not drawn.",
+                "Time since the last successful poll of the task that waits longest, by registry instance. It may reach the poll interval, an hour for finished tasks by default; after three times that the data is dropped. The table of tasks on the Overview tells which task it is. One that was never read is not drawn.",
                 8,
-                target(f"topk(5, {DATA_AGE})", "{{task}}"),
+                target(f"max by (instance_id) ({DATA_AGE})", "{{instance_id}}"),
                 unit="s",
                 links=[runbook("AliyunAcrDataStale")],
             ),
@@ -994,6 +1002,7 @@ def exporter():
                 8,
                 target(of_exporter(own + "poll_lag_seconds", "instance"), "{{instance}}"),
                 unit="s",
+                thresholds=LAG,
                 links=[runbook("AliyunAcrPollsBehind")],
             ),
             lines(
@@ -1048,6 +1057,7 @@ def exporter():
                     for q, name in ((0.5, "half below"), (0.9, "90 % below"), (0.99, "99 % below"))
                 ),
                 unit="s",
+                thresholds=steps("green", (10, "red")),
                 empty="No requests",
             ),
             row("Rate limit"),
@@ -1069,6 +1079,7 @@ def exporter():
                 6,
                 target(f"{rate(requests, 'credentials')}\n/ {limit}", "{{credentials}}"),
                 unit="percentunit",
+                thresholds=NEARLY_FULL,
                 height=9,
                 links=[runbook("AliyunAcrThrottled")],
             ),
@@ -1106,6 +1117,7 @@ def exporter():
                 unit="s",
                 low=None,
                 height=7,
+                thresholds=steps("red", (-300, "green"), (300, "red")),
                 links=[runbook("AliyunAcrClockSkew")],
             ),
             lines(
@@ -1151,6 +1163,7 @@ def exporter():
                 6,
                 target(f"max by (instance) (process_open_fds{{{JOB}}} / process_max_fds{{{JOB}}})", "{{instance}}"),
                 unit="percentunit",
+                thresholds=NEARLY_FULL,
                 height=7,
             ),
             lines(
