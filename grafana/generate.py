@@ -301,7 +301,7 @@ def timeline(title, description, width, expression, legend, height, links=(), em
     return panel("state-timeline", title, description, width, height, [target(expression, legend)], options=options, defaults=defaults, links=links)
 
 
-def column(source, name, *, width=None, unit=None, mappings=None, thresholds=None, cell=None, links=None, decimals=None):
+def column(source, name, *, width=None, unit=None, mappings=None, thresholds=None, cell=None, links=None, decimals=None, wrap=False):
     """One column of a table: the field it shows, its heading and looks."""
     # The text for an empty table would stand in every empty cell.
     properties = [{"id": "noValue", "value": "–"}]
@@ -317,6 +317,8 @@ def column(source, name, *, width=None, unit=None, mappings=None, thresholds=Non
         properties.append({"id": "thresholds", "value": thresholds})
     if cell or mappings or thresholds:
         properties.append({"id": "custom.cellOptions", "value": {"type": cell or "color-text"}})
+    if wrap:
+        properties.append({"id": "custom.wrapText", "value": True})
     if links:
         properties.append({"id": "links", "value": links})
     if mappings:  # Words, also where they are numbers.
@@ -529,11 +531,14 @@ def overview():
         f"or 1 + 0 * count({of_task('task_status', ending('unknown'))} == 1)\n"
         "or vector(0)"
     )
-    since = (
-        f'max by (alertname, severity, about) (label_join(\n'
+    # Numbered, so that they sort by weight and not by name.
+    since = labelled(
+        f"max by (alertname, severity, about) (label_join(\n"
         f"  1000 * ALERTS_FOR_STATE{{{ALERTS}}}\n"
         f"  and ignoring (alertstate) {FIRING},\n"
-        f'  "about", " ", {", ".join(json.dumps(label) for label in ABOUT)}\n))'
+        f'  "about", " ", {", ".join(json.dumps(label) for label in ABOUT)}\n))',
+        ("severity", "1 $1", "(critical)"),
+        ("severity", "2 $1", "(warning)"),
     )
     artifacts = source_page(
         'label_join(\n  '
@@ -553,7 +558,7 @@ def overview():
     increase = "max by ({by}) (increase(aliyun_acr_subscription_{metric}{{{labels}}}[1h]))"
     finished = increase.format(by=BY_SUBSCRIPTION, metric="runs_total", labels=INSTANCE)
     failed = increase.format(by=BY_SUBSCRIPTION, metric="run_failures_total", labels=INSTANCE)
-    severity = [values(("critical", "critical", "red"), ("warning", "warning", "orange"), ("info", "info", "blue"))]
+    severity = [values(("1 critical", "critical", "red"), ("2 warning", "warning", "orange"), ("info", "info", "blue"))]
     artifact_status = [values(("failed", "failed", "red"), ("unknown", "unknown", "purple"))]
 
     return dashboard(
@@ -634,10 +639,10 @@ def overview():
                 7,
                 [since],
                 [
-                    column("alertname", "Alert", width=230, links=[{"title": "Runbook", "url": "${runbooks}/${__value.raw}.md", "targetBlank": True}]),
-                    column("severity", "Severity", width=80, mappings=severity),
-                    column("about", "About"),
-                    column("Value", "Since", width=120, unit="dateTimeFromNow"),
+                    column("alertname", "Alert", width=250, links=[{"title": "Runbook", "url": "${runbooks}/${__value.raw}.md", "targetBlank": True}]),
+                    column("severity", "Severity", width=75, mappings=severity),
+                    column("about", "About", wrap=True),
+                    column("Value", "Since", width=125, unit="dateTimeFromNow"),
                 ],
                 sort="severity",
                 rising=True,
