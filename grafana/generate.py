@@ -582,6 +582,7 @@ def overview():
                 4,
                 count(FAILING),
                 thresholds=RED_FROM_ONE,
+                links=[runbook("AliyunAcrSubscriptionFailed")],
             ),
             stat(
                 "Failed tasks",
@@ -624,6 +625,7 @@ def overview():
                 decimals=1,
                 thresholds=SUCCESS,
                 empty="no subscriptions",
+                links=[runbook("AliyunAcrSubscriptionNoSuccess")],
             ),
             stat(
                 "Alerts firing",
@@ -713,6 +715,7 @@ def overview():
                     column(value(8), "Run began", width=125, unit="dateTimeFromNow"),
                 ],
                 sort=value(3),
+                links=[runbook("AliyunAcrSubscriptionFailingAgain"), runbook("AliyunAcrSubscriptionStuck")],
                 empty="No followed subscriptions",
             ),
             table(
@@ -775,6 +778,7 @@ def overview():
                 8,
                 target(f"topk(10, {of_subscription('last_run_duration_seconds')})", "{{repo_namespace}}/{{repo_name}}"),
                 unit="s",
+                links=[runbook("AliyunAcrSubscriptionSlow")],
             ),
             lines(
                 "Artifacts by outcome",
@@ -881,6 +885,7 @@ def exporter():
                 thresholds=steps("red", (1, "green")),
                 mappings=[values((1, "ok", "green"), (0, "old", "red"))],
                 empty="no exporter",
+                links=[runbook("AliyunAcrReloadFailed")],
             ),
             stat(
                 "No fresh data",
@@ -964,7 +969,7 @@ def exporter():
                     column(value(9), "State saved", width=95, unit="s", decimals=0, mappings=[values((-1, "not yet", "text"), (-2, "no file", "text"))]),
                     column(value(10), "Started", width=120, unit="dateTimeFromNow"),
                 ],
-                links=[runbook("AliyunAcrSeriesDropped")],
+                links=[runbook("AliyunAcrReplicasDisagree"), runbook("AliyunAcrSeriesDropped")],
                 empty="No exporter",
             ),
             row("Freshness"),
@@ -1000,6 +1005,7 @@ def exporter():
                 target(rate(own + "polls_skipped_total"), "skipped"),
                 unit="cps",
                 colors={"finished": "green", "failed": "red", "skipped": "orange"},
+                links=[runbook("AliyunAcrPollsOverrun")],
             ),
             lines(
                 "Poll lag",
@@ -1016,6 +1022,7 @@ def exporter():
                 8,
                 target(since_listed, "{{instance_id}}"),
                 unit="s",
+                links=[runbook("AliyunAcrListingFailed")],
                 empty="No followed instance",
             ),
             table(
@@ -1034,6 +1041,7 @@ def exporter():
                     column(value(1), "Subscriptions", width=105),
                     column(value(2), "Left out", width=75, thresholds=steps("text", (1, "orange"))),
                 ],
+                links=[runbook("AliyunAcrTasksDropped")],
                 empty="No followed instance",
             ),
             row("Cloud API"),
@@ -1051,7 +1059,7 @@ def exporter():
                 target(that_occur(rate(errors, "reason")), "{{reason}}"),
                 unit="reqps",
                 colors=REASONS,
-                links=[runbook("AliyunAcrApiUnreachable"), runbook("AliyunAcrThrottled"), runbook("AliyunAcrAccessRefused")],
+                links=[runbook("AliyunAcrApiUnreachable"), runbook("AliyunAcrThrottled"), runbook("AliyunAcrAccessRefused"), runbook("AliyunAcrActionDenied")],
             ),
             lines(
                 "Latency",
@@ -1096,7 +1104,7 @@ def exporter():
                 target(rate(own + "api_rate_limit_wait_seconds_total", "credentials"), "{{credentials}} waiting"),
                 unit="short",
                 height=9,
-                links=[runbook("AliyunAcrThrottled")],
+                links=[runbook("AliyunAcrThrottled"), runbook("AliyunAcrPollsThrottled")],
             ),
             row("Credentials, clock and requests"),
             table(
@@ -1197,6 +1205,7 @@ def exporter():
                 unit="short",
                 height=7,
                 colors={"failed saves": "red"},
+                links=[runbook("AliyunAcrStateNotSaved")],
             ),
         ],
     )
