@@ -61,6 +61,9 @@ step 'Prometheus rules'
 promtool check rules deploy/prometheus/rules.yaml
 promtool test rules deploy/prometheus/rules_test.yaml
 
+step 'Grafana dashboards'
+scripts/check-dashboards.py
+
 step 'systemd unit'
 scripts/check-unit.sh
 
