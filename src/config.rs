@@ -3,13 +3,14 @@
 //!
 //! `yaml` reads the text as a tree, `file` is the mirror of the keys, `values`
 //! parses single values, `validate` turns the mirror into a [`Config`] and
-//! collects every [`Mistake`].
+//! collects every [`Mistake`]. `web` is the other file, about TLS and passwords.
 //! Credentials are described here and resolved elsewhere.
 
 mod file;
 mod mistake;
 mod validate;
 mod values;
+pub mod web;
 mod yaml;
 
 use std::io::{self, Read as _};
@@ -394,6 +395,13 @@ fn lines(mistakes: &[Mistake]) -> String {
 ///
 /// [`Error::Io`] where it cannot be read, else as [`parse`].
 pub fn load(path: &Path) -> Result<Config, Error> {
+    let text = read(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    parse_in(&text, &path.display().to_string(), folder)
+}
+
+/// The text of the file at `path`.
+fn read(path: &Path) -> Result<String, Error> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
@@ -402,7 +410,6 @@ pub fn load(path: &Path) -> Result<Config, Error> {
             source,
         })?;
     let file_name = path.display().to_string();
-    let folder = path.parent().unwrap_or(Path::new(""));
     if bytes.len() as u64 > MAX_BYTES {
         let start = Place {
             line: 1,
@@ -412,9 +419,10 @@ pub fn load(path: &Path) -> Result<Config, Error> {
         let message = format!("larger than {} MiB", MAX_BYTES / 1024 / 1024);
         return Err(mistakes(vec![Mistake::new(&start, message)], &file_name));
     }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| mistakes(vec![not_utf8(&bytes, error.valid_up_to())], &file_name))?;
-    parse_in(text, &file_name, folder)
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        mistakes(vec![not_utf8(error.as_bytes(), good)], &file_name)
+    })
 }
 
 /// Judges `text`, which came from the file `file_name`; relative paths in it
