@@ -44,6 +44,8 @@ pub struct Web {
     pub telemetry_path: String,
     /// Scrapes answered at once.
     pub max_requests: usize,
+    /// TLS and who may ask.
+    pub source: Arc<server::WebSource>,
 }
 
 /// Why the daemon could not start, or ended early.
@@ -154,6 +156,9 @@ impl Daemon {
             shard_total = shard.total(),
             "starting"
         );
+        for warning in web.source.warnings() {
+            tracing::warn!("{warning}");
+        }
         let (scheduler, tried_once) = Scheduler::new(
             Arc::new(source),
             Arc::clone(&store),
@@ -175,11 +180,13 @@ impl Daemon {
             clock,
             ready: Arc::clone(&ready),
             telemetry_path: web.telemetry_path,
+            web: web.source,
             max_requests: web.max_requests,
             drain: DRAIN,
         };
+        let scheme = if web.web.is_tls() { "https" } else { "http" };
         for address in addresses {
-            tracing::info!(%address, "listening");
+            tracing::info!(scheme, %address, "listening");
         }
 
         let signals = signals::stop_on_signal(stop.clone()).map_err(Error::Signals)?;

@@ -24,6 +24,7 @@ use crate::api;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
+use crate::server::WebSource;
 use crate::shard::Shard;
 use crate::telemetry;
 
@@ -86,13 +87,12 @@ struct Flags {
     )]
     web_max_requests: u32,
 
-    /// Not available in this version
+    /// The web configuration: TLS, client certificates, passwords, headers, rate limit
     #[arg(
         long = "web.config.file",
         env = "ALIYUN_ACR_EXPORTER_WEB_CONFIG_FILE",
         global = true,
-        value_name = "FILE",
-        hide = true
+        value_name = "FILE"
     )]
     web_config_file: Option<PathBuf>,
 
@@ -286,10 +286,7 @@ impl Cli {
 impl Flags {
     /// A switch that does nothing would be worse than one that is refused.
     fn refuse_unavailable(&self) -> Result<(), Error> {
-        let unavailable = [
-            ("--web.config.file", self.web_config_file.is_some()),
-            ("--web.enable-lifecycle", self.web_enable_lifecycle),
-        ];
+        let unavailable = [("--web.enable-lifecycle", self.web_enable_lifecycle)];
         match unavailable.iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(Error::Usage(format!(
                 "{flag} is not available in this version; leave it (and its environment variable) out"
@@ -316,6 +313,14 @@ impl Flags {
         self.config_file
             .clone()
             .unwrap_or_else(|| PathBuf::from("config.yaml"))
+    }
+
+    /// What the web configuration says; without one plain http for everybody.
+    fn web_source(&self) -> Result<WebSource, Error> {
+        let Some(path) = &self.web_config_file else {
+            return Ok(WebSource::default());
+        };
+        WebSource::open(path).map_err(|error| Error::Usage(telemetry::chain(&error)))
     }
 
     fn load_config(&self) -> Result<config::Config, Error> {
@@ -417,6 +422,16 @@ async fn with_signer(error: &api::Error, client: &api::Client) -> String {
         text.push_str(&format!("; asked with {signer}"));
     }
     text
+}
+
+/// Both, or what is wrong with either.
+fn both<A, B>(one: Result<A, Error>, other: Result<B, Error>) -> Result<(A, B), Error> {
+    match (one, other) {
+        (Err(Error::Usage(one)), Err(Error::Usage(other))) => {
+            Err(Error::Usage(format!("{one}\n{other}")))
+        }
+        (one, other) => Ok((one?, other?)),
+    }
 }
 
 /// One thread is enough: a scrape reads memory, a poll waits for the network.

@@ -109,6 +109,7 @@ async fn serve_until_input_ends() {
         clock: Clock::fixed(0),
         ready: Arc::new(AtomicBool::new(true)),
         telemetry_path: "/metrics".into(),
+        web: Arc::default(),
         max_requests: 40,
         drain: Duration::ZERO,
     };

@@ -12,11 +12,11 @@ use crate::metrics::own::Own;
 use crate::shard::Shard;
 use crate::simulator::{Simulator, SimulatorConfig, World, demo};
 
-use super::{Error, Flags, block_on, print};
+use super::{Error, Flags, block_on, both, print};
 
 pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
-    let config = flags.load_config()?;
-    let web = web(flags)?;
+    // Both files may be wrong.
+    let (config, web) = both(flags.load_config(), web(flags))?;
     let shard = flags.shard()?;
     block_on(async {
         let daemon = bind(web, own).await?;
@@ -27,6 +27,7 @@ pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
 pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
     let web = web(flags)?;
     let metrics = web.telemetry_path.clone();
+    let scheme = if web.source.is_tls() { "https" } else { "http" };
     block_on(async {
         let daemon = bind(web, own).await?;
         let simulator = Simulator::start(SimulatorConfig {
@@ -45,7 +46,7 @@ pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
             };
             let port = address.port();
             text.push_str(&format!(
-                "  http://{host}:{port}/          the status page\n  http://{host}:{port}{metrics}   the metrics\n"
+                "  {scheme}://{host}:{port}/          the status page\n  {scheme}://{host}:{port}{metrics}   the metrics\n"
             ));
         }
         text.push_str(&format!(
@@ -119,5 +120,6 @@ fn web(flags: &Flags) -> Result<Web, Error> {
         listen: flags.listen_addresses()?.to_vec(),
         telemetry_path: path.clone(),
         max_requests: usize::try_from(flags.web_max_requests).unwrap_or(usize::MAX),
+        source: Arc::new(flags.web_source()?),
     })
 }

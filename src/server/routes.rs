@@ -18,7 +18,6 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::connections::Answering;
 use super::{Settings, status_page};
 use crate::exposition::text;
 use crate::metrics::catalog::{CATALOG, SERIES};
@@ -93,21 +92,28 @@ impl Routes {
         }
     }
 
+    fn route(&self, path: &str) -> Route {
+        if path == self.settings.telemetry_path {
+            return Route::Metrics;
+        }
+        match path {
+            "/" => Route::Status,
+            "/-/healthy" | "/healthz" => Route::Healthy,
+            "/-/ready" | "/readyz" => Route::Ready,
+            "/-/reload" => Route::Reload,
+            _ => Route::Unknown,
+        }
+    }
+
+    /// Whether everybody may have an answer from `path`.
+    pub(super) fn is_open(&self, path: &str) -> bool {
+        matches!(self.route(path), Route::Healthy | Route::Ready)
+    }
+
     /// Answers one request; its body is not read.
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Page> {
-        let path = request.uri().path();
-        let route = if path == self.settings.telemetry_path {
-            Route::Metrics
-        } else {
-            match path {
-                "/" => Route::Status,
-                "/-/healthy" | "/healthz" => Route::Healthy,
-                "/-/ready" | "/readyz" => Route::Ready,
-                "/-/reload" => Route::Reload,
-                _ => Route::Unknown,
-            }
-        };
-        let mut response = if route.allows(request.method()) {
+        let route = self.route(request.uri().path());
+        let response = if route.allows(request.method()) {
             match route {
                 Route::Metrics => self.metrics().await,
                 Route::Status => self.status(request.uri().query()).await,
@@ -128,7 +134,27 @@ impl Routes {
             refusal.headers_mut().insert(ALLOW, allowed);
             refusal
         };
-        finish(&mut response, request.method());
+        self.finished(response, request.method(), route)
+    }
+
+    /// An answer in place of the one that the path would give.
+    pub(super) fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        status: StatusCode,
+        text: &'static str,
+    ) -> Response<Page> {
+        let route = self.route(request.uri().path());
+        self.finished(plain(status, text), request.method(), route)
+    }
+
+    fn finished(
+        &self,
+        mut response: Response<Page>,
+        method: &Method,
+        route: Route,
+    ) -> Response<Page> {
+        finish(&mut response, method);
         if self.stop.is_cancelled() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
@@ -284,17 +310,11 @@ pub(super) struct Page {
     rest: Bytes,
     /// Held while a metrics page is in flight.
     permit: Option<OwnedSemaphorePermit>,
-    /// Held until hyper has taken all of it.
-    pub(super) answering: Option<Answering>,
 }
 
 impl Page {
     fn new(rest: Bytes) -> Self {
-        Self {
-            rest,
-            permit: None,
-            answering: None,
-        }
+        Self { rest, permit: None }
     }
 }
 

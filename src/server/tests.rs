@@ -115,6 +115,7 @@ fn start_within(
         clock: Clock::fixed(NOW_MS),
         ready: Arc::new(AtomicBool::new(true)),
         telemetry_path: "/metrics".into(),
+        web: Arc::default(),
         max_requests: 40,
         // A server that waits for it does not end in time.
         drain: 10 * PATIENCE,
