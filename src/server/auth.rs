@@ -230,3 +230,199 @@ fn dummy(users: &Users) -> String {
     let cost = costs.max().unwrap_or(bcrypt::DEFAULT_COST);
     format!("$2b${cost:02}$......................{}", ".".repeat(31))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    // By libxcrypt, an implementation that is not ours.
+    const OPEN_SESAME: &str = "$2b$04$qhQRTwbig3OYIK9dUsm5DeQgp0vmt0/j/mm3hA1GPT6ANBEQboqSS";
+    const S3CRET: &str = "$2b$05$dyHv.touSbZfA/zsWzR.ceLj6GLCeOVV/tqz5AMoQvKxKULChdvu.";
+    const COST_TWELVE: &str = "$2b$12$Qh6rw682ZHCyIuEyPVRozunBJdXmU.f42FqVuhuM6TDKihZm5abO.";
+
+    fn users(users: &[(&str, &str)]) -> Users {
+        let users = users.iter();
+        users
+            .map(|(user, hash)| ((*user).to_owned(), (*hash).into()))
+            .collect()
+    }
+
+    fn basic(user: &str, password: &str) -> HeaderValue {
+        let both = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        HeaderValue::try_from(format!("Basic {both}")).unwrap()
+    }
+
+    async fn login(auth: &Arc<Auth>, users: &Users, user: &str, password: &str) -> Login {
+        auth.check(users, Some(&basic(user, password))).await
+    }
+
+    fn hashes(auth: &Auth) -> usize {
+        auth.hashes.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn many_equal_logins_cost_one_hash() {
+        let auth = Auth::new();
+        let users = users(&[("prometheus", COST_TWELVE)]);
+        let logins = (0..50).map(|_| login(&auth, &users, "prometheus", "cost twelve"));
+        let logins = join_all(logins).await;
+        assert_eq!(logins, [Login::Right; 50]);
+        assert_eq!(hashes(&auth), 1);
+        let again = login(&auth, &users, "prometheus", "cost twelve").await;
+        assert_eq!((again, hashes(&auth)), (Login::Right, 1));
+        assert!(auth.flights().is_empty());
+    }
+
+    #[tokio::test]
+    async fn wrong_passwords_and_unknown_users_cost_one_hash_each() {
+        let auth = Auth::new();
+        let users = users(&[("anna", OPEN_SESAME), ("bob", S3CRET)]);
+        let wrong = [
+            ("anna", "open"),
+            ("carol", "open"),
+            ("carol", "open sesame"),
+            ("bob", "open sesame"),
+            ("", ""),
+        ];
+        for (index, (user, password)) in wrong.into_iter().enumerate() {
+            for _ in 0..3 {
+                let login = login(&auth, &users, user, password).await;
+                assert_eq!(login, Login::Wrong, "{user}");
+                assert_eq!(hashes(&auth), index + 1, "{user}");
+            }
+        }
+        assert_eq!(
+            login(&auth, &users, "anna", "open sesame").await,
+            Login::Right
+        );
+        assert_eq!(login(&auth, &users, "bob", "s3cret").await, Login::Right);
+    }
+
+    #[test]
+    fn an_unknown_user_costs_as_much_as_the_most_costly() {
+        let cost = |users: &Users| {
+            let parts: bcrypt::HashParts = dummy(users).parse().unwrap();
+            parts.get_cost()
+        };
+        assert_eq!(cost(&users(&[("a", OPEN_SESAME)])), 4);
+        assert_eq!(cost(&users(&[("a", COST_TWELVE), ("b", S3CRET)])), 12);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_wrong_passwords_pushes_out_no_right_one() {
+        let auth = Auth::new();
+        let users = users(&[("anna", OPEN_SESAME)]);
+        login(&auth, &users, "anna", "open sesame").await;
+        for number in 0..=KEPT {
+            login(&auth, &users, "anna", &number.to_string()).await;
+        }
+        assert_eq!(hashes(&auth), KEPT + 2);
+        let right = login(&auth, &users, "anna", "open sesame").await;
+        assert_eq!((right, hashes(&auth)), (Login::Right, KEPT + 2));
+        // The first of them is forgotten, the last is not.
+        login(&auth, &users, "anna", &KEPT.to_string()).await;
+        assert_eq!(hashes(&auth), KEPT + 2);
+        login(&auth, &users, "anna", "0").await;
+        assert_eq!(hashes(&auth), KEPT + 3);
+    }
+
+    #[tokio::test]
+    async fn a_changed_password_ends_the_old_one() {
+        let auth = Auth::new();
+        let before = users(&[("anna", OPEN_SESAME)]);
+        assert_eq!(
+            login(&auth, &before, "anna", "open sesame").await,
+            Login::Right
+        );
+        let after = users(&[("anna", S3CRET)]);
+        assert_eq!(
+            login(&auth, &after, "anna", "open sesame").await,
+            Login::Wrong
+        );
+        assert_eq!(login(&auth, &after, "anna", "s3cret").await, Login::Right);
+        let gone = users(&[("bob", OPEN_SESAME)]);
+        assert_eq!(
+            login(&auth, &gone, "anna", "open sesame").await,
+            Login::Wrong
+        );
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait_and_one_is_computed_at_a_time() {
+        let auth = Auth::new();
+        let users = users(&[("anna", OPEN_SESAME)]);
+        let lane = Arc::clone(&auth.lane).acquire_owned().await.unwrap();
+        let passwords: Vec<String> = (0..WAITING).map(|number| number.to_string()).collect();
+        let mut waiting: Vec<_> = passwords
+            .iter()
+            .map(|password| Box::pin(login(&auth, &users, "anna", password)))
+            .collect();
+        for login in &mut waiting {
+            assert!(login.now_or_never().is_none());
+        }
+        assert_eq!(hashes(&auth), 0);
+        assert_eq!(
+            login(&auth, &users, "anna", "open sesame").await,
+            Login::Busy
+        );
+        // One that is waited for already is no burden, and one that leaves makes room.
+        let mut same = Box::pin(login(&auth, &users, "anna", "0"));
+        assert!((&mut same).now_or_never().is_none());
+        waiting.pop();
+        let mut right = Box::pin(login(&auth, &users, "anna", "open sesame"));
+        assert!((&mut right).now_or_never().is_none());
+        drop(lane);
+        let (right, same, wrong) = tokio::join!(right, same, join_all(waiting));
+        assert_eq!((right, same), (Login::Right, Login::Wrong));
+        assert_eq!(wrong, [Login::Wrong; WAITING - 1]);
+        assert_eq!(hashes(&auth), WAITING);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_wastes_no_hash() {
+        let auth = Auth::new();
+        let users = users(&[("prometheus", COST_TWELVE)]);
+        let mut first = Box::pin(login(&auth, &users, "prometheus", "cost twelve"));
+        // Far enough for the hash to be on its way.
+        assert!((&mut first).now_or_never().is_none());
+        assert_eq!(auth.lane.available_permits(), 0);
+        drop(first);
+        let second = login(&auth, &users, "prometheus", "cost twelve").await;
+        assert_eq!((second, hashes(&auth)), (Login::Right, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_basic_authentication_costs_nothing() {
+        let auth = Auth::new();
+        let users = users(&[("anna", OPEN_SESAME)]);
+        assert_eq!(auth.check(&users, None).await, Login::Wrong);
+        for header in [
+            "",
+            "Basic",
+            "Basic ",
+            "Bearer YW5uYTpvcGVuIHNlc2FtZQ==",
+            "BasicYW5uYTpvcGVuIHNlc2FtZQ==",
+            "Basic ???",
+            // anna
+            "Basic YW5uYQ==",
+        ] {
+            let header = HeaderValue::from_static(header);
+            let login = auth.check(&users, Some(&header)).await;
+            assert_eq!(login, Login::Wrong, "{header:?}");
+        }
+        assert_eq!(hashes(&auth), 0);
+        // anna:open sesame
+        for header in [
+            "Basic YW5uYTpvcGVuIHNlc2FtZQ==",
+            "bASIC  YW5uYTpvcGVuIHNlc2FtZQ== ",
+        ] {
+            let header = HeaderValue::from_static(header);
+            assert_eq!(auth.check(&users, Some(&header)).await, Login::Right);
+        }
+    }
+}

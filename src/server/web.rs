@@ -362,3 +362,6 @@ fn build(web: web::Web, contents: &Contents) -> Result<(Web, Vec<String>), Error
     let warnings = web.warnings.iter().map(ToString::to_string).collect();
     Ok((built, warnings))
 }
+
+#[cfg(test)]
+mod tests;
