@@ -142,6 +142,7 @@ impl Server {
             telemetry_path: "/metrics".into(),
             max_requests: 40,
             config: tokio::sync::watch::channel(Arc::from("")).1,
+            web: Arc::default(),
             reload: None,
             drain: Duration::ZERO,
         };

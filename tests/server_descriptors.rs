@@ -111,6 +111,7 @@ async fn serve_until_input_ends() {
         ready: Arc::new(AtomicBool::new(true)),
         telemetry_path: "/metrics".into(),
         config: watch::channel("".into()).1,
+        web: Arc::default(),
         max_requests: 40,
         reload: None,
         drain: Duration::ZERO,

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::poll::Change;
-use crate::server::ReloadRequest;
+use crate::server::{ReloadRequest, WebSource};
 use crate::shard::Shard;
 use crate::source::CloudSource;
 use crate::store::Store;
@@ -60,6 +60,8 @@ enum Failure {
     Hangs(PathBuf),
     #[error("the configuration cannot be used")]
     Config(#[from] config::Error),
+    #[error("neither configuration can be used")]
+    Both(config::Error, config::Error),
     #[error("the scheduler has ended")]
     Stopping,
 }
@@ -67,11 +69,13 @@ enum Failure {
 impl Failure {
     /// One text for each mistake.
     fn lines(&self) -> Vec<String> {
+        let lines = |error: &config::Error| match error {
+            config::Error::Mistakes(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
+            error @ config::Error::Io { .. } => vec![chain(error)],
+        };
         match self {
-            Self::Config(config::Error::Mistakes(mistakes)) => {
-                mistakes.iter().map(ToString::to_string).collect()
-            }
-            Self::Config(error) => vec![chain(error)],
+            Self::Config(error) => lines(error),
+            Self::Both(error, web) => [lines(error), lines(web)].concat(),
             other => vec![other.to_string()],
         }
     }
@@ -91,6 +95,8 @@ pub(super) struct Reloader {
     pub(super) own: Arc<Own>,
     pub(super) clock: Clock,
     pub(super) changes: mpsc::Sender<Change<CloudSource>>,
+    /// The other file, which is read again for every new connection as well.
+    pub(super) web: Arc<WebSource>,
     /// The configuration in force, as people may see it.
     pub(super) show: watch::Sender<Arc<str>>,
 }
@@ -164,7 +170,14 @@ impl Reloader {
             return Err(Failure::NoFile);
         };
         origin.tried = digest(bytes);
-        let config = config::judge(bytes, &origin.path)?;
+        let config = config::judge(bytes, &origin.path);
+        // Both may be wrong.
+        let web = self.web.reload().await;
+        let config = match (config, web) {
+            (Ok(config), Ok(())) => config,
+            (Ok(_), Err(error)) | (Err(error), Ok(())) => return Err(error.into()),
+            (Err(error), Err(web)) => return Err(Failure::Both(error, web)),
+        };
         systemd::reloading();
         let applied = self.apply(config).await;
         systemd::ready();

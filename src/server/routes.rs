@@ -101,24 +101,31 @@ impl Routes {
         }
     }
 
+    fn route(&self, path: &str) -> Route {
+        if path == self.settings.telemetry_path {
+            return Route::Metrics;
+        }
+        match path {
+            "/" => Route::Status,
+            "/api/v1/tasks" => Route::Tasks,
+            "/api/v1/openapi.json" => Route::OpenApi,
+            "/config" => Route::Config,
+            "/-/healthy" | "/healthz" => Route::Healthy,
+            "/-/ready" | "/readyz" => Route::Ready,
+            "/-/reload" => Route::Reload,
+            _ => Route::Unknown,
+        }
+    }
+
+    /// Whether everybody may have an answer from `path`.
+    pub(super) fn is_open(&self, path: &str) -> bool {
+        matches!(self.route(path), Route::Healthy | Route::Ready)
+    }
+
     /// Answers one request; its body is not read.
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Page> {
-        let path = request.uri().path();
-        let route = if path == self.settings.telemetry_path {
-            Route::Metrics
-        } else {
-            match path {
-                "/" => Route::Status,
-                "/api/v1/tasks" => Route::Tasks,
-                "/api/v1/openapi.json" => Route::OpenApi,
-                "/config" => Route::Config,
-                "/-/healthy" | "/healthz" => Route::Healthy,
-                "/-/ready" | "/readyz" => Route::Ready,
-                "/-/reload" => Route::Reload,
-                _ => Route::Unknown,
-            }
-        };
-        let mut response = if route.allows(request.method()) {
+        let route = self.route(request.uri().path());
+        let response = if route.allows(request.method()) {
             match route {
                 Route::Metrics => self.metrics(request.headers(), request.uri().query()).await,
                 Route::Status => self.status(request.uri().query()).await,
@@ -139,7 +146,27 @@ impl Routes {
             refusal.headers_mut().insert(ALLOW, allowed);
             refusal
         };
-        finish(&mut response, request.method());
+        self.finished(response, request.method(), route)
+    }
+
+    /// An answer in place of the one that the path would give.
+    pub(super) fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        status: StatusCode,
+        text: &'static str,
+    ) -> Response<Page> {
+        let route = self.route(request.uri().path());
+        self.finished(plain(status, text), request.method(), route)
+    }
+
+    fn finished(
+        &self,
+        mut response: Response<Page>,
+        method: &Method,
+        route: Route,
+    ) -> Response<Page> {
+        finish(&mut response, method);
         if self.stop.is_cancelled() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);

@@ -20,12 +20,12 @@ use crate::store::{self, ArtifactSeries, Target, TaskEntry};
 const NOW_MS: i64 = 1_700_000_000_000;
 
 /// Far beyond what anything here needs; a test that gets there hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// As small as the kernel allows, so that a long answer cannot hide in it.
 const SOCKET_BUFFER: u32 = 4 * 1024;
 
-fn entry(id: &str, artifacts: u32) -> TaskEntry {
+pub(super) fn entry(id: &str, artifacts: u32) -> TaskEntry {
     let target = Target {
         instance_id: "cri-a".into(),
         task_id: id.into(),
@@ -84,18 +84,18 @@ impl Log {
     }
 }
 
-struct Running {
-    address: SocketAddr,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
     settings: Settings,
-    stop: CancellationToken,
-    serving: JoinHandle<()>,
+    pub(super) stop: CancellationToken,
+    pub(super) serving: JoinHandle<()>,
 }
 
-fn start(entries: Vec<TaskEntry>, change: impl FnOnce(&mut Settings)) -> Running {
+pub(super) fn start(entries: Vec<TaskEntry>, change: impl FnOnce(&mut Settings)) -> Running {
     start_within(LIMITS, entries, change)
 }
 
-fn start_within(
+pub(super) fn start_within(
     limits: Limits,
     entries: Vec<TaskEntry>,
     change: impl FnOnce(&mut Settings),
@@ -118,6 +118,7 @@ fn start_within(
         ready: Arc::new(AtomicBool::new(true)),
         telemetry_path: "/metrics".into(),
         config: watch::channel("poll: {}\n".into()).1,
+        web: Arc::default(),
         max_requests: 40,
         // A server that waits for it does not end in time.
         reload: None,
@@ -158,7 +159,7 @@ impl Running {
         connection.answer(method).await
     }
 
-    async fn stopped(self) {
+    pub(super) async fn stopped(self) {
         self.stop.cancel();
         timeout(PATIENCE, self.serving).await.unwrap().unwrap();
     }
