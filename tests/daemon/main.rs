@@ -16,3 +16,4 @@ mod lifecycle;
 mod prometheus;
 mod secrets;
 mod values;
+mod web;
