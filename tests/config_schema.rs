@@ -577,6 +577,7 @@ fn the_schema_and_the_loader_agree_on_files() {
         "poll_too_long",
         "shape_number_key",
         "shape_underscored_number",
+        "state_path_itself",
         "status_word_twice",
         "sts_region_missing_in_vpc",
         "sts_region_without_vpc",

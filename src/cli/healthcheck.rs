@@ -2,9 +2,9 @@
 //! HEALTHCHECK does. It speaks to this machine and needs no client library for
 //! one line of an answer.
 //!
-//! With `--web.config.file` it asks over TLS first and by plain HTTP where that
-//! is not spoken: what the file says now need not be in force. Nothing secret is
-//! sent and the path is open, so it does not matter whose certificate it is.
+//! It finds out by itself whether TLS is spoken: the web configuration may say
+//! something else by now than what is in force. Nothing secret is sent and the
+//! path is open, so it does not matter whose certificate it is.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -23,29 +23,41 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) fn run(flags: &Flags) -> Result<(), Error> {
     let address = &flags.listen_addresses()?[0];
     let address = target(address)?;
-    let mut ways: Vec<(&str, Way)> = vec![("http", plain)];
+    let mut ways: [(&str, Way); 2] = [("http", plain), ("https", over_tls)];
     if flags.web_config_file.is_some() {
-        ways.insert(0, ("https", over_tls));
+        ways.reverse();
     }
     let mut failures = Vec::new();
     for (scheme, way) in ways {
-        match way(address) {
+        let url = format!("{scheme}://{address}/-/healthy");
+        // Who is not there, or says nothing, does not speak the other one either.
+        let asked = connect(address).map_err(|error| (error, true));
+        let asked = asked.and_then(|stream| {
+            way(stream, address).map_err(|error| {
+                let silent = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
+                let is_silent = silent.contains(&error.kind());
+                (error, is_silent)
+            })
+        });
+        match asked {
             Ok(200) => return Ok(()),
             Ok(status) => {
-                return Err(Error::Failed(format!(
-                    "unhealthy: {scheme}://{address}/-/healthy answered {status}"
-                )));
+                failures = vec![format!("unhealthy: {url} answered {status}")];
+                break;
             }
-            Err(error) => failures.push(format!(
-                "unhealthy: {scheme}://{address}/-/healthy: {error}"
-            )),
+            Err((error, is_last)) => {
+                failures.push(format!("unhealthy: {url}: {error}"));
+                if is_last {
+                    break;
+                }
+            }
         }
     }
     Err(Error::Failed(failures.join("\n")))
 }
 
 /// Asks, and answers the status.
-type Way = fn(SocketAddr) -> io::Result<u16>;
+type Way = fn(TcpStream, SocketAddr) -> io::Result<u16>;
 
 /// Where a daemon with this listen address is reached from its own machine.
 fn target(listen: &str) -> Result<SocketAddr, Error> {
@@ -75,11 +87,11 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn plain(address: SocketAddr) -> io::Result<u16> {
-    status(connect(address)?, address)
+fn plain(stream: TcpStream, address: SocketAddr) -> io::Result<u16> {
+    status(stream, address)
 }
 
-fn over_tls(address: SocketAddr) -> io::Result<u16> {
+fn over_tls(stream: TcpStream, address: SocketAddr) -> io::Result<u16> {
     let provider = Arc::new(ring::default_provider());
     let anyone = Anyone(provider.signature_verification_algorithms);
     let config = ClientConfig::builder_with_provider(provider)
@@ -90,7 +102,7 @@ fn over_tls(address: SocketAddr) -> io::Result<u16> {
         .with_no_client_auth();
     let name = ServerName::from(address.ip());
     let session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    status(StreamOwned::new(session, connect(address)?), address)
+    status(StreamOwned::new(session, stream), address)
 }
 
 fn status(mut stream: impl Read + Write, address: SocketAddr) -> io::Result<u16> {

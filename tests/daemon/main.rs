@@ -22,3 +22,4 @@ mod python;
 mod reload;
 mod secrets;
 mod values;
+mod web;

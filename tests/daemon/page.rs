@@ -103,18 +103,19 @@ fn the_demo_has_a_page_and_a_configuration() {
     let daemon = Daemon::start(command, folder);
     daemon.ready();
     let page = daemon.get("/").body;
-    assert!(
-        page.contains("1\u{a0}task failed, 1\u{a0}unknown</h1>"),
-        "{page}"
-    );
+    // What the rules' runs are up to depends on the time of day.
+    let headline = page.split("</h1>").next().unwrap();
+    let headline = headline.rsplit('>').next().unwrap();
+    for wrong in ["failed", "1\u{a0}unknown"] {
+        assert!(headline.contains(wrong), "{headline}");
+    }
     let names = |page: &str| {
         let pieces = page.split("<span class=\"name\">").skip(1);
         let names = pieces.map(|rest| rest.split('<').next().unwrap().to_owned());
         names.collect::<Vec<_>>()
     };
-    assert_eq!(names(&page)[0], "redis");
-    assert_eq!(names(&page).len(), demo::TASKS.len());
-    assert_eq!(names(&daemon.get("/?state=failed").body), ["redis"]);
+    assert!(names(&page).len() > demo::TASKS.len());
+    assert!(names(&daemon.get("/?state=failed").body).contains(&"redis".to_owned()));
     assert_eq!(names(&daemon.get("/?q=COREOS").body), ["etcd"]);
     assert!(page.contains("toomanyrequests: You have reached your pull rate limit."));
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::{Daemon, binary, eventually, project, real_part, request, run, say};
 
-struct Prometheus {
+pub(crate) struct Prometheus {
     child: Child,
     address: SocketAddr,
 }
@@ -25,6 +25,16 @@ impl Drop for Prometheus {
 
 impl Prometheus {
     fn scraping(program: &Path, folder: &Path, target: SocketAddr) -> Self {
+        Self::scraping_by(program, folder, target, "")
+    }
+
+    /// The same with more keys for the job, each in a line of two blanks.
+    pub(crate) fn scraping_by(
+        program: &Path,
+        folder: &Path,
+        target: SocketAddr,
+        job: &str,
+    ) -> Self {
         let rules = project().join("deploy/prometheus/rules.yaml");
         let config = folder.join("prometheus.yaml");
         std::fs::write(
@@ -35,7 +45,7 @@ rule_files: [\"{}\"]
 scrape_configs:
 - job_name: aliyun-acr-exporter
   static_configs: [{{ targets: [\"{target}\"] }}]
-",
+{job}",
                 rules.display()
             ),
         )
@@ -62,13 +72,13 @@ scrape_configs:
         prometheus
     }
 
-    fn api(&self, path: &str) -> Value {
+    pub(crate) fn api(&self, path: &str) -> Value {
         let answer = request(self.address, "GET", path);
         serde_json::from_str(&answer.body).unwrap_or_default()
     }
 
     /// The values of an instant query, in the order that Prometheus gives.
-    fn query(&self, query: &str) -> Vec<String> {
+    pub(crate) fn query(&self, query: &str) -> Vec<String> {
         let encoded = aliyun_acr_exporter::signing::percent_encode(query);
         let answer = self.api(&format!("/api/v1/query?query={encoded}"));
         let Some(result) = answer["data"]["result"].as_array() else {
