@@ -12,6 +12,7 @@ mod failures;
 mod follow;
 mod harness;
 mod key_sources;
+mod kills;
 mod lifecycle;
 mod prometheus;
 mod secrets;
