@@ -15,5 +15,6 @@ mod key_sources;
 mod kills;
 mod lifecycle;
 mod prometheus;
+mod rate;
 mod secrets;
 mod values;
