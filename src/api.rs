@@ -155,7 +155,7 @@ impl Client {
     /// The client of `account`; its metrics are there from now on.
     pub fn new(account: Account, shared: Shared, options: Options) -> Self {
         let (rate, waited) = shared.own.rate_limit(&account.name);
-        account.throttle.show_on(rate);
+        account.throttle.show_on(&account.name, rate);
         let operation = |action| Operation {
             action,
             metrics: shared.own.action(&account.name, action),
@@ -215,15 +215,20 @@ impl Client {
         budget: &mut Budget,
         mut go_on: impl FnMut(&[P::Row]) -> bool,
     ) -> Result<List<P::Row>, Error> {
-        let mut pages = Pages::new(self.options.page_size, self.options.max_pages);
+        let Options {
+            page_size,
+            max_pages,
+            ..
+        } = self.options;
+        let mut pages = Pages::new(page_size, max_pages, P::IDENTIFIED);
         let mut asked = 0;
         loop {
-            let window = (pages.next(), self.options.page_size);
+            let window = (pages.next(), page_size);
             let page: P = self.page(operation, instance, of, window, budget).await?;
             asked += 1;
-            let (rows, page_size, total_count) = page.into_parts();
+            let (rows, stated_size, total_count) = page.into_parts();
             let enough = !go_on(&rows);
-            match pages.add(rows, page_size, total_count) {
+            match pages.add(rows, stated_size, total_count) {
                 Ok(Some(rows)) => {
                     return Ok(List {
                         rows,
@@ -256,6 +261,17 @@ impl Client {
     ) -> Result<(), Error> {
         let task = [("TaskId", task_id.into())];
         self.page::<TaskResultPage>(&self.task_results, instance, &task, (1, 1), budget)
+            .await
+            .map(|_| ())
+    }
+
+    /// Whether the rules of an instance can be read: one page of one.
+    pub async fn probe_rules(
+        &self,
+        instance: Instance<'_>,
+        budget: &mut Budget,
+    ) -> Result<(), Error> {
+        self.page::<RulePage>(&self.rules, instance, &[], (1, 1), budget)
             .await
             .map(|_| ())
     }

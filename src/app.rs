@@ -3,26 +3,34 @@
 
 pub mod accounts;
 pub mod plan;
+pub mod reload;
 pub mod signals;
 pub mod state;
+mod systemd;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::accounts::Accounts;
+use self::reload::{Origin, Reloader};
 use crate::clock::Clock;
 use crate::config::{Artifacts, Config, Pattern};
 use crate::follow;
 use crate::metrics::own::{Build, Own};
 use crate::model::{Meaning, Words};
-use crate::poll::{Follow, Scheduler, Settings, StateRequest, Watch, Work};
+use crate::poll::{
+    AliveRequest, Change, Follow, Requests, Scheduler, Settings, StateRequest, Watch, Work,
+};
 use crate::server;
 use crate::shard::Shard;
 use crate::source::{CloudSource, Place};
@@ -44,6 +52,8 @@ pub struct Web {
     pub telemetry_path: String,
     /// Scrapes answered at once.
     pub max_requests: usize,
+    /// Whether a reload can be asked for over HTTP.
+    pub lifecycle: bool,
 }
 
 /// Why the daemon could not start, or ended early.
@@ -58,6 +68,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The service manager has given sockets that cannot be used.
+    #[error("cannot use the sockets of the service manager")]
+    Sockets(#[source] io::Error),
     /// The HTTP client could not be made.
     #[error("cannot make the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -82,9 +95,15 @@ pub struct Daemon {
 
 impl Daemon {
     /// Binds the addresses, so that a wrong one is told before anything runs.
+    /// Sockets that a service manager has opened take their place.
     pub async fn bind(web: Web, own: Arc<Own>, clock: Clock) -> Result<Self, Error> {
-        let mut listeners = Vec::new();
-        for address in &web.listen {
+        let mut listeners = systemd::listeners().map_err(Error::Sockets)?;
+        let addresses = if listeners.is_empty() {
+            web.listen.as_slice()
+        } else {
+            &[]
+        };
+        for address in addresses {
             let listener = listen(address).await.map_err(|source| Error::Listen {
                 address: address.clone(),
                 source,
@@ -105,10 +124,12 @@ impl Daemon {
         addresses.filter_map(Result::ok).collect()
     }
 
-    /// Polls what is `shard`'s of the configuration, and serves, until a signal or `stop`.
+    /// Polls what is `shard`'s of the configuration, and serves, until a signal or
+    /// `stop`. `origin` is where a newer configuration is found.
     pub async fn run(
         self,
-        config: &Config,
+        config: Config,
+        origin: Option<Origin>,
         shard: Shard,
         stop: CancellationToken,
     ) -> Result<(), Error> {
@@ -119,8 +140,8 @@ impl Daemon {
             own,
             clock,
         } = self;
-        let clients = accounts::clients(config, shard, &own, &clock).map_err(Error::Client)?;
-        let watches = watches(config, shard);
+        let accounts = Accounts::new(&config, shard, &own, &clock).map_err(Error::Client)?;
+        let watches = watches(&config, shard);
         let (file, state) = match &config.state_path {
             Some(path) => {
                 let (file, state) = state::open(path, &clock).map_err(Error::State)?;
@@ -128,23 +149,7 @@ impl Daemon {
             }
             None => (None, State::default()),
         };
-        let store = Arc::new(store(config, file.is_some()));
-        let source = CloudSource::new(
-            config
-                .instances
-                .iter()
-                .zip(clients)
-                .map(|(instance, client)| {
-                    let place = Place {
-                        client,
-                        endpoint: instance.endpoint.url(),
-                        region: instance.region.clone(),
-                    };
-                    (instance.id.as_str().into(), place)
-                }),
-            config.poll.deadline,
-            config.poll.timeout,
-        );
+        let store = Arc::new(store(&config, file.is_some()));
         tracing::info!(
             version = Build::CURRENT.version,
             revision = Build::CURRENT.revision,
@@ -155,18 +160,29 @@ impl Daemon {
             "starting"
         );
         let (scheduler, tried_once) = Scheduler::new(
-            Arc::new(source),
+            Arc::new(source(&config, &accounts)),
             Arc::clone(&store),
             Arc::clone(&own),
             clock.clone(),
-            settings(config),
+            settings(&config),
             Work {
                 watches,
-                follows: follows(config, shard),
+                follows: follows(&config, shard),
                 state,
             },
         );
-        let (states, requests) = mpsc::channel(1);
+        let (states, changes, alive, asked) = requests();
+        let (reload, reloads) = mpsc::channel(1);
+        let reloader = Reloader {
+            origin,
+            config,
+            accounts,
+            shard,
+            store: Arc::clone(&store),
+            own: Arc::clone(&own),
+            clock: clock.clone(),
+            changes,
+        };
         let keeping = keep(file, &store, states, &own, &clock, &stop);
         let ready = Arc::new(AtomicBool::new(false));
         let web = server::Settings {
@@ -176,29 +192,80 @@ impl Daemon {
             ready: Arc::clone(&ready),
             telemetry_path: web.telemetry_path,
             max_requests: web.max_requests,
+            reload: web.lifecycle.then(|| reload.clone()),
             drain: DRAIN,
         };
         for address in addresses {
             tracing::info!(%address, "listening");
         }
 
-        let signals = signals::stop_on_signal(stop.clone()).map_err(Error::Signals)?;
+        let signals = signals::handle(reload, stop.clone()).map_err(Error::Signals)?;
         let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
-        let (polled, saved, answered, announced, signalled) = tokio::join!(
-            part("scheduler", scheduler.run(requests, stop.clone()), &stop),
-            part("saver of the state", keeping, &stop),
-            part("server", server::serve(listeners, web, stop.clone()), &stop),
-            part("readiness", readiness, &stop),
-            part("signal handler", signals, &stop),
-        );
-        polled
-            .and(saved)
-            .and(answered)
-            .and(announced)
-            .and(signalled)?;
+        let parts: [(&'static str, Part); 7] = [
+            ("scheduler", Box::pin(scheduler.run(asked, stop.clone()))),
+            ("saver of the state", Box::pin(keeping)),
+            ("reloader", Box::pin(reloader.run(reloads, stop.clone()))),
+            (
+                "server",
+                Box::pin(server::serve(listeners, web, stop.clone())),
+            ),
+            ("readiness", Box::pin(readiness)),
+            ("signal handler", Box::pin(signals)),
+            (
+                "service manager",
+                Box::pin(systemd::accompany(alive, stop.clone())),
+            ),
+        ];
+        let ended = parts.map(|(name, work)| part(name, work, &stop));
+        join_all(ended)
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// What a daemon runs side by side.
+type Part = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Ways to ask the scheduler: for its state, to go by another configuration,
+/// whether it goes round.
+type Asking = (
+    mpsc::Sender<StateRequest>,
+    mpsc::Sender<Change<CloudSource>>,
+    mpsc::Sender<AliveRequest>,
+    Requests<CloudSource>,
+);
+
+fn requests() -> Asking {
+    let (ask_states, states) = mpsc::channel(1);
+    let (ask_changes, changes) = mpsc::channel(1);
+    let (ask_alive, alive) = mpsc::channel(1);
+    let asked = Requests {
+        states,
+        changes,
+        alive,
+    };
+    (ask_states, ask_changes, ask_alive, asked)
+}
+
+/// The cloud, as the accounts may ask it.
+fn source(config: &Config, accounts: &Accounts) -> CloudSource {
+    let clients = accounts.clients(config);
+    let places = config.instances.iter().zip(clients);
+    CloudSource::new(
+        places.map(|(instance, client)| {
+            let place = Place {
+                client,
+                endpoint: instance.endpoint.url(),
+                region: instance.region.clone(),
+            };
+            (instance.id.as_str().into(), place)
+        }),
+        config.poll.deadline,
+        config.poll.timeout,
+    )
 }
 
 /// Saves the state where there is a file for it; else there is nothing to do
@@ -223,6 +290,13 @@ fn keep(
             return stop.cancelled().await;
         };
         let metrics = own.state();
+        // From before a restart.
+        if let Some(saved) = file
+            .saved()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+        {
+            metrics.saved_at.set(saved.as_secs_f64());
+        }
         let metrics = state::Metrics {
             saved_at: metrics.saved_at,
             failures: metrics.failures,
@@ -353,16 +427,19 @@ fn artifact_series(artifacts: Artifacts) -> ArtifactSeries {
 
 /// The scheduler fills it.
 fn store(config: &Config, counts_wait: bool) -> Store {
-    let limits = Limits {
-        series: config.limits.series,
-        artifacts_per_task: config.limits.artifacts_per_task,
-        stale_after: config.poll.stale_after,
-    };
-    let store = Store::new(limits, []);
+    let store = Store::new(limits(config), []);
     if counts_wait {
         store.holding_counts_back()
     } else {
         store
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        series: config.limits.series,
+        artifacts_per_task: config.limits.artifacts_per_task,
+        stale_after: config.poll.stale_after,
     }
 }
 

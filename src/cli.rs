@@ -3,7 +3,9 @@
 //! standard error.
 
 mod check_config;
+mod discover;
 mod healthcheck;
+mod place;
 mod query;
 mod serve;
 mod shard;
@@ -21,6 +23,7 @@ use clap::builder::Resettable;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::api;
+use crate::app::reload::Origin;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
@@ -96,8 +99,13 @@ struct Flags {
     )]
     web_config_file: Option<PathBuf>,
 
-    /// Not available in this version
-    #[arg(long = "web.enable-lifecycle", env = "ALIYUN_ACR_EXPORTER_WEB_ENABLE_LIFECYCLE", global = true, hide = true, value_parser = clap::builder::BoolishValueParser::new())]
+    /// Allow POST and PUT of /-/reload
+    #[arg(
+        long = "web.enable-lifecycle",
+        env = "ALIYUN_ACR_EXPORTER_WEB_ENABLE_LIFECYCLE",
+        global = true,
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
     web_enable_lifecycle: bool,
 
     /// Which of several daemons this one is, from 0; `auto` is the number at the end of the
@@ -169,6 +177,8 @@ enum Command {
     CheckConfig(check_config::Arguments),
     /// Show the results of one task, over all pages
     Query(query::Arguments),
+    /// Show the rules and the newest tasks of an instance, or the configuration that follows them
+    Discover(discover::Arguments),
     /// Ask a running daemon whether it is healthy
     Healthcheck,
     /// Print completions for a shell
@@ -265,6 +275,7 @@ impl Cli {
             Command::Simulate(arguments) => simulate::run(&arguments),
             Command::CheckConfig(arguments) => check_config::run(&flags, &arguments, &own),
             Command::Query(arguments) => query::run(&flags, &arguments, &own),
+            Command::Discover(arguments) => discover::run(&flags, &arguments, &own),
             Command::Healthcheck => healthcheck::run(&flags),
             Command::Completions { shell } => {
                 let mut command = Self::command();
@@ -286,10 +297,7 @@ impl Cli {
 impl Flags {
     /// A switch that does nothing would be worse than one that is refused.
     fn refuse_unavailable(&self) -> Result<(), Error> {
-        let unavailable = [
-            ("--web.config.file", self.web_config_file.is_some()),
-            ("--web.enable-lifecycle", self.web_enable_lifecycle),
-        ];
+        let unavailable = [("--web.config.file", self.web_config_file.is_some())];
         match unavailable.iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(Error::Usage(format!(
                 "{flag} is not available in this version; leave it (and its environment variable) out"
@@ -319,14 +327,20 @@ impl Flags {
     }
 
     fn load_config(&self) -> Result<config::Config, Error> {
-        config::load(&self.config_path()).map_err(|error| {
-            let mut text = telemetry::chain(&error);
-            let absent = matches!(&error, config::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
-            if absent && self.config_file.is_none() {
-                text.push_str("; --config.file names another one, and `demo` needs none");
-            }
-            Error::Usage(text)
-        })
+        config::load(&self.config_path()).map_err(|error| self.unusable(&error))
+    }
+
+    fn load_origin(&self) -> Result<(config::Config, Origin), Error> {
+        Origin::load(&self.config_path()).map_err(|error| self.unusable(&error))
+    }
+
+    fn unusable(&self, error: &config::Error) -> Error {
+        let mut text = telemetry::chain(error);
+        let absent = matches!(error, config::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+        if absent && self.config_file.is_none() {
+            text.push_str("; --config.file names another one, and `demo` needs none");
+        }
+        Error::Usage(text)
     }
 }
 

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::Regex;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 pub use mistake::Mistake;
 use mistake::Place;
@@ -31,7 +31,7 @@ pub const SCHEMA: &str = include_str!("config/schema.json");
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Everything the file says, with defaults filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// How often and how patiently tasks are polled.
     pub poll: Poll,
@@ -98,7 +98,7 @@ pub enum Signature {
 }
 
 /// One entry under `credentials:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// The entry's name, which is also the label `credentials` of metrics.
     pub name: String,
@@ -109,7 +109,7 @@ pub struct Credentials {
 }
 
 /// `credentials.NAME.type`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialsSource {
     /// The official chain of providers.
     Default {
@@ -170,7 +170,7 @@ pub enum CredentialsSource {
     /// A server that answers with keys.
     Uri {
         /// https, or http to a loopback address. May hold a password or a token.
-        uri: SecretString,
+        uri: Hidden,
     },
     /// A role assumed with the keys of another entry.
     AssumeRole {
@@ -254,17 +254,50 @@ pub struct Addresses {
     pub metadata: Endpoint,
 }
 
-/// A secret's place: `KEY` or `KEY_file`.
+/// A text that is never shown. It can be compared, to see what a new
+/// configuration changes.
 #[derive(Clone, Debug)]
+pub struct Hidden(SecretString);
+
+impl From<SecretString> for Hidden {
+    fn from(text: SecretString) -> Self {
+        Self(text)
+    }
+}
+
+impl From<Hidden> for SecretString {
+    fn from(hidden: Hidden) -> Self {
+        hidden.0
+    }
+}
+
+impl std::ops::Deref for Hidden {
+    type Target = SecretString;
+
+    fn deref(&self) -> &SecretString {
+        &self.0
+    }
+}
+
+impl PartialEq for Hidden {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Eq for Hidden {}
+
+/// A secret's place: `KEY` or `KEY_file`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Secret {
     /// Written in the configuration itself.
-    Inline(SecretString),
+    Inline(Hidden),
     /// In a file of its own, read when needed, surrounding white space cut off.
     File(PathBuf),
 }
 
 /// One entry under `instances:`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// `cri-…`
     pub id: String,
@@ -281,7 +314,7 @@ pub struct Instance {
 }
 
 /// `instances[].follow:`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Follow {
     /// Between two listings.
     pub interval: Duration,
@@ -309,6 +342,15 @@ pub struct Pattern {
     /// Of the repository that is synchronised into; likewise.
     pub repo_name: Regex,
 }
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.repo_namespace.as_str() == other.repo_namespace.as_str()
+            && self.repo_name.as_str() == other.repo_name.as_str()
+    }
+}
+
+impl Eq for Pattern {}
 
 /// Scheme and authority of a server; plain http only to a loopback address and,
 /// for the metadata service, to its own.
@@ -392,8 +434,17 @@ fn lines(mistakes: &[Mistake]) -> String {
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where it cannot be read, else as [`parse`].
+/// As [`read`] and [`judge`].
 pub fn load(path: &Path) -> Result<Config, Error> {
+    judge(&read(path)?, path)
+}
+
+/// Reads the file at `path`, no more of it than a configuration can have.
+///
+/// # Errors
+///
+/// [`Error::Io`]
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
@@ -401,8 +452,16 @@ pub fn load(path: &Path) -> Result<Config, Error> {
             path: path.to_owned(),
             source,
         })?;
+    Ok(bytes)
+}
+
+/// Judges what was read of the file at `path`.
+///
+/// # Errors
+///
+/// As [`parse`], and where it is too large or no text.
+pub fn judge(bytes: &[u8], path: &Path) -> Result<Config, Error> {
     let file_name = path.display().to_string();
-    let folder = path.parent().unwrap_or(Path::new(""));
     if bytes.len() as u64 > MAX_BYTES {
         let start = Place {
             line: 1,
@@ -412,9 +471,9 @@ pub fn load(path: &Path) -> Result<Config, Error> {
         let message = format!("larger than {} MiB", MAX_BYTES / 1024 / 1024);
         return Err(mistakes(vec![Mistake::new(&start, message)], &file_name));
     }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|error| mistakes(vec![not_utf8(&bytes, error.valid_up_to())], &file_name))?;
-    parse_in(text, &file_name, folder)
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| mistakes(vec![not_utf8(bytes, error.valid_up_to())], &file_name))?;
+    parse_in(text, &file_name, path)
 }
 
 /// Judges `text`, which came from the file `file_name`; relative paths in it
@@ -425,17 +484,13 @@ pub fn load(path: &Path) -> Result<Config, Error> {
 /// [`Error::Mistakes`]: the first mistake of syntax or shape alone, or else
 /// every other one.
 pub fn parse(text: &str, file_name: &str) -> Result<Config, Error> {
-    parse_in(
-        text,
-        file_name,
-        Path::new(file_name).parent().unwrap_or(Path::new("")),
-    )
+    parse_in(text, file_name, Path::new(file_name))
 }
 
-fn parse_in(text: &str, file_name: &str, folder: &Path) -> Result<Config, Error> {
+fn parse_in(text: &str, file_name: &str, path: &Path) -> Result<Config, Error> {
     file::parse(text)
         .map_err(|mistake| vec![mistake])
-        .and_then(|file| validate::validate(file, folder))
+        .and_then(|file| validate::validate(file, path))
         .map_err(|found| mistakes(found, file_name))
 }
 

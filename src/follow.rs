@@ -33,7 +33,7 @@ const REMEMBER: Duration = Duration::from_secs(30 * 86_400);
 const REMEMBER_MOST: usize = 100_000;
 
 /// What one instance's `follow:` says, and what bounds it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `cri-…`
     pub instance_id: Arc<str>,
@@ -71,6 +71,20 @@ pub struct Filter {
     /// Anchored.
     pub exclude: Vec<(Regex, Regex)>,
 }
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        fn same(ours: &[(Regex, Regex)], theirs: &[(Regex, Regex)]) -> bool {
+            let texts = |(namespace, name): &(Regex, Regex)| {
+                (namespace.as_str().to_owned(), name.as_str().to_owned())
+            };
+            ours.iter().map(texts).eq(theirs.iter().map(texts))
+        }
+        same(&self.include, &other.include) && same(&self.exclude, &other.exclude)
+    }
+}
+
+impl Eq for Filter {}
 
 impl Filter {
     fn passes(&self, subscription: &Subscription) -> bool {

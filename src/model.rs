@@ -140,7 +140,7 @@ const BUILT_IN: [(Meaning, &[&str]); 4] = [
 ];
 
 /// The table from the cloud's words to meanings; case does not matter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words(HashMap<String, Meaning>);
 
 impl Default for Words {

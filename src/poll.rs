@@ -8,6 +8,7 @@
 
 mod listing;
 mod notice;
+mod reload;
 pub mod schedule;
 mod watch;
 
@@ -32,6 +33,7 @@ use crate::store::{Store, Target};
 
 use self::listing::{Listing, Read};
 use self::notice::Notices;
+pub use self::reload::Change;
 use self::watch::{Phase, Polled, Watched};
 
 /// Where answers come from: the cloud, or a test's script.
@@ -140,6 +142,30 @@ pub struct Settings {
 /// Somebody who wants to know everything that is known and counted.
 pub type StateRequest = oneshot::Sender<State>;
 
+/// Somebody who wants to know whether the scheduler still goes round.
+pub type AliveRequest = oneshot::Sender<()>;
+
+/// What a running scheduler is asked. Each may be closed.
+pub struct Requests<S> {
+    /// Answered after the stop too.
+    pub states: mpsc::Receiver<StateRequest>,
+    /// A new configuration.
+    pub changes: mpsc::Receiver<Change<S>>,
+    /// Answered between two rounds.
+    pub alive: mpsc::Receiver<AliveRequest>,
+}
+
+impl<S> Default for Requests<S> {
+    /// Nobody asks.
+    fn default() -> Self {
+        Self {
+            states: mpsc::channel(1).1,
+            changes: mpsc::channel(1).1,
+            alive: mpsc::channel(1).1,
+        }
+    }
+}
+
 /// Polls every task and reads every list when it is due, until it is stopped.
 pub struct Scheduler<S> {
     source: Arc<S>,
@@ -151,7 +177,9 @@ pub struct Scheduler<S> {
     tasks: Vec<Option<Watched>>,
     free: Vec<usize>,
     places: HashMap<TaskKey, usize>,
-    lists: Vec<Listing>,
+    /// Likewise.
+    lists: Vec<Option<Listing>>,
+    free_lists: Vec<usize>,
     /// Some have moved or left since; what is due is told by the task itself.
     waiting: BinaryHeap<Reverse<(Instant, Item)>>,
     accounts: Vec<Account>,
@@ -213,6 +241,16 @@ impl Account {
         }
     }
 
+    fn queues(&mut self) -> [&mut BTreeSet<(Instant, Item)>; 5] {
+        [
+            &mut self.lists,
+            &mut self.lively,
+            &mut self.resting,
+            &mut self.active,
+            &mut self.reading,
+        ]
+    }
+
     fn most_overdue(&self) -> Option<Instant> {
         let all = [
             &self.lists,
@@ -246,6 +284,7 @@ impl<S: Source> Scheduler<S> {
             free: Vec::new(),
             places: HashMap::new(),
             lists: Vec::new(),
+            free_lists: Vec::new(),
             waiting: BinaryHeap::new(),
             untried: HashSet::new(),
             settings: Arc::new(settings),
@@ -289,15 +328,7 @@ impl<S: Source> Scheduler<S> {
             let saved = instances.remove(&settings.instance_id);
             let mut list = Listing::new(settings, account, now);
             let restored = saved.map(|saved| list.restore(saved, now_ms, now));
-            let place = self.lists.len();
-            self.waiting.push(Reverse((list.due(), Item::List(place))));
-            if list.is_untried() {
-                self.untried.insert(Item::List(place));
-            }
-            self.store.update_listing(list.entry().clone());
-            // There from now on.
-            list.show(&self.own.follow(list.instance_id()));
-            self.lists.push(list);
+            let place = self.list(list);
             if let Some(listed) = restored {
                 self.take_listed(place, listed, &mut tasks);
             }
@@ -307,11 +338,12 @@ impl<S: Source> Scheduler<S> {
 
     /// Polls until `stop`; polls under way are then given up. Whoever asks by
     /// `requests` what is known and counted is told, after the stop too.
-    pub async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<StateRequest>,
-        stop: CancellationToken,
-    ) {
+    pub async fn run(mut self, requests: Requests<S>, stop: CancellationToken) {
+        let Requests {
+            mut states,
+            mut changes,
+            mut alive,
+        } = requests;
         let mut polls = JoinSet::new();
         loop {
             self.collect_due();
@@ -325,15 +357,19 @@ impl<S: Source> Scheduler<S> {
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => {}
                 },
-                Some(request) = requests.recv() => {
-                    // Who has gone away meanwhile needs no answer.
+                // Who has gone away meanwhile needs no answer.
+                Some(request) = states.recv() => {
                     let _ = request.send(self.state());
                 }
+                Some(request) = alive.recv() => {
+                    let _ = request.send(());
+                }
+                Some(change) = changes.recv() => self.change(change),
                 () = sleep_until(next) => {}
             }
         }
         drop(polls);
-        while let Some(request) = requests.recv().await {
+        while let Some(request) = states.recv().await {
             let _ = request.send(self.state());
         }
     }
@@ -341,7 +377,7 @@ impl<S: Source> Scheduler<S> {
     fn state(&self) -> State {
         State {
             tasks: self.tasks.iter().flatten().map(Watched::save).collect(),
-            instances: self.lists.iter().map(Listing::save).collect(),
+            instances: self.listings().map(Listing::save).collect(),
         }
     }
 
@@ -353,8 +389,13 @@ impl<S: Source> Scheduler<S> {
             self.waiting.pop();
             match item {
                 Item::List(place) => {
-                    let account = self.lists[place].account();
-                    self.accounts[account].lists.insert((due, item));
+                    let list = self.lists[place].as_mut();
+                    let waits =
+                        |list: &&mut Listing| list.phase == Phase::Waiting && list.due() == due;
+                    if let Some(list) = list.filter(waits) {
+                        list.phase = Phase::Ready;
+                        self.accounts[list.account()].lists.insert((due, item));
+                    }
                 }
                 Item::Task(place) => {
                     let watched = self.tasks[place].as_mut();
@@ -384,7 +425,11 @@ impl<S: Source> Scheduler<S> {
                 let settings = Arc::clone(&self.settings);
                 match item {
                     Item::List(place) => {
-                        let question = self.lists[place].question(self.clock.now_millis());
+                        let Some(list) = &mut self.lists[place] else {
+                            continue;
+                        };
+                        list.phase = Phase::Active;
+                        let question = list.question(self.clock.now_millis());
                         polls.spawn(async move { Done::List(place, question.ask(&*source).await) });
                     }
                     Item::Task(place) => {
@@ -435,7 +480,8 @@ impl<S: Source> Scheduler<S> {
         }
         if let Some(list) = watched.follower {
             let entry = watched.entry();
-            let (subscription, on) = self.lists[list].polled(entry);
+            let list = self.lists[list].as_mut();
+            let (subscription, on) = list.map_or((None, false), |list| list.polled(entry));
             let idle = !on && !watched.shown && !watched.is_configured();
             if let Some(subscription) = subscription {
                 self.store.update_subscription(subscription);
@@ -449,11 +495,18 @@ impl<S: Source> Scheduler<S> {
 
     fn finish_listing(&mut self, place: usize, read: Read) {
         let (now, now_ms) = (Instant::now(), self.clock.now_millis());
-        let list = &mut self.lists[place];
+        let Some(list) = &mut self.lists[place] else {
+            return;
+        };
         let item = Item::List(place);
         self.accounts[list.account()]
             .reading
             .remove(&(list.due(), item));
+        if list.phase == Phase::Leaving {
+            self.lists[place] = None;
+            self.free_lists.push(place);
+            return;
+        }
         self.notices
             .listing(list.account(), list.entry(), read.error());
         for (field, word) in list.unrecognized(&read) {
@@ -469,6 +522,7 @@ impl<S: Source> Scheduler<S> {
         if let Some(newest_first) = listed.order_learned {
             notice::list_order(instance_id, newest_first, pages, list.interval());
         }
+        list.phase = Phase::Waiting;
         self.waiting.push(Reverse((list.due(), item)));
         list.show(&self.own.follow(list.instance_id()));
         self.store.update_listing(list.entry().clone());
@@ -483,9 +537,12 @@ impl<S: Source> Scheduler<S> {
         listed: Listed,
         saved: &mut HashMap<TaskKey, SavedTask>,
     ) {
+        let Some(listing) = &self.lists[list] else {
+            return;
+        };
         for subscription in &listed.removed {
-            let instance_id = self.lists[list].instance_id();
-            self.store.remove_subscription(instance_id, subscription);
+            self.store
+                .remove_subscription(listing.instance_id(), subscription);
         }
         for subscription in listed.subscriptions {
             self.store.update_subscription(subscription);
@@ -523,8 +580,11 @@ impl<S: Source> Scheduler<S> {
 
     /// A list shows a run as it was; perhaps one that is watched.
     fn seen_again(&mut self, list: usize, task_id: Arc<str>) {
+        let Some(listing) = &self.lists[list] else {
+            return;
+        };
         let now_ms = self.clock.now_millis();
-        let key = (Arc::clone(self.lists[list].instance_id()), task_id);
+        let key = (Arc::clone(listing.instance_id()), task_id);
         let Some(place) = self.places.get(&key) else {
             return;
         };
@@ -546,6 +606,9 @@ impl<S: Source> Scheduler<S> {
         told: Option<bool>,
         saved: &mut HashMap<TaskKey, SavedTask>,
     ) {
+        let Some(listing) = &self.lists[list] else {
+            return;
+        };
         let (now, now_ms) = (Instant::now(), self.clock.now_millis());
         let words = &self.settings.words;
         let key = key(&wanted.target);
@@ -555,8 +618,8 @@ impl<S: Source> Scheduler<S> {
             let watch = Watch {
                 target: wanted.target,
                 interval: self.settings.interval,
-                account: self.lists[list].account(),
-                followed: Some(self.lists[list].interval()),
+                account: listing.account(),
+                followed: Some(listing.interval()),
             };
             let mut watched = Watched::new(watch, now);
             if let Some(saved) = saved.remove(&key) {
@@ -571,21 +634,43 @@ impl<S: Source> Scheduler<S> {
             return;
         };
         watched.follower = Some(list);
-        if watched.phase == Phase::Leaving {
-            watched.phase = Phase::Active;
-        }
+        watched.stay();
+        let renamed = !watched.is_configured() && watched.rename(&wanted.target);
         let at_once = told.is_some_and(|new| watched.listed(&wanted.info, new, words, now_ms));
         if at_once {
             watched.set_due(now, now_ms, now);
             self.waiting.push(Reverse((now, Item::Task(place))));
         }
         let shown = wanted.shown || watched.is_configured();
-        if shown && (told.is_some() || !watched.shown) {
+        if shown && (told.is_some() || renamed || !watched.shown) {
             self.store.update(watched.entry().clone());
         } else if watched.shown && !shown {
             self.store.remove(&key.0, &key.1);
         }
         watched.shown = shown;
+    }
+
+    /// A list to be read from now on.
+    fn list(&mut self, list: Listing) -> usize {
+        let place = self.free_lists.pop().unwrap_or_else(|| {
+            self.lists.push(None);
+            self.lists.len() - 1
+        });
+        let item = Item::List(place);
+        self.waiting.push(Reverse((list.due(), item)));
+        if list.is_untried() && !*self.tried_once.borrow() {
+            self.untried.insert(item);
+        }
+        self.store.update_listing(list.entry().clone());
+        // There from now on.
+        list.show(&self.own.follow(list.instance_id()));
+        self.lists[place] = Some(list);
+        place
+    }
+
+    fn listings(&self) -> impl Iterator<Item = &Listing> {
+        let lists = self.lists.iter().flatten();
+        lists.filter(|list| list.phase != Phase::Leaving)
     }
 
     fn watch(&mut self, watched: Watched) {

@@ -4,7 +4,9 @@
 //!
 //! It reads the store and never waits for the cloud or for a poll.
 
+mod body;
 mod connections;
+mod negotiate;
 mod routes;
 mod status_page;
 mod watched;
@@ -20,6 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,9 +67,15 @@ pub struct Settings {
     pub telemetry_path: String,
     /// Metrics pages in the making at once, 0 for no limit; more are refused.
     pub max_requests: usize,
+    /// Whom to ask for a reload; `None` where nobody may.
+    pub reload: Option<mpsc::Sender<ReloadRequest>>,
     /// How long requests in flight may take after the stop.
     pub drain: Duration,
 }
+
+/// Somebody who wants the configuration to be reloaded, and to know what came of
+/// it, in words for people.
+pub type ReloadRequest = oneshot::Sender<Result<String, String>>;
 
 /// Whether a path belongs to the server, now or some day, so that the telemetry
 /// path must not be it.
@@ -103,6 +112,7 @@ async fn serve_within(
     tokio::select! {
         _ = accepting => {}
         () = acceptor.drained(drain) => {}
+        _ = acceptor.routes.pages.forget_unused() => {}
     }
     acceptor.abort.cancel();
     acceptor.tasks.close();

@@ -2,16 +2,19 @@
 //! read. Freshness and the limits of the page are decided here; what a series
 //! is called and looks like is the catalogue's.
 
+mod held;
 pub mod state;
 mod subscription;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+pub use self::held::HeldView;
 pub use self::subscription::{Counts, Durations, ListingEntry, RunSummary, SubscriptionEntry};
 use crate::model::{Artifact, Artifacts, Assessment, Outcome, Subscription, TaskInfo};
 
@@ -128,15 +131,15 @@ pub struct Limits {
 /// it, scrapes read its snapshots.
 #[derive(Debug)]
 pub struct Store {
-    limits: Limits,
     /// Whether what was counted waits for [`Store::publish`] before the page shows it.
     counts_wait: bool,
     counted: Notify,
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    limits: Limits,
     tasks: BTreeMap<TaskKey, Arc<TaskEntry>>,
     subscriptions: BTreeMap<SubscriptionKey, Followed>,
     listings: BTreeMap<Arc<str>, Arc<ListingEntry>>,
@@ -157,12 +160,17 @@ struct Followed {
 impl Store {
     /// A store of these tasks; those that share instance and id are one.
     pub fn new(limits: Limits, entries: impl IntoIterator<Item = TaskEntry>) -> Self {
-        let mut inner = Inner::default();
+        let mut inner = Inner {
+            limits,
+            tasks: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            listings: BTreeMap::new(),
+            newest: None,
+        };
         for entry in entries {
             inner.tasks.entry(key(&entry)).or_insert(Arc::new(entry));
         }
         Self {
-            limits,
             counts_wait: false,
             counted: Notify::new(),
             inner: Mutex::new(inner),
@@ -231,6 +239,30 @@ impl Store {
         });
     }
 
+    /// Forgets an instance that is not followed any more, and its subscriptions.
+    pub fn remove_listing(&self, instance_id: &str) {
+        self.change(|inner| {
+            inner.listings.remove(instance_id);
+            inner
+                .subscriptions
+                .retain(|(id, _), _| **id != *instance_id);
+        });
+    }
+
+    /// Forgets the subscriptions of an instance but these.
+    pub fn keep_subscriptions(&self, instance_id: &str, these: &HashSet<Arc<Subscription>>) {
+        self.change(|inner| {
+            inner
+                .subscriptions
+                .retain(|(id, key), _| **id != *instance_id || these.contains(key));
+        });
+    }
+
+    /// Bounds the page otherwise from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.change(|inner| inner.limits = limits);
+    }
+
     /// Ends when something was counted that the page does not show yet.
     pub async fn counted(&self) {
         self.counted.notified().await;
@@ -258,7 +290,7 @@ impl Store {
             return Arc::clone(newest);
         }
         let snapshot = Arc::new(Snapshot {
-            limits: self.limits,
+            limits: inner.limits,
             entries: inner.tasks.values().cloned().collect(),
             subscriptions: inner.subscriptions.values().cloned().collect(),
             listings: inner.listings.clone(),
@@ -311,11 +343,29 @@ impl Snapshot {
         self.listings.values().map(Arc::as_ref)
     }
 
+    /// The moments, `now_ms` among them, between which no data turns stale: the
+    /// same [`Snapshot::view`], whenever it is looked at.
+    pub fn same_view_around(&self, now_ms: i64) -> RangeInclusive<i64> {
+        let stale_after = self.limits.stale_after;
+        let of_tasks = self.entries.iter().filter(|entry| entry.data.is_some());
+        let of_tasks = of_tasks.filter_map(|entry| entry.fresh_until_ms(stale_after));
+        let of_listings = self.listings.values();
+        let of_listings = of_listings.filter_map(|entry| entry.fresh_until_ms(stale_after));
+        let (mut from, mut until) = (i64::MIN, i64::MAX);
+        for last_fresh in of_tasks.chain(of_listings) {
+            if last_fresh < now_ms {
+                from = from.max(last_fresh + 1);
+            } else {
+                until = until.min(last_fresh);
+            }
+        }
+        from..=until
+    }
+
     fn subscription_views(&self, now_ms: i64) -> Vec<SubscriptionView<'_>> {
         let fresh = |instance_id| {
             let listing = self.listings.get(instance_id)?;
-            let limit = fresh_for(self.limits.stale_after, listing.interval);
-            Some(now_ms <= listing.last_success_ms?.saturating_add(limit))
+            Some(now_ms <= listing.fresh_until_ms(self.limits.stale_after)?)
         };
         let followed = self.subscriptions.iter();
         followed
@@ -414,22 +464,27 @@ pub struct TaskView<'a> {
     shown: Shown,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Shown {
     Every,
     /// Indices of artifacts, ascending.
-    These(Vec<u32>),
+    These(Arc<[u32]>),
 }
 
 impl<'a> TaskView<'a> {
     /// The artifacts that have series on this page, in order.
     pub fn artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + '_ {
+        self.artifacts_from(0)
+    }
+
+    /// The same without the first `done`.
+    pub fn artifacts_from(&self, done: usize) -> impl Iterator<Item = Artifact<'a>> + '_ {
         let artifacts = self.fresh.map(|data| &data.artifacts);
         let (every, these) = match &self.shown {
             Shown::Every => (artifacts.map_or(0, Artifacts::len), &[][..]),
-            Shown::These(indices) => (0, indices.as_slice()),
+            Shown::These(indices) => (0, indices.get(done..).unwrap_or_default()),
         };
-        (0..every)
+        (done..every)
             .chain(these.iter().map(|index| *index as usize))
             .filter_map(move |index| Some(artifacts?.get(index)))
     }
@@ -440,7 +495,7 @@ impl<'a> TaskView<'a> {
                 let count = self.fresh.map_or(0, |data| data.artifacts.len());
                 (0..u32::try_from(count).unwrap_or(u32::MAX)).collect()
             }
-            Shown::These(indices) => indices.clone(),
+            Shown::These(indices) => indices.to_vec(),
         }
     }
 
@@ -454,11 +509,11 @@ impl<'a> TaskView<'a> {
         let artifacts = &data.artifacts;
         match self.entry.target.artifacts {
             ArtifactSeries::All => {}
-            ArtifactSeries::None => self.shown = Shown::These(Vec::new()),
+            ArtifactSeries::None => self.shown = Shown::These([].into()),
             ArtifactSeries::Failed => {
                 let mut failed = self.indices();
                 failed.retain(|index| artifacts.get(*index as usize).outcome == Outcome::Failed);
-                self.shown = Shown::These(failed);
+                self.shown = Shown::These(failed.into());
             }
         }
         let count = match &self.shown {
@@ -473,7 +528,7 @@ impl<'a> TaskView<'a> {
         indices.sort_by_key(|index| artifacts.get(*index as usize).keep_order());
         indices.truncate(most);
         indices.sort_unstable();
-        self.shown = Shown::These(indices);
+        self.shown = Shown::These(indices.into());
         before - self.artifact_series()
     }
 }
@@ -506,7 +561,7 @@ fn keep_most_urgent(tasks: &mut [TaskView<'_>], room: usize) -> usize {
     }
     for (task, mut indices) in tasks.iter_mut().zip(indices) {
         indices.sort_unstable();
-        task.shown = Shown::These(indices);
+        task.shown = Shown::These(indices.into());
     }
     kept
 }

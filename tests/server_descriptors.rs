@@ -110,6 +110,7 @@ async fn serve_until_input_ends() {
         ready: Arc::new(AtomicBool::new(true)),
         telemetry_path: "/metrics".into(),
         max_requests: 40,
+        reload: None,
         drain: Duration::ZERO,
     };
     let listener = TcpListener::bind("127.0.0.1:0")

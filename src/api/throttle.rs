@@ -2,6 +2,7 @@
 //! throttles and recovers slowly. On tokio's time, so that tests can pause it;
 //! whether an answer means throttling is left to `error`.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +37,8 @@ struct Bucket {
     filled: Instant,
     /// When the rate last changed.
     changed: Option<Instant>,
-    gauges: Vec<Gauge>,
+    /// By the name of who shows it.
+    gauges: HashMap<String, Gauge>,
 }
 
 /// A request's turn: nobody else of the account has one until this is dropped.
@@ -74,16 +76,32 @@ impl Throttle {
                 tokens: burst,
                 filled: Instant::now(),
                 changed: None,
-                gauges: Vec::new(),
+                gauges: HashMap::new(),
             }),
         }
     }
 
-    /// Keeps `gauge` at the rate in force from now on.
-    pub fn show_on(&self, gauge: Gauge) {
+    /// Keeps the `gauge` of `name` at the rate in force from now on.
+    pub fn show_on(&self, name: &str, gauge: Gauge) {
         let mut bucket = self.bucket();
         gauge.set(bucket.rate);
-        bucket.gauges.push(gauge);
+        bucket.gauges.insert(name.to_owned(), gauge);
+    }
+
+    /// Goes by another configuration from now on. What was learned of the cloud
+    /// stays: an account that is slowed down is so by the same part of its rate,
+    /// and a bucket is not filled by it.
+    pub fn configure(&self, rate: f64, burst: u32) {
+        let burst = f64::from(burst.max(1));
+        let mut bucket = self.bucket();
+        let now = Instant::now();
+        bucket.fill(now);
+        bucket.burst = burst;
+        bucket.tokens = bucket.tokens.min(burst);
+        let slowed = bucket.rate / bucket.configured;
+        bucket.configured = rate;
+        bucket.rate = rate * slowed;
+        bucket.show();
     }
 
     /// Waits for one request's turn, in order of arrival, and for a token to be
@@ -177,8 +195,12 @@ impl Bucket {
         self.fill(now);
         self.rate = rate;
         self.changed = Some(now);
-        for gauge in &self.gauges {
-            gauge.set(rate);
+        self.show();
+    }
+
+    fn show(&self) {
+        for gauge in self.gauges.values() {
+            gauge.set(self.rate);
         }
     }
 }
@@ -221,6 +243,24 @@ mod tests {
                 "{passed:?}"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rate_fills_no_bucket() {
+        let throttle = Throttle::new(5.0, 3);
+        for _ in 0..3 {
+            acquire(&throttle).await;
+        }
+        throttle.configure(10.0, 8);
+        // A token each 100 ms from now on.
+        let waited = acquire(&throttle).await;
+        assert!((ms(100)..=ms(103)).contains(&waited), "{waited:?}");
+        advance(Duration::from_secs(60)).await;
+        throttle.configure(1.0, 2);
+        assert_eq!(acquire(&throttle).await, ms(0));
+        assert_eq!(acquire(&throttle).await, ms(0));
+        let waited = acquire(&throttle).await;
+        assert!((ms(1_000)..=ms(1_003)).contains(&waited), "{waited:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -314,7 +354,7 @@ mod tests {
     async fn the_rate_recovers_by_a_tenth_each_ten_seconds_of_success() {
         let throttle = Throttle::new(10.0, 1);
         let gauge = Gauge::new("rate", "rate").expect("a valid name");
-        throttle.show_on(gauge.clone());
+        throttle.show_on("one", gauge.clone());
         assert!((gauge.get() - 10.0).abs() < 1e-9);
         throttle.throttled(Instant::now(), Duration::ZERO);
         assert!((gauge.get() - 5.0).abs() < 1e-9);

@@ -1,5 +1,5 @@
-//! What a configuration will do and cost, told before it runs: calls a day,
-//! series, and the RAM policy it needs. Pure arithmetic.
+//! What a process will do of a configuration and what that costs, told before it
+//! runs: calls a day, series, and the RAM policy it needs. Pure arithmetic.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,13 +7,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Artifacts, Config, Follow, Instance};
+use super::accounts::share;
+use crate::config::{Artifacts, Config, Follow, Instance, Task};
+use crate::shard::Shard;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A plan above this share of the rate limit is warned about.
 const CROWDED: f64 = 0.8;
+/// What makes less than this share of the calls is not worth a change.
+const WORTH: f64 = 0.1;
 /// Series of one finished task, its artifacts' not counted.
 const TASK_SERIES: usize = 20;
+/// Series of one subscription with one rule.
+const SUBSCRIPTION_SERIES: usize = 34;
+/// A task list is read to its end at least so often, as `follow` does.
+const WHOLE_EVERY: Duration = Duration::from_secs(6 * 3_600);
 /// What the exporter asks of the cloud, as RAM names it.
 pub const ACTIONS: [&str; 2] = [
     "cr:GetArtifactSubscriptionTask",
@@ -25,10 +33,12 @@ pub const FOLLOW_ACTIONS: [&str; 2] = [
     "cr:ListArtifactSubscriptionTask",
 ];
 
-/// What a configuration will do; `Display` is for people.
+/// What one process does of a configuration; `Display` is for people.
 #[derive(Debug)]
 pub struct Plan<'a> {
     config: &'a Config,
+    shard: Shard,
+    instances: Vec<Part<'a>>,
     accounts: Vec<Account>,
 }
 
@@ -48,81 +58,220 @@ struct Statement {
     resource: Vec<String>,
 }
 
-/// Calls of the entries that share one rate limit.
-#[derive(Debug, PartialEq)]
-struct Account {
-    name: String,
-    tasks: usize,
+/// What of an instance is the shard's.
+#[derive(Debug)]
+struct Part<'a> {
+    instance: &'a Instance,
+    tasks: Vec<&'a Task>,
     calls: Calls,
 }
 
-/// API calls, retries not counted, one page of rows a task.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Calls of the entries that share one rate limit.
+#[derive(Debug, Default)]
+struct Account {
+    name: String,
+    tasks: usize,
+    /// Followed runs, at most.
+    runs: f64,
+    calls: Calls,
+    /// A day at worst, of all shards together.
+    worst_of_all: f64,
+}
+
+/// API calls; retries and calls for keys not counted, one page of rows a task.
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Calls {
-    /// Until every task was seen once.
+    /// Until everything was seen once.
     start: f64,
-    /// A day with every task finished.
-    steady: f64,
-    /// A day with every task empty: its rows and the task itself each time.
-    worst: f64,
+    /// A day with every task and run finished.
+    steady: BTreeMap<Lever, f64>,
+    /// A day with every task and run empty: its rows and the task itself each
+    /// time; and with lists as long as is allowed.
+    worst: BTreeMap<Lever, f64>,
+}
+
+/// What decides how many calls there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lever {
+    Interval,
+    OwnInterval,
+    FinishedInterval,
+    Listings,
+    FinishedRuns,
+    Runs,
+}
+
+impl Lever {
+    /// The interval that a task keeps to.
+    fn of(config: &Config, task: &Task) -> Self {
+        if task.interval == config.poll.interval {
+            Self::Interval
+        } else {
+            Self::OwnInterval
+        }
+    }
+
+    /// What makes fewer calls.
+    fn advice(self) -> &'static [&'static str] {
+        match self {
+            Self::Interval => &["raise poll.interval"],
+            Self::OwnInterval => &["raise the tasks' own interval"],
+            Self::FinishedInterval => &["raise poll.finished_interval"],
+            Self::Listings => &["raise follow.interval"],
+            Self::FinishedRuns => &["lower follow.max_tasks"],
+            Self::Runs => &["raise poll.interval", "lower follow.max_tasks"],
+        }
+    }
+}
+
+impl Calls {
+    fn of(config: &Config, tasks: &[&Task], follow: Option<&Follow>, shard: Shard) -> Self {
+        let mut calls = follow.map_or_else(Self::default, |follow| {
+            Self::of_follow(config, follow, shard)
+        });
+        for task in tasks {
+            let finished = config.poll.finished_interval;
+            let own = Lever::of(config, task);
+            let resting = if task.interval < finished {
+                Lever::FinishedInterval
+            } else {
+                own
+            };
+            calls.start += 2.0;
+            *calls.steady.entry(resting).or_default() += per_day(finished.max(task.interval));
+            *calls.worst.entry(own).or_default() += 2.0 * per_day(task.interval);
+        }
+        calls
+    }
+
+    /// As many runs as there may be, and as many subscriptions as make so many;
+    /// lists that hold these and no more. Lists are every shard's own.
+    fn of_follow(config: &Config, follow: &Follow, shard: Shard) -> Self {
+        let listings = per_day(follow.interval);
+        let subscriptions = follow.max_tasks.div_ceil(follow.runs);
+        let rule_pages = pages(config, subscriptions);
+        let run_pages = pages(config, follow.max_tasks);
+        let read_on = (run_pages - 1.0) / listings_until_read_on(config, follow);
+        let runs = runs(follow, shard);
+        Self {
+            start: rule_pages + run_pages + runs,
+            steady: BTreeMap::from([
+                (Lever::Listings, listings * (rule_pages + 1.0 + read_on)),
+                (Lever::FinishedRuns, runs),
+            ]),
+            worst: BTreeMap::from([
+                (
+                    Lever::Listings,
+                    listings * 2.0 * f64::from(config.api.max_pages),
+                ),
+                (Lever::Runs, runs * 2.0 * per_day(config.poll.interval)),
+            ]),
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.start += other.start;
+        for (sum, more) in [
+            (&mut self.steady, &other.steady),
+            (&mut self.worst, &other.worst),
+        ] {
+            for (lever, calls) in more {
+                *sum.entry(*lever).or_default() += calls;
+            }
+        }
+    }
+
+    fn steady(&self) -> f64 {
+        self.steady.values().sum()
+    }
+
+    fn worst(&self) -> f64 {
+        self.worst.values().sum()
+    }
 }
 
 impl<'a> Plan<'a> {
-    /// The plan of a configuration.
-    pub fn new(config: &'a Config) -> Self {
+    /// What `shard` does of a configuration.
+    pub fn new(config: &'a Config, shard: Shard) -> Self {
         let mut accounts: BTreeMap<usize, Account> = BTreeMap::new();
+        let mut instances = Vec::new();
         for instance in &config.instances {
+            let all: Vec<&Task> = instance.tasks.iter().collect();
+            let owned = |task: &&&Task| shard.owns(&[&instance.id, &task.id]);
+            let tasks: Vec<&Task> = all.iter().filter(owned).copied().collect();
+            let follow = instance.follow.as_ref();
+            let calls = Calls::of(config, &tasks, follow, shard);
+            let of_all = Calls::of(config, &all, follow, Shard::WHOLE);
+            let listings = of_all.worst.get(&Lever::Listings).copied();
+            let others = f64::from(shard.total() - 1);
+
             let (position, name) = account(config, instance);
-            let account = accounts.entry(position).or_insert_with(|| Account {
-                name,
-                tasks: 0,
-                calls: Calls::default(),
+            let account = accounts.entry(position).or_default();
+            account.name = name;
+            account.tasks += tasks.len();
+            account.runs += follow.map_or(0.0, |follow| runs(follow, shard));
+            account.calls.add(&calls);
+            account.worst_of_all += of_all.worst() + others * listings.unwrap_or_default();
+            instances.push(Part {
+                instance,
+                tasks,
+                calls,
             });
-            for task in &instance.tasks {
-                let resting = config.poll.finished_interval.max(task.interval);
-                account.tasks += 1;
-                account.calls.start += 2.0;
-                account.calls.steady += per_day(resting);
-                account.calls.worst += 2.0 * per_day(task.interval);
-            }
-            if let Some(follow) = &instance.follow {
-                let calls = of_follow(config, follow);
-                account.calls.start += calls.start;
-                account.calls.steady += calls.steady;
-                account.calls.worst += calls.worst;
-            }
         }
         Self {
             config,
+            shard,
+            instances,
             accounts: accounts.into_values().collect(),
         }
     }
 
     /// What deserves a second look, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let rate = self.config.api.requests_per_second;
+        let accounts = self.accounts.iter();
+        accounts
+            .filter_map(|account| self.crowded(account))
+            .collect()
+    }
+
+    fn crowded(&self, account: &Account) -> Option<String> {
+        let rate = self.rate();
         let limit = rate * DAY.as_secs_f64();
-        let mut warnings = Vec::new();
-        for account in &self.accounts {
-            for (when, calls) in [
-                ("once every task is finished", account.calls.steady),
-                (
-                    "at worst, with every task empty or running",
-                    account.calls.worst,
-                ),
-            ] {
-                if calls > CROWDED * limit {
-                    warnings.push(format!(
-                        "{}: {:.0} calls a day {when} are {:.0} % of the rate limit of {rate} requests a second; raise poll.interval or api.requests_per_second, or lower follow.max_tasks",
-                        account.name,
-                        calls,
-                        100.0 * calls / limit,
-                    ));
-                    break;
-                }
+        let Calls { steady, worst, .. } = &account.calls;
+        let runs = if account.runs > 0.0 { " and run" } else { "" };
+        let (calls, by, when) = [
+            (
+                account.calls.steady(),
+                steady,
+                format!("once every task{runs} is finished"),
+            ),
+            (
+                account.calls.worst(),
+                worst,
+                format!("at worst, with every task{runs} empty or running,"),
+            ),
+        ]
+        .into_iter()
+        .find(|(calls, ..)| *calls > CROWDED * limit)?;
+        let worth = by.iter().filter(|(_, part)| **part >= WORTH * calls);
+        let mut advice: Vec<&str> = Vec::new();
+        for step in worth.flat_map(|(lever, _)| lever.advice()) {
+            if !advice.contains(step) {
+                advice.push(step);
             }
         }
-        warnings
+        Some(format!(
+            "{}: {calls:.0} calls a day {when} are {:.0} % of {} {} requests a second; the limit holds, so polls come late then and data may turn stale; to prevent it {}, or raise api.requests_per_second if the account's quota allows",
+            account.name,
+            100.0 * calls / limit,
+            if self.is_whole() {
+                "the rate limit of"
+            } else {
+                "this shard's part of the rate limit,"
+            },
+            short(rate),
+            advice.join(" or "),
+        ))
     }
 
     /// The least RAM policy that this configuration needs, as JSON.
@@ -153,8 +302,163 @@ impl<'a> Plan<'a> {
         serde_json::to_string_pretty(&policy).expect("texts become JSON")
     }
 
-    fn tasks(&self) -> usize {
-        self.accounts.iter().map(|account| account.tasks).sum()
+    /// Requests a second and account that the process may make.
+    fn rate(&self) -> f64 {
+        share(&self.config.api, self.shard).0
+    }
+
+    fn is_whole(&self) -> bool {
+        self.shard.total() == 1
+    }
+
+    /// "about " where a part of something is not known exactly.
+    fn about(&self) -> &'static str {
+        if self.is_whole() { "" } else { "about " }
+    }
+
+    fn write_part(&self, f: &mut fmt::Formatter<'_>, part: &Part<'_>) -> fmt::Result {
+        let poll = &self.config.poll;
+        let Part {
+            instance,
+            tasks,
+            calls,
+        } = part;
+        let region = if instance.region.is_empty() {
+            "no region"
+        } else {
+            &instance.region
+        };
+        writeln!(
+            f,
+            "instance {} ({region}) at {}, credentials {}",
+            instance.id,
+            instance.endpoint.url(),
+            self.config.credentials[instance.credentials].name,
+        )?;
+        for task in tasks {
+            let resting = poll.finished_interval.max(task.interval);
+            write!(f, "  task {}", task.id)?;
+            if task.name != task.id {
+                write!(f, " ({})", task.name)?;
+            }
+            writeln!(
+                f,
+                ": every {}, finished ever more rarely up to every {}",
+                duration(task.interval),
+                duration(resting),
+            )?;
+        }
+        let others = instance.tasks.len() - tasks.len();
+        if others > 0 {
+            writeln!(f, "  tasks of other shards, not polled here: {others}")?;
+        }
+        if let Some(follow) = &instance.follow {
+            writeln!(
+                f,
+                "  follow: both lists every {}; at most {}{:.0} runs, each every {} until it is finished, then once a day",
+                duration(follow.interval),
+                self.about(),
+                runs(follow, self.shard),
+                duration(poll.interval),
+            )?;
+        }
+        writeln!(
+            f,
+            "  calls: {:.0} at start, {:.0} a day steady, {:.0} a day at worst",
+            calls.start,
+            calls.steady(),
+            calls.worst(),
+        )
+    }
+
+    fn write_account(&self, f: &mut fmt::Formatter<'_>, account: &Account) -> fmt::Result {
+        let api = &self.config.api;
+        let (rate, burst) = share(api, self.shard);
+        let calls = &account.calls;
+        let limit = rate * DAY.as_secs_f64();
+        let first = (calls.start - f64::from(burst)).max(0.0) / rate;
+        write!(f, "  {}: {}", account.name, tasks(account.tasks))?;
+        if account.runs > 0.0 {
+            let (about, runs) = (self.about(), account.runs);
+            write!(f, " and at most {about}{runs:.0} followed runs")?;
+        }
+        writeln!(f, ", at most {} requests a second", short(rate))?;
+        writeln!(
+            f,
+            "    start   {:>9.0}        (at least {first:.0} s)",
+            calls.start
+        )?;
+        let runs = if account.runs > 0.0 { " and run" } else { "" };
+        let lists = if calls.worst.contains_key(&Lever::Listings) {
+            format!(", lists of {} pages", api.max_pages)
+        } else {
+            String::new()
+        };
+        for (what, calls, when) in [
+            (
+                "steady",
+                calls.steady(),
+                format!("every task{runs} finished"),
+            ),
+            (
+                "worst ",
+                calls.worst(),
+                format!("every task{runs} empty: rows and task each time{lists}"),
+            ),
+        ] {
+            let share = 100.0 * calls / limit;
+            writeln!(
+                f,
+                "    {what}  {calls:>9.0} a day  ({when}; {share:.1} % of the limit)"
+            )?;
+        }
+        if self.is_whole() {
+            return Ok(());
+        }
+        let rate = api.requests_per_second;
+        writeln!(
+            f,
+            "    all {} shards together, each listing for itself: at worst {:.0} a day, {:.1} % of the account's {} requests a second",
+            self.shard.total(),
+            account.worst_of_all,
+            100.0 * account.worst_of_all / (rate * DAY.as_secs_f64()),
+            short(rate),
+        )
+    }
+
+    fn write_series(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = &self.config.limits;
+        let count: usize = self.accounts.iter().map(|account| account.tasks).sum();
+        writeln!(f, "Series:")?;
+        if count > 0 {
+            writeln!(
+                f,
+                "  {}: {} now, {TASK_SERIES} each{}; 0 new a day, since configured ids do not change",
+                tasks(count),
+                count * TASK_SERIES,
+                of_artifacts(self.config.artifacts),
+            )?;
+        }
+        for part in &self.instances {
+            let Some(follow) = &part.instance.follow else {
+                continue;
+            };
+            let artifacts = of_artifacts(follow.artifacts);
+            let count = runs(follow, self.shard);
+            #[expect(clippy::cast_precision_loss, reason = "a small number")]
+            let series = count * TASK_SERIES as f64;
+            writeln!(
+                f,
+                "  {} followed: at most {}{series:.0} now for {count:.0} runs, {TASK_SERIES} each{artifacts}; {SUBSCRIPTION_SERIES} for each subscription; each new run brings {TASK_SERIES} new ones{artifacts}",
+                part.instance.id,
+                self.about(),
+            )?;
+        }
+        writeln!(
+            f,
+            "  at most {} artifacts a task, and {} series in all: artifacts beyond have none",
+            limits.artifacts_per_task, limits.series,
+        )
     }
 }
 
@@ -167,20 +471,30 @@ fn resource(instance: &Instance) -> String {
     format!("acs:cr:{region}:*:instance/{}", instance.id)
 }
 
-/// Of the lists a page each is assumed where they are as short as can be, and
-/// all that is allowed where they are as long; of runs as many as there may be.
-fn of_follow(config: &Config, follow: &Follow) -> Calls {
+/// Runs that get series. The newest of the instance do, whosever they are, and a
+/// hash shares them out: so of a shard it is a mean.
+fn runs(follow: &Follow, shard: Shard) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     let runs = follow.max_tasks as f64;
-    let listings = per_day(follow.interval);
-    let pages = (runs / f64::from(config.api.page_size)).ceil().max(1.0);
-    Calls {
-        start: 1.0 + pages + runs,
-        // Every second listing reads on to the runs that the first page does not hold.
-        steady: listings * (1.0 + f64::midpoint(pages, 1.0)) + runs,
-        worst: listings * (1.0 + f64::from(config.api.max_pages))
-            + runs * per_day(config.poll.interval),
-    }
+    runs / f64::from(shard.total())
+}
+
+/// Pages of a list; an empty one has one, too.
+fn pages(config: &Config, rows: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let pages = (rows as f64 / f64::from(config.api.page_size)).ceil();
+    pages.clamp(1.0, f64::from(config.api.max_pages))
+}
+
+/// A list that is newest first is read beyond its first page when a finished run
+/// would else be stale before the next listing has ended, and every six hours:
+/// at one of so many listings.
+fn listings_until_read_on(config: &Config, follow: &Follow) -> f64 {
+    let interval = follow.interval.as_secs_f64();
+    let fresh_for = config.poll.stale_after.as_secs_f64().max(3.0 * interval);
+    let overdue = (fresh_for / interval - 1.5).floor() + 1.0;
+    let whole = (WHOLE_EVERY.as_secs_f64() / interval).ceil();
+    overdue.min(whole).max(1.0)
 }
 
 fn per_day(interval: Duration) -> f64 {
@@ -208,99 +522,54 @@ fn account(config: &Config, instance: &Instance) -> (usize, String) {
 
 impl fmt::Display for Plan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let poll = &self.config.poll;
-        let api = &self.config.api;
-        for instance in &self.config.instances {
-            let region = if instance.region.is_empty() {
-                "no region"
-            } else {
-                &instance.region
-            };
+        let total = self.shard.total();
+        if !self.is_whole() {
             writeln!(
                 f,
-                "instance {} ({region}) at {}, credentials {}",
-                instance.id,
-                instance.endpoint.url(),
-                self.config.credentials[instance.credentials].name,
+                "shard {} of {total}, counted from 0: its part of the tasks, about 1/{total} of the followed runs, 1/{total} of each rate limit, and all lists, which every shard reads for itself\n",
+                self.shard.index(),
             )?;
-            for task in &instance.tasks {
-                let resting = poll.finished_interval.max(task.interval);
-                write!(f, "  task {}", task.id)?;
-                if task.name != task.id {
-                    write!(f, " ({})", task.name)?;
-                }
-                writeln!(
-                    f,
-                    ": every {}, finished ever more rarely up to every {}",
-                    duration(task.interval),
-                    duration(resting),
-                )?;
-            }
-            if let Some(follow) = &instance.follow {
-                let Calls {
-                    start,
-                    steady,
-                    worst,
-                } = of_follow(self.config, follow);
-                writeln!(
-                    f,
-                    "  follow: both lists every {}, at most {} runs; calls: {start:.0} at start, {steady:.0} a day with {} finished runs, at worst {worst:.0} a day",
-                    duration(follow.interval),
-                    follow.max_tasks,
-                    follow.max_tasks,
-                )?;
-            }
+        }
+        for part in &self.instances {
+            self.write_part(f, part)?;
         }
         writeln!(
             f,
-            "\nAPI calls, one page of at most {} artifacts a task, retries not counted:",
-            api.page_size
+            "\nAPI calls, the artifacts of a task on one page of {}, retries and STS not counted:",
+            self.config.api.page_size
         )?;
         for account in &self.accounts {
-            let limit = api.requests_per_second * DAY.as_secs_f64();
-            let Calls {
-                start,
-                steady,
-                worst,
-            } = account.calls;
-            let first = (start - f64::from(api.burst)).max(0.0) / api.requests_per_second;
+            self.write_account(f, account)?;
+        }
+        if self.config.instances.iter().any(|one| one.follow.is_some()) {
             writeln!(
                 f,
-                "  {}: {} tasks, at most {} requests a second",
-                account.name, account.tasks, api.requests_per_second
+                "  Followed runs: as many as follow.max_tasks allows, and lists that hold just these. Fewer cost less: a finished one is 1 call a day, another 1 each time, 2 while it is empty."
             )?;
-            writeln!(f, "    start   {start:>9.0}        (at least {first:.0} s)")?;
-            for (what, calls, when) in [
-                ("steady", steady, "every task finished"),
-                ("worst ", worst, "every task empty: rows and task each time"),
-            ] {
-                let share = 100.0 * calls / limit;
-                writeln!(
-                    f,
-                    "    {what}  {calls:>9.0} a day  ({when}; {share:.1} % of the limit)"
-                )?;
-            }
         }
-        let limits = &self.config.limits;
-        let artifacts = match self.config.artifacts {
-            Artifacts::All => "2 for each artifact",
-            Artifacts::Failed => "2 for each failed artifact",
-            Artifacts::None => "none for artifacts",
-        };
-        writeln!(
-            f,
-            "\nSeries: {} now ({TASK_SERIES} a task) and {artifacts}, at most {} artifacts a task and {} series in all; 0 new ones a day, since configured ids do not change{}.",
-            self.tasks() * TASK_SERIES,
-            limits.artifacts_per_task,
-            limits.series,
-            if self.config.instances.iter().any(|one| one.follow.is_some()) {
-                "; with follow, each run in view has as many, each new run brings them anew, and a subscription has 34 of its own"
-            } else {
-                ""
-            },
-        )?;
+        writeln!(f)?;
+        self.write_series(f)?;
         write!(f, "\nRAM policy:\n{}", self.ram_policy())
     }
+}
+
+fn tasks(count: usize) -> String {
+    format!("{count} task{}", if count == 1 { "" } else { "s" })
+}
+
+/// What artifacts add to a task's series.
+fn of_artifacts(artifacts: Artifacts) -> &'static str {
+    match artifacts {
+        Artifacts::All => " and 2 for each artifact",
+        Artifacts::Failed => " and 2 for each failed artifact",
+        Artifacts::None => "",
+    }
+}
+
+/// Three digits behind the point, six of small rates.
+fn short(rate: f64) -> f64 {
+    let scale = if rate < 0.1 { 1e6 } else { 1e3 };
+    (rate * scale).round() / scale
 }
 
 /// As the configuration writes it, exact to the millisecond.
@@ -323,61 +592,4 @@ fn duration(duration: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-
-    fn config(extra: &str) -> Config {
-        let text = format!(
-            "{extra}\ninstances:\n- {{ id: cri-a, region: cn-hangzhou, tasks: [crast-1, {{ id: crast-2, name: nginx, interval: 30s }}] }}\n"
-        );
-        config::parse(&text, "test.yaml").unwrap()
-    }
-
-    #[test]
-    fn calls_follow_the_intervals() {
-        let config = config("");
-        let plan = Plan::new(&config);
-        // Finished: 24 an hourly re-check each; empty: 2 × 1440 and 2 × 2880.
-        let expected = Calls {
-            start: 4.0,
-            steady: 48.0,
-            worst: 8_640.0,
-        };
-        assert_eq!(plan.accounts.len(), 1);
-        assert_eq!(plan.accounts[0].calls, expected);
-        assert_eq!(plan.warnings(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_crowded_rate_limit_is_warned_about() {
-        // 8 640 calls a day are one each 10 s: 0.1 a second; 80 % of 0.12 is less.
-        let crowded = config("api: { requests_per_second: 0.12 }");
-        let warnings = Plan::new(&crowded).warnings();
-        assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].contains("8640 calls a day"), "{warnings:?}");
-        assert!(warnings[0].contains("83 %"), "{warnings:?}");
-        let roomy = config("api: { requests_per_second: 0.13 }");
-        assert_eq!(Plan::new(&roomy).warnings(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn the_policy_names_the_instances_and_nothing_more() {
-        let config = config("");
-        let policy: serde_json::Value =
-            serde_json::from_str(&Plan::new(&config).ram_policy()).unwrap();
-        let statement = &policy["Statement"][0];
-        assert_eq!(
-            statement["Resource"],
-            serde_json::json!(["acs:cr:cn-hangzhou:*:instance/cri-a"])
-        );
-        assert_eq!(statement["Action"], serde_json::json!(ACTIONS));
-    }
-
-    #[test]
-    fn durations_read_as_they_are_written() {
-        assert_eq!(duration(Duration::from_secs(5_400)), "1h30m");
-        assert_eq!(duration(Duration::from_millis(90_500)), "1m30s500ms");
-        assert_eq!(duration(Duration::from_secs(86_400)), "1d");
-    }
-}
+mod tests;

@@ -1,35 +1,28 @@
 //! `query`: the results of one task over all pages, as the vendor's API
 //! explorer would show them, together with what the exporter makes of them.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::api::{Budget, Client, Instance};
-use crate::app::{accounts, words};
-use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::api::Budget;
+use crate::app::words;
+use crate::config::Config;
 use crate::metrics::own::Own;
 use crate::model::{Assessment, Folded, Outcome, Row, TaskInfo, Words};
-use crate::shard::Shard;
 use crate::source;
 
-use super::{Error, Flags, block_on_or_signal, print, table, tell, warn_without_task, with_signer};
+use super::place::{Place, Reached};
+use super::table::{self, join, seconds, time};
+use super::{Error, Flags, block_on_or_signal, print, tell, warn_without_task, with_signer};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// The instance, cri-…
-    instance_id: String,
+    #[command(flatten)]
+    place: Place,
     /// The task, crast-…
     task_id: String,
-    /// Region of an instance that is not in the configuration
-    #[arg(long)]
-    region: Option<String>,
-    /// Endpoint of an instance that is not in the configuration
-    #[arg(long)]
-    endpoint: Option<String>,
     /// How the result is written
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
@@ -43,7 +36,8 @@ enum Output {
 }
 
 pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Result<(), Error> {
-    let config = configuration(flags, arguments)?;
+    let place = &arguments.place;
+    let config = place.configuration(flags, Some(&arguments.task_id))?;
     let answer = block_on_or_signal(ask(&config, arguments, own))??;
     let text = match arguments.output {
         Output::Table => answer.table(),
@@ -53,75 +47,9 @@ pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Resul
     print(text.as_bytes())
 }
 
-/// The configuration file where it knows the instance, else one made of the flags.
-fn configuration(flags: &Flags, arguments: &Arguments) -> Result<Config, Error> {
-    let typed = arguments.region.is_some() || arguments.endpoint.is_some();
-    let path = flags.config_path();
-    if !typed && (flags.config_file.is_some() || Path::new(&path).exists()) {
-        let mut config = flags.load_config()?;
-        config
-            .instances
-            .retain(|one| one.id == arguments.instance_id);
-        if config.instances.is_empty() {
-            return Err(Error::Usage(format!(
-                "{}: instance {:?} is not in it; name it there, or give --region or --endpoint",
-                path.display(),
-                arguments.instance_id,
-            )));
-        }
-        return Ok(config);
-    }
-    if !typed {
-        return Err(Error::Usage(format!(
-            "{} does not exist; give --region (or --endpoint), or --config.file with the instance in it",
-            path.display(),
-        )));
-    }
-    let mut instance = serde_json::json!({
-        "id": arguments.instance_id,
-        "tasks": [arguments.task_id],
-    });
-    for (key, value) in [
-        ("region", &arguments.region),
-        ("endpoint", &arguments.endpoint),
-    ] {
-        if let Some(value) = value {
-            instance[key] = value.as_str().into();
-        }
-    }
-    // JSON is YAML: what was typed passes the same checks as a file.
-    let text = serde_json::json!({ "instances": [instance] }).to_string();
-    config::parse(&text, "command line").map_err(|error| Error::Usage(typed_wrong(&error)))
-}
-
-/// Mistakes of a configuration that nobody wrote, in the words of the command line.
-fn typed_wrong(error: &config::Error) -> String {
-    let config::Error::Mistakes(mistakes) = error else {
-        return error.to_string();
-    };
-    let told = mistakes.iter().map(|mistake| {
-        let place = match mistake.path.as_str() {
-            "instances[0].id" => "INSTANCE_ID",
-            "instances[0].region" => "--region",
-            "instances[0].endpoint" => "--endpoint",
-            path if path.starts_with("instances[0].tasks") => "TASK_ID",
-            path => path,
-        };
-        format!("{place}: {}", mistake.message)
-    });
-    told.collect::<Vec<_>>().join("\n")
-}
-
 async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<Answer, Error> {
-    let clients = accounts::clients(config, Shard::WHOLE, own, &Clock::system())
-        .map_err(|error| Error::failed(&error))?;
-    let instance = &config.instances[0];
-    let client: &Client = &clients[0];
-    let place = Instance {
-        id: &arguments.instance_id,
-        region: &instance.region,
-        endpoint: &instance.endpoint.url(),
-    };
+    let reached = Reached::new(config, own)?;
+    let (client, place) = (&reached.client, reached.place());
     let task_id = &arguments.task_id;
     let mut budget = Budget::new(config.poll.deadline);
     let rows = match client.task_results(place, task_id, &mut budget).await {
@@ -190,7 +118,7 @@ impl Answer {
         let shown = rows.iter().map(|row| result_row(row, words)).collect();
         let assessment = Assessment::new(Folded::new(rows, words), info.as_ref(), words);
         Self {
-            instance_id: arguments.instance_id.clone(),
+            instance_id: arguments.place.instance_id.clone(),
             task_id: arguments.task_id.clone(),
             status: assessment.status.as_str(),
             rows_folded: assessment.rows_folded,
@@ -297,22 +225,4 @@ fn result_row(row: &Row, words: &Words) -> ResultRow {
         status: row.status.clone(),
         result: row.result.clone(),
     }
-}
-
-fn join(by: &str, a: &str, b: &str) -> String {
-    let parts: Vec<&str> = [a, b].into_iter().filter(|part| !part.is_empty()).collect();
-    parts.join(by)
-}
-
-fn time(millis: i64) -> Option<String> {
-    let time = jiff::Timestamp::from_millisecond(millis).ok()?;
-    Some(time.to_string())
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "durations are far below 2^53 ms"
-)]
-fn seconds(millis: i64) -> f64 {
-    millis as f64 / 1_000.0
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::reload::Origin;
 use crate::app::{Daemon, Web};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -15,12 +16,12 @@ use crate::simulator::{Simulator, SimulatorConfig, World, demo};
 use super::{Error, Flags, block_on, print};
 
 pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
-    let config = flags.load_config()?;
+    let (config, origin) = flags.load_origin()?;
     let web = web(flags)?;
     let shard = flags.shard()?;
     block_on(async {
         let daemon = bind(web, own).await?;
-        run(daemon, &config, shard).await
+        run(daemon, config, Some(origin), shard).await
     })?
 }
 
@@ -53,14 +54,14 @@ pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
             simulator.url()
         ));
         print(text.as_bytes())?;
-        run(daemon, &config, Shard::WHOLE).await
+        run(daemon, config, None, Shard::WHOLE).await
     })?
 }
 
 /// The configuration that fits the simulated cloud's content. Polled more often
 /// than a real account should be, so that there is something to see.
 fn demo_config(url: &str) -> Result<Config, Error> {
-    let (instance, region) = demo::INSTANCES[0];
+    let [(first, first_region), (second, second_region)] = demo::INSTANCES;
     let tasks: Vec<_> = demo::TASKS
         .iter()
         .map(|(id, name)| json!({ "id": id, "name": name }))
@@ -73,13 +74,23 @@ fn demo_config(url: &str) -> Result<Config, Error> {
             "access_key_id": demo::KEY_ID,
             "access_key_secret": demo::KEY_SECRET,
         } },
-        "instances": [{
-            "id": instance,
-            "region": region,
-            "endpoint": url,
-            "credentials": "demo",
-            "tasks": tasks,
-        }],
+        "instances": [
+            {
+                "id": first,
+                "region": first_region,
+                "endpoint": url,
+                "credentials": "demo",
+                "tasks": tasks,
+                "follow": { "interval": "15s", "exclude": [{ "repo_name": "busybox" }] },
+            },
+            {
+                "id": second,
+                "region": second_region,
+                "endpoint": url,
+                "credentials": "demo",
+                "follow": { "interval": "15s", "runs": 3 },
+            },
+        ],
     });
     // JSON is YAML.
     config::parse(&config.to_string(), "demo").map_err(|error| Error::failed(&error))
@@ -91,9 +102,14 @@ async fn bind(web: Web, own: Arc<Own>) -> Result<Daemon, Error> {
         .map_err(|error| Error::failed(&error))
 }
 
-async fn run(daemon: Daemon, config: &Config, shard: Shard) -> Result<(), Error> {
+async fn run(
+    daemon: Daemon,
+    config: Config,
+    origin: Option<Origin>,
+    shard: Shard,
+) -> Result<(), Error> {
     daemon
-        .run(config, shard, CancellationToken::new())
+        .run(config, origin, shard, CancellationToken::new())
         .await
         .map_err(|error| Error::failed(&error))
 }
@@ -119,5 +135,6 @@ fn web(flags: &Flags) -> Result<Web, Error> {
         listen: flags.listen_addresses()?.to_vec(),
         telemetry_path: path.clone(),
         max_requests: usize::try_from(flags.web_max_requests).unwrap_or(usize::MAX),
+        lifecycle: flags.web_enable_lifecycle,
     })
 }

@@ -1,4 +1,5 @@
-//! Columns for people, aligned by the number of characters.
+//! How results are written: columns for people, aligned by the number of
+//! characters, and single values.
 
 use std::fmt::Write as _;
 
@@ -38,6 +39,27 @@ pub(super) fn shown(cell: &str) -> String {
     text
 }
 
+/// Those of two parts that are there.
+pub(super) fn join(by: &str, a: &str, b: &str) -> String {
+    let parts: Vec<&str> = [a, b].into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(by)
+}
+
+/// Unix milliseconds in RFC 3339, UTC; zero and less mean "not known".
+pub(super) fn time(millis: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(millis).ok()?;
+    (millis > 0).then(|| time.to_string())
+}
+
+/// Milliseconds as seconds.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "durations are far below 2^53 ms"
+)]
+pub(super) fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1_000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +79,15 @@ mod tests {
             ]
             .concat()
         );
+    }
+
+    #[test]
+    fn a_time_that_is_not_known_is_no_time() {
+        // 2026-01-02T03:04:05Z by `date -u -d @1767323045`.
+        let known = time(1_767_323_045_250);
+        assert_eq!(known.as_deref(), Some("2026-01-02T03:04:05.25Z"));
+        for unknown in [0, -1, i64::MIN, i64::MAX] {
+            assert_eq!(time(unknown), None);
+        }
     }
 }

@@ -83,6 +83,21 @@ pub const OWN: &[OwnMetric] = &[
         "The exporter's clock less the cloud's, from the Date of the newest answer; positive: ours is ahead.",
     ),
     gauge(
+        "aliyun_acr_exporter_config_hash",
+        &[],
+        "The first 48 bits of a SHA-256 over the configuration in force, defaults filled in, without secrets.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_config_last_reload_success_timestamp_seconds",
+        &[],
+        "Unix time at which the configuration in force was loaded.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_config_last_reload_successful",
+        &[],
+        "1 if the configuration could be loaded the last time, else 0: an older one is in force.",
+    ),
+    gauge(
         "aliyun_acr_exporter_credentials_expiration_timestamp_seconds",
         &["credentials", "provider"],
         "When the key in use ends, by the provider that gave it; absent for keys that do not end.",
@@ -260,6 +275,9 @@ pub struct Own {
     api_rate_limit: GaugeVec,
     api_rate_limit_wait: CounterVec,
     clock_skew: GaugeVec,
+    config_hash: GaugeVec,
+    config_success_at: GaugeVec,
+    config_successful: GaugeVec,
     credentials_expiration: GaugeVec,
     credentials_failures: IntCounterVec,
     follow_last_success: GaugeVec,
@@ -273,16 +291,14 @@ pub struct Own {
     pub polls_skipped: IntCounter,
     /// Polls finished.
     pub polls: IntCounter,
-    /// 1 or 0.
-    pub ready: IntGauge,
-    /// Set at each scrape.
-    pub series: IntGauge,
-    /// Set at each scrape.
-    pub series_dropped: IntGauge,
+    ready: IntGauge,
+    series: IntGauge,
+    series_dropped: IntGauge,
     state_last_save: GaugeVec,
     state_save_failures: IntCounterVec,
-    /// Tasks that are polled.
-    pub tasks: IntGauge,
+    tasks: IntGauge,
+    /// Held while the gauges of one page are set and read.
+    scraping: Mutex<()>,
     most_overdue: Mutex<Option<Instant>>,
     unrecognized: GaugeVec,
     unrecognized_seen: Mutex<HashSet<(&'static str, String)>>,
@@ -292,49 +308,42 @@ impl Own {
     /// Registers everything; `process_*` too where the system has /proc.
     pub fn new(build: Build) -> Self {
         let registry = Registry::new();
+        let gauges = |name| register(&registry, name, GaugeVec::new);
+        let counters = |name| register(&registry, name, IntCounterVec::new);
         let own = Self {
-            api_requests: register(&registry, "api_requests_total", IntCounterVec::new),
-            api_errors: register(&registry, "api_request_errors_total", IntCounterVec::new),
+            api_requests: counters("api_requests_total"),
+            api_errors: counters("api_request_errors_total"),
             api_duration: register(&registry, "api_request_duration_seconds", |opts, labels| {
                 HistogramVec::new(
                     HistogramOpts::from(opts).buckets(API_DURATION_BUCKETS.to_vec()),
                     labels,
                 )
             }),
-            api_retries: register(&registry, "api_retries_total", IntCounterVec::new),
+            api_retries: counters("api_retries_total"),
             api_in_flight: register(&registry, "api_requests_in_flight", |opts, _| {
                 IntGauge::with_opts(opts)
             }),
-            api_rate_limit: register(&registry, "api_rate_limit", GaugeVec::new),
+            api_rate_limit: gauges("api_rate_limit"),
             api_rate_limit_wait: register(
                 &registry,
                 "api_rate_limit_wait_seconds_total",
                 CounterVec::new,
             ),
-            clock_skew: register(&registry, "clock_skew_seconds", GaugeVec::new),
-            credentials_expiration: register(
-                &registry,
-                "credentials_expiration_timestamp_seconds",
-                GaugeVec::new,
-            ),
-            credentials_failures: register(
-                &registry,
-                "credentials_refresh_failures_total",
-                IntCounterVec::new,
-            ),
-            follow_last_success: register(
-                &registry,
-                "follow_last_success_timestamp_seconds",
-                GaugeVec::new,
-            ),
+            clock_skew: gauges("clock_skew_seconds"),
+            config_hash: gauges("config_hash"),
+            config_success_at: gauges("config_last_reload_success_timestamp_seconds"),
+            config_successful: gauges("config_last_reload_successful"),
+            credentials_expiration: gauges("credentials_expiration_timestamp_seconds"),
+            credentials_failures: counters("credentials_refresh_failures_total"),
+            follow_last_success: gauges("follow_last_success_timestamp_seconds"),
             follow_tasks_dropped: register(&registry, "follow_tasks_dropped", IntGaugeVec::new),
             follow_up: register(&registry, "follow_up", IntGaugeVec::new),
-            http_requests: register(&registry, "http_requests_total", IntCounterVec::new),
-            log_messages: register(&registry, "log_messages_total", IntCounterVec::new),
+            http_requests: counters("http_requests_total"),
+            log_messages: counters("log_messages_total"),
             poll_lag: register(&registry, "poll_lag_seconds", |opts, _| {
                 Gauge::with_opts(opts)
             }),
-            poll_failures: register(&registry, "poll_failures_total", IntCounterVec::new),
+            poll_failures: counters("poll_failures_total"),
             polls_skipped: register(&registry, "polls_skipped_total", |opts, _| {
                 IntCounter::with_opts(opts)
             }),
@@ -346,19 +355,12 @@ impl Own {
             series_dropped: register(&registry, "series_dropped", |opts, _| {
                 IntGauge::with_opts(opts)
             }),
-            state_last_save: register(
-                &registry,
-                "state_last_save_timestamp_seconds",
-                GaugeVec::new,
-            ),
-            state_save_failures: register(
-                &registry,
-                "state_save_failures_total",
-                IntCounterVec::new,
-            ),
+            state_last_save: gauges("state_last_save_timestamp_seconds"),
+            state_save_failures: counters("state_save_failures_total"),
             tasks: register(&registry, "tasks", |opts, _| IntGauge::with_opts(opts)),
-            unrecognized: register(&registry, "unrecognized_values", GaugeVec::new),
+            unrecognized: gauges("unrecognized_values"),
             unrecognized_seen: Mutex::default(),
+            scraping: Mutex::default(),
             most_overdue: Mutex::default(),
             registry,
         };
@@ -430,6 +432,50 @@ impl Own {
         let _ = self
             .credentials_expiration
             .remove_label_values(&[credentials, provider]);
+    }
+
+    /// Takes away what is shown of the keys of one entry of the configuration,
+    /// which has gone or has keys of another source now; with `rate_limit`, that
+    /// of its account too. What was counted stays.
+    pub fn forget_keys(&self, credentials: &str, rate_limit: bool) {
+        for family in self.credentials_expiration.collect() {
+            for metric in family.get_metric() {
+                let value = |name| {
+                    let labels = metric.get_label().iter();
+                    let mut named = labels.filter(|pair| pair.name() == name);
+                    named.next().map_or("", |pair| pair.value())
+                };
+                if value("credentials") == credentials {
+                    self.hide_credentials_expiration(credentials, value("provider"));
+                }
+            }
+        }
+        if rate_limit {
+            // An error means that it was never there.
+            let _ = self.api_rate_limit.remove_label_values(&[credentials]);
+        }
+    }
+
+    /// Notes that a configuration is in force since `at`, Unix seconds; `hash`
+    /// has 48 bits at most.
+    pub fn config_loaded(&self, hash: u64, at: f64) {
+        #[expect(clippy::cast_precision_loss, reason = "48 bits fit into 52")]
+        self.config_hash
+            .with_label_values::<&str>(&[])
+            .set(hash as f64);
+        self.config_success_at
+            .with_label_values::<&str>(&[])
+            .set(at);
+        self.config_successful
+            .with_label_values::<&str>(&[])
+            .set(1.0);
+    }
+
+    /// Notes that a newer configuration could not be loaded.
+    pub fn config_failed(&self) {
+        self.config_successful
+            .with_label_values::<&str>(&[])
+            .set(0.0);
     }
 
     /// The metrics of one followed instance, there from now on, `follow_up` from
@@ -509,6 +555,18 @@ impl Own {
         seen.insert((field, word))
     }
 
+    /// Everything as it stands now and as it is on this page, whatever else is
+    /// scraped at the same time.
+    pub fn gather_for(&self, scraped: Scraped) -> Vec<MetricFamily> {
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        let _alone = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tasks.set(gauge(scraped.tasks));
+        self.series.set(gauge(scraped.series));
+        self.series_dropped.set(gauge(scraped.series_dropped));
+        self.ready.set(i64::from(scraped.ready));
+        self.gather()
+    }
+
     /// Everything as it stands now, families ordered by name.
     pub fn gather(&self) -> Vec<MetricFamily> {
         let most_overdue = *self
@@ -519,6 +577,19 @@ impl Own {
             .set(most_overdue.map_or(0.0, |due| due.elapsed().as_secs_f64()));
         self.registry.gather()
     }
+}
+
+/// What the own metrics tell of the page that they stand on.
+#[derive(Clone, Copy, Debug)]
+pub struct Scraped {
+    /// Tasks that are polled.
+    pub tasks: usize,
+    /// Series of the page, the own ones left out.
+    pub series: usize,
+    /// Series that the limits keep off it.
+    pub series_dropped: usize,
+    /// Whether the exporter is ready.
+    pub ready: bool,
 }
 
 /// The counters of one action of one account.

@@ -213,9 +213,13 @@ fn bench(registry: Registry, watches: Vec<Watch>, state: State) -> Bench {
         work,
     );
     let (states, requests) = mpsc::channel(1);
+    let asked = Requests {
+        states: requests,
+        ..Requests::default()
+    };
     let stop = CancellationToken::new();
     Bench {
-        run: tokio::spawn(scheduler.run(requests, stop.clone())),
+        run: tokio::spawn(scheduler.run(asked, stop.clone())),
         registry,
         store,
         own,

@@ -15,6 +15,7 @@ use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry};
 
 use super::notice::is_shared;
 use super::schedule::{self, Beat};
+use super::watch::Phase;
 use super::{Source, SourceError};
 
 /// What the scheduler keeps of a followed instance between two listings.
@@ -23,6 +24,7 @@ pub(super) struct Listing {
     account: usize,
     entry: ListingEntry,
     due: Instant,
+    pub(super) phase: Phase,
     spread: f64,
     failures: u32,
 }
@@ -81,6 +83,7 @@ impl Listing {
                 tasks_dropped: 0,
             },
             due: now,
+            phase: Phase::Waiting,
             spread: schedule::spread(&settings.instance_id, ""),
             failures: 0,
             follower: Follower::new(settings),
@@ -99,6 +102,43 @@ impl Listing {
         let listed = self.follower.restore(saved, now_ms);
         self.entry.tasks_dropped = listed.dropped;
         listed
+    }
+
+    /// The same instance, followed in another way from now on. Its lists are
+    /// read at once; how they could be read stays known until then.
+    pub(super) fn replaced(
+        &self,
+        settings: Settings,
+        account: usize,
+        now_ms: i64,
+        now: Instant,
+    ) -> (Self, Listed) {
+        let mut new = Self::new(settings, account, now);
+        let listed = new.restore(self.save(), now_ms, now);
+        let interval = new.entry.interval;
+        new.entry = ListingEntry {
+            interval,
+            tasks_dropped: listed.dropped,
+            ..self.entry.clone()
+        };
+        new.set_due(now, now_ms, now);
+        (new, listed)
+    }
+
+    /// As [`Watch::account`](super::Watch::account).
+    pub(super) fn set_account(&mut self, account: usize) {
+        self.account = account;
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        self.follower.settings()
+    }
+
+    pub(super) fn set_due(&mut self, due: Instant, now_ms: i64, now: Instant) {
+        self.due = due;
+        let wait = due.saturating_duration_since(now).as_millis();
+        let wait = i64::try_from(wait).unwrap_or(i64::MAX);
+        self.entry.next_ms = Some(now_ms.saturating_add(wait));
     }
 
     pub(super) fn save(&self) -> SavedInstance {
@@ -179,9 +219,8 @@ impl Listing {
                 text: error.text,
             })
         });
-        self.due = schedule::next_due(beat, self.due, now, self.spread).0;
-        let wait = i64::try_from((self.due - now).as_millis()).unwrap_or(i64::MAX);
-        self.entry.next_ms = Some(now_ms.saturating_add(wait));
+        let due = schedule::next_due(beat, self.due, now, self.spread).0;
+        self.set_due(due, now_ms, now);
         let listed = self
             .follower
             .listed(read.rules.ok(), read.runs.ok(), now_ms);

@@ -24,12 +24,8 @@ struct Account {
 
 impl Notices {
     pub(super) fn new(accounts: Vec<String>) -> Self {
-        let account = |name| Account {
-            name,
-            troubled: HashMap::new(),
-        };
         Self {
-            accounts: accounts.into_iter().map(account).collect(),
+            accounts: accounts.into_iter().map(Account::new).collect(),
         }
     }
 
@@ -59,6 +55,31 @@ impl Notices {
         if let Some(error) = task.error.as_ref().filter(|error| is_shared(error.reason)) {
             self.accounts[account].passed(error.reason);
         }
+    }
+
+    /// A list that is not read any more has no trouble either.
+    pub(super) fn list_left(&mut self, account: usize, list: &ListingEntry) {
+        if let Some(error) = list.error.as_ref().filter(|error| is_shared(error.reason)) {
+            self.accounts[account].passed(error.reason);
+        }
+    }
+
+    /// A task or list with this trouble, if any, has changed its account.
+    pub(super) fn moved(&mut self, from: usize, to: usize, reason: Option<&'static str>) {
+        if let Some(reason) = reason.filter(|reason| is_shared(reason)) {
+            let troubled = self.accounts[from].troubled.entry(reason).or_default();
+            *troubled = troubled.saturating_sub(1);
+            *self.accounts[to].troubled.entry(reason).or_default() += 1;
+        }
+    }
+
+    /// The number of an account, a new one where it is not known.
+    pub(super) fn account(&mut self, name: &str) -> usize {
+        let known = self.accounts.iter().position(|one| one.name == name);
+        known.unwrap_or_else(|| {
+            self.accounts.push(Account::new(name.to_owned()));
+            self.accounts.len() - 1
+        })
     }
 
     /// Tells what a listing changes; `before` is as it was until now.
@@ -105,6 +126,13 @@ impl Notices {
 }
 
 impl Account {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            troubled: HashMap::new(),
+        }
+    }
+
     /// Notes one more with a shared trouble; `true` for the first.
     fn troubled_first(&mut self, reason: &'static str) -> bool {
         let troubled = self.troubled.entry(reason).or_default();

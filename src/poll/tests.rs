@@ -153,10 +153,10 @@ fn bench(
             ..Work::default()
         },
     );
-    let (_, requests) = mpsc::channel(1);
+    let asked = Requests::default();
     let stop = CancellationToken::new();
     Bench {
-        run: tokio::spawn(scheduler.run(requests, stop.clone())),
+        run: tokio::spawn(scheduler.run(asked, stop.clone())),
         source,
         store,
         own,

@@ -59,6 +59,15 @@ pub(super) enum Phase {
     Leaving,
 }
 
+/// What a new configuration means to a task that stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Anew {
+    /// It is asked in another way: with other keys, at another address.
+    pub(super) way: bool,
+    /// The answers are understood in another way.
+    pub(super) words: bool,
+}
+
 /// One poll that is about to begin.
 pub(super) struct Question {
     target: Arc<Target>,
@@ -197,6 +206,70 @@ impl Watched {
             wait => wait,
         };
         self.set_due(now + wait, now_ms, now);
+    }
+
+    /// Is wanted again, should it have been about to leave.
+    pub(super) fn stay(&mut self) {
+        if self.phase == Phase::Leaving {
+            self.phase = Phase::Active;
+        }
+    }
+
+    /// The same task, shown in another way; whether that is another one.
+    pub(super) fn rename(&mut self, target: &Arc<Target>) -> bool {
+        let new = *self.watch.target != **target;
+        if new {
+            self.watch.target = Arc::clone(target);
+            self.entry.target = Arc::clone(target);
+        }
+        new
+    }
+
+    /// Goes by what a new configuration says. What is known of it stays; so does
+    /// its due time, unless it is later now than the configuration allows.
+    pub(super) fn adopt(
+        &mut self,
+        watch: Watch,
+        settings: &Settings,
+        anew: Anew,
+        now_ms: i64,
+        now: Instant,
+    ) {
+        self.rename(&watch.target);
+        let same_beat =
+            self.watch.interval == watch.interval && self.watch.followed == watch.followed;
+        self.watch = watch;
+        let base = self.watch.interval;
+        let finished = self.entry.data.as_ref().is_some_and(|data| data.finished);
+        self.entry.interval = match self.watch.followed {
+            Some(interval) if finished => interval,
+            None if same_beat && !anew.words => {
+                let longest = settings.finished_interval.max(base);
+                self.entry.interval.clamp(base, longest)
+            }
+            _ => base,
+        };
+        if anew.words {
+            self.asked_finished = false;
+            self.again |= self.phase == Phase::Active;
+        }
+        if anew.way {
+            self.task_failures = 0;
+            self.ask_task_after = now;
+        }
+        if self.phase != Phase::Waiting || self.is_untried() {
+            return;
+        }
+        if anew.way && self.entry.error.is_some() {
+            self.failures = 0;
+            self.set_due(now, now_ms, now);
+            return;
+        }
+        let rests = !self.is_configured() && self.rests() && !anew.words;
+        let longest = if rests { DAY } else { self.entry.interval };
+        if self.due > now + longest {
+            self.set_due(now + longest.mul_f64(0.5 + self.spread / 2.0), now_ms, now);
+        }
     }
 
     pub(super) fn save(&self) -> SavedTask {

@@ -19,78 +19,6 @@ fn with_config(text: &str, arguments: &[&str]) -> crate::harness::Said {
 }
 
 #[test]
-fn check_config_tells_what_will_be_polled_and_what_it_costs() {
-    let said = with_config(CONFIG, &["check-config"]);
-    assert_eq!((said.code, said.err.as_str()), (0, ""));
-    // Worst: every minute and every 30 s, rows and task: 2 × 1440 + 2 × 2880.
-    assert_eq!(
-        said.out,
-        r#"config.yaml is valid
-
-instance cri-90fxryf9pwf0abcd (cn-hangzhou) at https://cr.cn-hangzhou.aliyuncs.com, credentials default
-  task crast-y64sq01bgad0abcd: every 1m, finished ever more rarely up to every 1h
-  task crast-wkpfwqozjiq0abcd (nginx): every 30s, finished ever more rarely up to every 1h
-
-API calls, one page of at most 100 artifacts a task, retries not counted:
-  credentials default: 2 tasks, at most 2 requests a second
-    start           4        (at least 0 s)
-    steady         48 a day  (every task finished; 0.0 % of the limit)
-    worst        8640 a day  (every task empty: rows and task each time; 5.0 % of the limit)
-
-Series: 40 now (20 a task) and 2 for each artifact, at most 500 artifacts a task and 200000 series in all; 0 new ones a day, since configured ids do not change.
-
-RAM policy:
-{
-  "Version": "1",
-  "Statement": [
-    {
-      "Effect": "Allow",
-      "Action": [
-        "cr:GetArtifactSubscriptionTask",
-        "cr:GetArtifactSubscriptionTaskResult"
-      ],
-      "Resource": [
-        "acs:cr:cn-hangzhou:*:instance/cri-90fxryf9pwf0abcd"
-      ]
-    }
-  ]
-}
-"#
-    );
-}
-
-#[test]
-fn a_crowded_rate_limit_is_a_warning_and_no_failure() {
-    let text = CONFIG.replace("requests_per_second: 2", "requests_per_second: 0.11");
-    let said = with_config(&text, &["check-config"]);
-    assert_eq!(said.code, 0);
-    assert!(
-        said.err
-            .starts_with("warning: credentials default: 8640 calls a day"),
-        "{}",
-        said.err
-    );
-}
-
-#[test]
-fn a_key_file_that_is_not_there_is_a_warning() {
-    let text = format!(
-        "credentials:
-  default: {{ type: access_key, access_key_id: LTAIexample, access_key_secret_file: no.secret }}
-{CONFIG}"
-    );
-    let said = with_config(&text, &["check-config"]);
-    assert_eq!(said.code, 0);
-    let warning = "warning: credentials.default.access_key_secret_file: ";
-    assert!(said.err.starts_with(warning), "{}", said.err);
-    assert!(
-        said.err.contains("no.secret does not exist\n"),
-        "{}",
-        said.err
-    );
-}
-
-#[test]
 fn every_mistake_is_told_at_once_and_ends_with_2() {
     let text = CONFIG
         .replace("cn-hangzhou", "cn-hangzou")
@@ -151,7 +79,6 @@ fn wrong_usage_ends_with_2() {
         &["--web.listen-address=:", "demo"],
         &["--web.listen-address=[::1", "demo"],
         &["--web.config.file=web.yaml"],
-        &["--web.enable-lifecycle"],
         &["--shard.total=2"],
         &["--shard.index=2", "--shard.total=2"],
         &["check-config", "--shard.index=one", "--shard.total=2"],

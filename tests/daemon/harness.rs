@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine; only a failing test waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary, with an environment of its own.
 pub(crate) fn binary(arguments: &[&str]) -> Command {
@@ -56,7 +56,7 @@ pub(crate) struct Daemon {
     /// Reads the log to its end.
     reader: Option<std::thread::JoinHandle<()>>,
     /// Lives as long as the daemon does.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Daemon {
@@ -110,8 +110,14 @@ impl Daemon {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
             reader: Some(reader),
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Puts another configuration in the place of the one it was started with.
+    pub(crate) fn rewrite(&self, config: &str) {
+        let file = self.folder.path().join("config.yaml");
+        std::fs::write(file, config).unwrap();
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -220,8 +226,23 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
     Answer {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         head: head.to_owned(),
-        body: body.to_owned(),
+        body: unchunked(head, body),
     }
+}
+
+/// Longer answers come in chunks.
+pub(crate) fn unchunked(head: &str, body: &str) -> String {
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_owned();
+    }
+    let mut whole = String::new();
+    let mut rest = body;
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    whole
 }
 
 /// Sample lines, split at the last space: neither a value nor a name holds one.

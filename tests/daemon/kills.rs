@@ -18,7 +18,7 @@ use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec}
 use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Daemon, address_in, binary, eventually, samples};
+use crate::harness::{Daemon, address_in, binary, eventually, samples, unchunked};
 
 const KILLS: usize = 200;
 
@@ -239,9 +239,15 @@ fn scrape(address: SocketAddr) -> Option<Counters> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, page) = answer.split_once("\r\n\r\n")?;
-    let length = head.split_once("content-length: ")?.1;
-    let length: usize = length.lines().next()?.parse().unwrap();
-    (page.len() == length).then(|| counters(samples(page)))
+    let head = head.to_lowercase();
+    let whole = match head.split_once("content-length: ") {
+        Some((_, length)) => {
+            let length: usize = length.lines().next()?.parse().unwrap();
+            page.len() == length
+        }
+        None => page.ends_with("\r\n0\r\n\r\n"),
+    };
+    whole.then(|| counters(samples(&unchunked(&head, page))))
 }
 
 /// How a life went.

@@ -6,8 +6,10 @@
     reason = "helpers of tests, where a panic is the right end"
 )]
 
+mod check_config;
 mod commands;
 mod credentials;
+mod discover;
 mod failures;
 mod follow;
 mod harness;
@@ -16,5 +18,6 @@ mod kills;
 mod lifecycle;
 mod prometheus;
 mod rate;
+mod reload;
 mod secrets;
 mod values;

@@ -337,7 +337,7 @@ impl Check<'_> {
             return None;
         };
         self.noted(&at, values::credentials_uri(value.expose_secret()))?;
-        Some(CredentialsSource::Uri { uri: value })
+        Some(CredentialsSource::Uri { uri: value.into() })
     }
 
     fn source(
@@ -499,7 +499,7 @@ impl Check<'_> {
                     self.refuse(&at, "must not hold white space or control characters");
                     Found::Mistake
                 } else {
-                    Found::Secret(Secret::Inline(SecretString::from(text)))
+                    Found::Secret(Secret::Inline(SecretString::from(text).into()))
                 }
             }
             (None, path) => match self.path(path) {

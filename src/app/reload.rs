@@ -1,0 +1,253 @@
+//! A new configuration in place of the one in force, without a restart: on SIGHUP,
+//! on request over HTTP, and when the contents of the file have changed. One at a
+//! time; what cannot be used changes nothing. What it means to the tasks is the
+//! scheduler's.
+
+use std::error::Error as StdError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::{Accounts, asked_anew};
+use super::{follows, limits, settings, source, systemd, watches};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::metrics::own::Own;
+use crate::poll::Change;
+use crate::server::ReloadRequest;
+use crate::shard::Shard;
+use crate::source::CloudSource;
+use crate::store::Store;
+
+/// Between two looks at the contents of the file. A look at its time or inode
+/// would miss what is mounted over it.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// A file that takes longer to read cannot be read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The file of a configuration, and what was in it when it was last tried.
+#[derive(Debug)]
+pub struct Origin {
+    path: PathBuf,
+    tried: [u8; 32],
+}
+
+impl Origin {
+    /// Loads the file at `path`.
+    pub fn load(path: &Path) -> Result<(Config, Self), config::Error> {
+        let bytes = config::read(path)?;
+        let config = config::judge(&bytes, path)?;
+        let origin = Self {
+            path: path.to_owned(),
+            tried: Sha256::digest(&bytes).into(),
+        };
+        Ok((config, origin))
+    }
+}
+
+/// Why the configuration in force stays.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the configuration was not read from a file")]
+    NoFile,
+    #[error("{} could not be read within {} s", .0.display(), PATIENCE.as_secs())]
+    Hangs(PathBuf),
+    #[error("the configuration cannot be used")]
+    Config(#[from] config::Error),
+    #[error("the scheduler has ended")]
+    Stopping,
+}
+
+impl Failure {
+    /// One text for each mistake.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Config(config::Error::Mistakes(mistakes)) => {
+                mistakes.iter().map(ToString::to_string).collect()
+            }
+            Self::Config(error) => vec![chain(error)],
+            other => vec![other.to_string()],
+        }
+    }
+}
+
+fn chain(error: &dyn StdError) -> String {
+    crate::telemetry::chain(error)
+}
+
+/// Keeps the configuration in force, and what was made of it.
+pub(super) struct Reloader {
+    pub(super) origin: Option<Origin>,
+    pub(super) config: Config,
+    pub(super) accounts: Accounts,
+    pub(super) shard: Shard,
+    pub(super) store: Arc<Store>,
+    pub(super) own: Arc<Own>,
+    pub(super) clock: Clock,
+    pub(super) changes: mpsc::Sender<Change<CloudSource>>,
+}
+
+impl Reloader {
+    /// Reloads when it is asked to or the file has changed, until `stop`.
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<ReloadRequest>,
+        stop: CancellationToken,
+    ) {
+        self.note_loaded();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first is at once.
+        looks.tick().await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(request) = requests.recv() => {
+                    let told = self.reload().await;
+                    // Who has gone away meanwhile needs no answer.
+                    let _ = request.send(told);
+                }
+                _ = looks.tick(), if self.origin.is_some() => self.look().await,
+            }
+        }
+    }
+
+    /// Reloads if the file holds something else than when it was last tried.
+    async fn look(&mut self) {
+        // A file that is away for a moment is no news; one that stays away is
+        // told by whoever asks for a reload, or by the next start.
+        let Ok(bytes) = self.read().await else { return };
+        if self
+            .origin
+            .as_ref()
+            .is_some_and(|origin| origin.tried != digest(&bytes))
+        {
+            tracing::info!("the configuration file has changed");
+            let outcome = self.try_out(&bytes).await;
+            let _ = self.tell(outcome);
+        }
+    }
+
+    async fn reload(&mut self) -> Result<String, String> {
+        let outcome = match self.read().await {
+            Ok(bytes) => self.try_out(&bytes).await,
+            Err(failure) => Err(failure),
+        };
+        self.tell(outcome)
+    }
+
+    async fn read(&self) -> Result<Vec<u8>, Failure> {
+        let path = match &self.origin {
+            Some(origin) => origin.path.clone(),
+            None => return Err(Failure::NoFile),
+        };
+        let reading = path.clone();
+        let reading = tokio::task::spawn_blocking(move || config::read(&reading));
+        match timeout(PATIENCE, reading).await {
+            Ok(Ok(read)) => Ok(read?),
+            Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Failure::Hangs(path)),
+        }
+    }
+
+    /// Puts what the file holds into force; answers what that takes a restart for.
+    async fn try_out(&mut self, bytes: &[u8]) -> Result<Vec<String>, Failure> {
+        let Some(origin) = &mut self.origin else {
+            return Err(Failure::NoFile);
+        };
+        origin.tried = digest(bytes);
+        let config = config::judge(bytes, &origin.path)?;
+        systemd::reloading();
+        let applied = self.apply(config).await;
+        systemd::ready();
+        applied
+    }
+
+    async fn apply(&mut self, config: Config) -> Result<Vec<String>, Failure> {
+        let accounts = self.accounts.after(&self.config, &config);
+        let (done, in_force) = oneshot::channel();
+        let change = Change {
+            source: Arc::new(source(&config, &accounts)),
+            settings: settings(&config),
+            watches: watches(&config, self.shard),
+            follows: follows(&config, self.shard),
+            asked_anew: asked_anew(&self.config, &config).map(Into::into).collect(),
+            done,
+        };
+        self.store.set_limits(limits(&config));
+        let sent = self.changes.send(change).await;
+        sent.map_err(|_| Failure::Stopping)?;
+        in_force.await.map_err(|_| Failure::Stopping)?;
+        accounts.forget_gone(&self.accounts, &self.own);
+        let mut later = Vec::new();
+        if config.state_path != self.config.state_path {
+            later.push("state.path takes effect at the next start".to_owned());
+        }
+        self.accounts = accounts;
+        self.config = config;
+        Ok(later)
+    }
+
+    fn tell(&self, outcome: Result<Vec<String>, Failure>) -> Result<String, String> {
+        match outcome {
+            Ok(later) => {
+                self.note_loaded();
+                let instances = self.config.instances.len();
+                let tasks: usize = self
+                    .config
+                    .instances
+                    .iter()
+                    .map(|one| one.tasks.len())
+                    .sum();
+                tracing::info!(instances, tasks, "the configuration was reloaded");
+                for later in &later {
+                    tracing::warn!("{later}");
+                }
+                let later = later.iter().map(|later| format!("{later}\n"));
+                Ok(["The configuration was reloaded.\n".to_owned()]
+                    .into_iter()
+                    .chain(later)
+                    .collect())
+            }
+            Err(failure) => {
+                self.own.config_failed();
+                let lines = failure.lines();
+                for mistake in &lines {
+                    tracing::error!(error = %mistake, "the configuration cannot be reloaded, the one before stays in force");
+                }
+                Err(format!(
+                    "The configuration before stays in force:\n{}\n",
+                    lines.join("\n")
+                ))
+            }
+        }
+    }
+
+    fn note_loaded(&self) {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
+        let now = self.clock.now_millis() as f64 / 1_000.0;
+        self.own.config_loaded(hash(&self.config), now);
+    }
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The first 48 bits, which a float holds exactly. Secrets have no part in it:
+/// nothing of them can be found out from it.
+fn hash(config: &Config) -> u64 {
+    let digest = Sha256::digest(format!("{config:?}"));
+    digest[..6]
+        .iter()
+        .fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests;
