@@ -173,8 +173,10 @@ impl Daemon {
         );
         let (states, changes, alive, asked) = requests();
         let (reload, reloads) = mpsc::channel(1);
+        let (show, shown) = watch::channel(config.shown().into());
         let reloader = Reloader {
             origin,
+            show,
             config,
             accounts,
             shard,
@@ -191,6 +193,7 @@ impl Daemon {
             clock,
             ready: Arc::clone(&ready),
             telemetry_path: web.telemetry_path,
+            config: shown,
             max_requests: web.max_requests,
             reload: web.lifecycle.then(|| reload.clone()),
             drain: DRAIN,

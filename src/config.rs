@@ -3,11 +3,12 @@
 //!
 //! `yaml` reads the text as a tree, `file` is the mirror of the keys, `values`
 //! parses single values, `validate` turns the mirror into a [`Config`] and
-//! collects every [`Mistake`].
+//! collects every [`Mistake`]; `shown` is the way back, for people.
 //! Credentials are described here and resolved elsewhere.
 
 mod file;
 mod mistake;
+mod shown;
 mod validate;
 mod values;
 mod yaml;
@@ -76,6 +77,8 @@ pub struct Poll {
 pub struct Api {
     /// How requests are signed.
     pub signature: Signature,
+    /// `api.network` is `vpc`: endpoints that are not written are those within VPCs.
+    pub vpc: bool,
     /// Requests a second and account; positive.
     pub requests_per_second: f64,
     /// Requests that may follow one another at once; at least 1.

@@ -141,6 +141,7 @@ impl Server {
             ready: Arc::new(AtomicBool::new(true)),
             telemetry_path: "/metrics".into(),
             max_requests: 40,
+            config: tokio::sync::watch::channel(Arc::from("")).1,
             reload: None,
             drain: Duration::ZERO,
         };

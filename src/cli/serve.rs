@@ -81,7 +81,7 @@ fn demo_config(url: &str) -> Result<Config, Error> {
                 "endpoint": url,
                 "credentials": "demo",
                 "tasks": tasks,
-                "follow": { "interval": "15s", "exclude": [{ "repo_name": "busybox" }] },
+                "follow": { "interval": "10s", "exclude": [{ "repo_name": "busybox" }] },
             },
             {
                 "id": second,

@@ -16,7 +16,10 @@ mod harness;
 mod key_sources;
 mod kills;
 mod lifecycle;
+mod page;
 mod prometheus;
+#[path = "../python_sdk/python.rs"]
+mod python;
 mod rate;
 mod reload;
 mod secrets;
