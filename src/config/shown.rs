@@ -166,7 +166,7 @@ fn follow(follow: &Follow) -> Node {
 /// Without the anchors that reading has put around it.
 fn expression(anchored: &str) -> Node {
     let written = anchored
-        .strip_prefix("^(?:")
+        .strip_prefix("(?s)^(?:")
         .and_then(|rest| rest.strip_suffix(")$"));
     Node::text(written.unwrap_or(anchored))
 }
