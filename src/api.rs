@@ -386,18 +386,25 @@ impl Client {
         };
         let deadline = Failure::Deadline(budget.total());
 
-        let waited = self.account.throttle.acquire().await;
-        self.waited.inc_by(waited.as_secs_f64());
-        budget.give_back(waited);
-        let ready = timeout(budget.left(), async {
-            let credentials = self.account.provider.provide().await;
-            (credentials, self.shared.in_flight.acquire().await)
-        });
-        let Ok((credentials, permit)) = ready.await else {
-            return Err(failed(deadline));
+        let (credentials, _permit) = loop {
+            let turn = self.account.throttle.turn().await;
+            self.waited.inc_by(turn.waited().as_secs_f64());
+            budget.give_back(turn.waited());
+            let ready = timeout(budget.left(), async {
+                let credentials = self.account.provider.provide().await;
+                (credentials, self.shared.in_flight.acquire().await)
+            });
+            let Ok((credentials, permit)) = ready.await else {
+                return Err(failed(deadline));
+            };
+            // A request that cannot be signed takes its time too, so that one
+            // bad moment of the provider does not strike everything that is due.
+            let taken = turn.take();
+            let credentials = credentials.map_err(|error| failed(Failure::Credentials(error)))?;
+            if taken {
+                break (credentials, permit.expect("the semaphore is never closed"));
+            }
         };
-        let credentials = credentials.map_err(|error| failed(Failure::Credentials(error)))?;
-        let _permit = permit.expect("the semaphore is never closed");
         let limit = self.options.timeout.min(budget.left());
         if limit.is_zero() {
             return Err(failed(deadline));

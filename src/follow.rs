@@ -107,9 +107,47 @@ pub struct Follower {
     settings: Settings,
     subscriptions: BTreeMap<Arc<Subscription>, Followed>,
     runs: HashMap<Arc<str>, Run>,
+    /// What the list said last of each run, for the plan of the next listing.
+    known: Arc<HashMap<Arc<str>, Arc<TaskInfo>>>,
     gone: HashMap<Arc<str>, Gone>,
     order: Order,
     last_whole_ms: Option<i64>,
+    /// Listings that were taken in.
+    listings: u64,
+    /// The rules as they were listed last; `None` for one that is not followed.
+    rules: Vec<Option<Place>>,
+    touched: Touched,
+    /// Until then, Unix milliseconds, time alone takes no run out of view.
+    view_holds_ms: i64,
+    /// Runs that `max_tasks` leaves out of view.
+    dropped: usize,
+}
+
+/// The rules of a subscription, and which of them.
+type Place = (Arc<[Rule]>, usize);
+
+/// Subscriptions of which something has changed since the last listing. There
+/// may be thousands, of which most stand still: only these are looked at.
+#[derive(Debug, Default)]
+struct Touched {
+    all: bool,
+    /// With runs that may be new to it.
+    some: HashMap<Subscription, Vec<Arc<str>>>,
+}
+
+impl Touched {
+    fn any(&self) -> bool {
+        self.all || !self.some.is_empty()
+    }
+
+    fn subscription(&mut self, key: Subscription) {
+        self.some.entry(key).or_default();
+    }
+
+    fn run(&mut self, id: &Arc<str>, info: &TaskInfo) {
+        let runs = self.some.entry(info.subscription()).or_default();
+        runs.push(Arc::clone(id));
+    }
 }
 
 /// A run of the list.
@@ -121,6 +159,12 @@ struct Run {
     info: Arc<TaskInfo>,
     first_seen_ms: i64,
     seen_ms: i64,
+    /// The listing that it was last seen in, by number.
+    seen_in: u64,
+    /// Whether its subscription has a rule.
+    followed: bool,
+    /// Whether it gets task series, if it is this shard's.
+    in_view: bool,
     /// Counted already, or too old to be.
     counted: bool,
     /// What its rows say, once they were read.
@@ -148,10 +192,10 @@ pub struct Wanted {
 /// What a listing has changed.
 #[derive(Clone, Debug, Default)]
 pub struct Listed {
-    /// All that is to be polled from now on.
-    pub wanted: Vec<Wanted>,
+    /// All that is to be polled from now on; `None` where that is what it was.
+    pub wanted: Option<Vec<Wanted>>,
     /// Known runs that the list shows as they were.
-    pub unchanged: HashSet<Arc<str>>,
+    pub unchanged: Vec<Arc<str>>,
     /// Known runs of which the list tells something else now.
     pub changed: HashSet<Arc<str>>,
     /// What is new of the subscriptions.
@@ -165,12 +209,15 @@ pub struct Listed {
 }
 
 impl Run {
-    fn new(info: Arc<TaskInfo>, now_ms: i64, counted: bool) -> Self {
+    fn new(info: Arc<TaskInfo>, now_ms: i64, listing: u64, counted: bool) -> Self {
         Self {
             listed: Arc::clone(&info),
             info,
             first_seen_ms: now_ms,
             seen_ms: now_ms,
+            seen_in: listing,
+            followed: false,
+            in_view: false,
             counted,
             rows: None,
         }
@@ -246,9 +293,15 @@ impl Follower {
             settings,
             subscriptions: BTreeMap::new(),
             runs: HashMap::new(),
+            known: Arc::default(),
             gone: HashMap::new(),
             order: Order::Unknown,
             last_whole_ms: None,
+            listings: 0,
+            rules: Vec::new(),
+            touched: Touched::default(),
+            view_holds_ms: i64::MIN,
+            dropped: 0,
         }
     }
 
@@ -269,30 +322,18 @@ impl Follower {
         let oldest = now_ms
             .saturating_add(interval.saturating_mul(3) / 2)
             .saturating_sub(fresh_for);
-        let in_view: HashSet<Arc<str>> = self.choose(now_ms).0.into_iter().collect();
-        let waits = |id: &Arc<str>, run: &Run| {
+        let waits = |run: &Run| {
             // A run in view that is not over is polled by itself.
-            let seen_by_list_alone = run.finished(words) == in_view.contains(id);
-            seen_by_list_alone && run.seen_ms < oldest
+            let seen_by_list_alone = run.finished(words) == run.in_view;
+            run.followed && run.seen_ms < oldest && seen_by_list_alone
         };
         let overdue = if whole {
             HashSet::new()
         } else {
-            let ours = self.subscriptions.values().filter(|one| one.is_live());
-            ours.flat_map(|one| &one.runs)
-                .filter(|id| self.runs.get(*id).is_some_and(|run| waits(id, run)))
-                .cloned()
-                .collect()
+            let waiting = self.runs.iter().filter(|(_, run)| waits(run));
+            waiting.map(|(id, _)| Arc::clone(id)).collect()
         };
-        let known = self.runs.iter();
-        Plan::new(
-            whole,
-            known
-                .map(|(id, run)| (Arc::clone(id), Arc::clone(&run.listed)))
-                .collect(),
-            overdue,
-            words.clone(),
-        )
+        Plan::new(whole, Arc::clone(&self.known), overdue, words.clone())
     }
 
     /// Takes in what a listing has brought; `None` for a list that could not
@@ -305,18 +346,20 @@ impl Follower {
     ) -> Listed {
         let mut listed = Listed::default();
         if let Some(rules) = rules {
-            listed.removed = self.take_rules(rules, now_ms);
+            listed.removed = self.take_rules(&rules, now_ms);
         }
         if let Some(list) = list {
             self.take_runs(list, now_ms, &mut listed);
         }
-        self.group();
-        let (in_view, dropped) = self.choose(now_ms);
-        listed.dropped = dropped;
-        listed.wanted = self.wanted(&in_view);
-        let live = self.subscriptions.iter().filter(|(_, one)| one.is_ours());
-        let keys: Vec<Arc<Subscription>> = live.map(|(key, _)| Arc::clone(key)).collect();
-        listed.subscriptions = keys.iter().filter_map(|key| self.entry(key)).collect();
+        let changed = self.touched.any();
+        let touched = self.group();
+        if changed || now_ms > self.view_holds_ms {
+            self.choose(now_ms);
+            listed.wanted = Some(self.wanted());
+        }
+        listed.dropped = self.dropped;
+        let entries = touched.iter().filter_map(|key| self.entry(key));
+        listed.subscriptions = entries.collect();
         listed
     }
 
@@ -331,24 +374,39 @@ impl Follower {
         let Some(run) = self.runs.get_mut(task_id) else {
             return (None, false);
         };
-        if let Some(info) = info {
-            run.info = Arc::clone(info);
-        }
-        run.rows = Some(RowsVerdict {
+        let rows_before = run.rows.replace(RowsVerdict {
             status: data.status,
             finished: data.finished,
             start_ms: data.start_ms,
             end_ms: data.end_ms,
         });
+        let info_before = Arc::clone(&run.info);
+        if let Some(info) = info {
+            run.info = Arc::clone(info);
+        }
         let key = run.info.subscription();
         let durations = data.artifacts.iter().filter_map(|one| one.duration_ms());
         let counts = !run.counted && data.finished;
         run.counted |= counts;
         let on = !run.counted && data.status != TaskStatus::Empty;
+        // Not polled on, but not counted either: the next listing wants it again.
+        let again = !on && !run.counted;
+        let same = run.rows == rows_before && run.info == info_before;
         if counts && let Some(followed) = self.subscriptions.get_mut(&key) {
             followed.count(data.status, durations);
         }
+        if counts || again || !same {
+            self.touch(task_id, &info_before);
+        }
         (self.entry(&key), on)
+    }
+
+    /// Something of a run has changed, which was `before` so far.
+    fn touch(&mut self, task_id: &str, before: &TaskInfo) {
+        self.touched.subscription(before.subscription());
+        if let Some((id, run)) = self.runs.get_key_value(task_id) {
+            self.touched.run(id, &run.info);
+        }
     }
 
     /// Takes in that a run could not be polled. One that is over by the list, and
@@ -363,7 +421,8 @@ impl Follower {
         let Some(run) = self.runs.get_mut(task_id) else {
             return (None, false);
         };
-        let key = run.info.subscription();
+        let info = Arc::clone(&run.info);
+        let key = info.subscription();
         let for_good = matches!(reason, "forbidden" | "not_found" | "bad_request");
         if for_good {
             // What the rows said once is no answer to what the list says now.
@@ -379,18 +438,23 @@ impl Follower {
             return (None, true);
         }
         let on = !self.runs.get(task_id).is_some_and(|run| run.counted);
+        self.touch(task_id, &info);
         (self.entry(&key), on)
     }
 
     /// Rules that pass the filter; answers the subscriptions that have none any more.
-    fn take_rules(&mut self, rules: Vec<Rule>, now_ms: i64) -> Vec<Arc<Subscription>> {
-        let mut by_subscription: BTreeMap<Subscription, BTreeMap<String, Rule>> = BTreeMap::new();
+    fn take_rules(&mut self, rules: &[Rule], now_ms: i64) -> Vec<Arc<Subscription>> {
+        if self.lists_the_same(rules) {
+            let live = self.subscriptions.values_mut();
+            live.filter(|followed| followed.is_live())
+                .for_each(|followed| followed.seen_ms = now_ms);
+            return Vec::new();
+        }
+        let mut by_subscription: BTreeMap<&Subscription, BTreeMap<&str, &Rule>> = BTreeMap::new();
         for rule in rules {
             if self.settings.filter.passes(&rule.subscription) {
-                by_subscription
-                    .entry(rule.subscription.clone())
-                    .or_default()
-                    .insert(rule.rule_id.clone(), rule);
+                let of_subscription = by_subscription.entry(&rule.subscription).or_default();
+                of_subscription.insert(&rule.rule_id, rule);
             }
         }
         let mut removed = Vec::new();
@@ -401,25 +465,47 @@ impl Follower {
             if followed.is_ours() {
                 removed.push(Arc::clone(key));
             }
-            followed.rules = Arc::from([]);
+            if followed.is_live() {
+                followed.rules = Arc::from([]);
+                self.touched.subscription(Subscription::clone(key));
+            }
         }
         for (key, rules) in by_subscription {
-            if !self.subscriptions.contains_key(&key) {
-                let followed = Followed::new(owns(&self.settings, &key));
+            if !self.subscriptions.contains_key(key) {
+                let followed = Followed::new(owns(&self.settings, key));
                 self.subscriptions.insert(Arc::new(key.clone()), followed);
+                // Which of the runs are its own is not known yet.
+                self.touched.all = true;
             }
-            let Some(followed) = self.subscriptions.get_mut(&key) else {
+            let Some(followed) = self.subscriptions.get_mut(key) else {
                 continue;
             };
             followed.seen_ms = now_ms;
-            if !followed.rules.iter().eq(rules.values()) {
-                followed.rules = rules.into_values().collect();
+            if !followed.rules.iter().eq(rules.values().copied()) {
+                followed.rules = rules.into_values().cloned().collect();
+                self.touched.subscription(key.clone());
             }
         }
         let remembered = now_ms.saturating_sub(millis(REMEMBER));
         self.subscriptions
             .retain(|_, followed| followed.is_live() || followed.seen_ms >= remembered);
+        let places = rules.iter().map(|rule| {
+            let followed = self.subscriptions.get(&rule.subscription)?;
+            let place = followed.rules.iter().position(|one| one == rule)?;
+            Some((Arc::clone(&followed.rules), place))
+        });
+        self.rules = places.collect();
         removed
+    }
+
+    /// Whether `rules` are those of the last listing, in the same order.
+    fn lists_the_same(&self, rules: &[Rule]) -> bool {
+        let same = |rule: &Rule, before: &Option<Place>| match before {
+            Some((of_subscription, place)) => of_subscription[*place] == *rule,
+            None => !self.settings.filter.passes(&rule.subscription),
+        };
+        let mut pairs = rules.iter().zip(&self.rules);
+        rules.len() == self.rules.len() && pairs.all(|(rule, before)| same(rule, before))
     }
 
     fn take_runs(&mut self, list: RunList, now_ms: i64, listed: &mut Listed) {
@@ -433,53 +519,57 @@ impl Follower {
         if history && !list.whole {
             return;
         }
-        let mut seen = HashSet::with_capacity(list.runs.len());
+        self.listings += 1;
         for ListedRun { task_id, info } in list.runs {
-            // A list that moves may show a run twice.
-            if task_id.is_empty() || !seen.insert(Arc::clone(&task_id)) {
+            if task_id.is_empty() {
                 continue;
             }
             if let Some(run) = self.runs.get_mut(&task_id) {
+                // A list that moves may show a run twice.
+                if run.seen_in == self.listings {
+                    continue;
+                }
+                run.seen_in = self.listings;
                 run.seen_ms = now_ms;
                 if run.listed == info {
-                    listed.unchanged.insert(task_id);
-                } else {
-                    // The list is newer than the rows, unless it says nothing.
-                    if info.status(&self.settings.words) != TaskStatus::Empty {
-                        run.rows = None;
-                    }
-                    run.listed = Arc::clone(&info);
-                    run.info = info;
-                    listed.changed.insert(task_id);
+                    listed.unchanged.push(task_id);
+                    continue;
                 }
-                continue;
+                // The list is newer than the rows, unless it says nothing.
+                if info.status(&self.settings.words) != TaskStatus::Empty {
+                    run.rows = None;
+                }
+                self.touched.subscription(run.info.subscription());
+                run.listed = Arc::clone(&info);
+                run.info = Arc::clone(&info);
+                listed.changed.insert(Arc::clone(&task_id));
+            } else {
+                let gone = self.gone.remove(&task_id);
+                let counted = gone.map_or(history, |gone| gone.counted);
+                let run = Run::new(Arc::clone(&info), now_ms, self.listings, counted);
+                self.runs.insert(Arc::clone(&task_id), run);
             }
-            let gone = self.gone.remove(&task_id);
-            let counted = gone.map_or(history, |gone| gone.counted);
-            self.runs.insert(task_id, Run::new(info, now_ms, counted));
+            self.touched.run(&task_id, &info);
+            Arc::make_mut(&mut self.known).insert(task_id, info);
         }
         if list.whole {
             self.last_whole_ms = Some(now_ms);
-            self.forget(&seen, now_ms);
+            self.forget(now_ms);
         }
     }
 
-    /// Forgets runs that a whole list, which has `seen` these, does not hold any more.
-    fn forget(&mut self, seen: &HashSet<Arc<str>>, now_ms: i64) {
+    /// Forgets runs that the whole list just read does not hold any more.
+    fn forget(&mut self, now_ms: i64) {
         let words = &self.settings.words;
-        let left: Vec<Arc<str>> = self
-            .runs
-            .keys()
-            .filter(|id| !seen.contains(*id))
-            .cloned()
-            .collect();
-        for id in left {
-            let Some(run) = self.runs.remove(&id) else {
-                continue;
-            };
-            if let Some(followed) = self.subscriptions.get_mut(&run.info.subscription()) {
+        let listings = self.listings;
+        let left = self.runs.extract_if(|_, run| run.seen_in != listings);
+        for (id, run) in left {
+            let key = run.info.subscription();
+            if let Some(followed) = self.subscriptions.get_mut(&key) {
                 followed.forget(&run, words);
             }
+            self.touched.subscription(key);
+            Arc::make_mut(&mut self.known).remove(&id);
             let gone = Gone {
                 seen_ms: run.seen_ms,
                 counted: run.counted,
@@ -496,26 +586,53 @@ impl Follower {
         }
     }
 
-    /// Gives each subscription its runs, newest first.
-    fn group(&mut self) {
+    /// Gives each subscription that was touched its runs, newest first; answers
+    /// which these are.
+    fn group(&mut self) -> Vec<Arc<Subscription>> {
         let words = &self.settings.words;
-        let mut by_subscription: HashMap<Subscription, Vec<(i64, Arc<str>)>> = HashMap::new();
-        for (id, run) in &self.runs {
-            let run = (run.recency(words), Arc::clone(id), run.info.subscription());
-            let (recency, id, key) = run;
-            by_subscription.entry(key).or_default().push((recency, id));
+        let Touched { all, mut some } = std::mem::take(&mut self.touched);
+        if all {
+            some.clear();
+            for (id, run) in &self.runs {
+                let runs = some.entry(run.info.subscription()).or_default();
+                runs.push(Arc::clone(id));
+            }
+            for key in self.subscriptions.keys() {
+                some.entry(Subscription::clone(key)).or_default();
+            }
         }
-        for (key, followed) in &mut self.subscriptions {
-            let mut runs = by_subscription.remove(&**key).unwrap_or_default();
+        let mut touched = Vec::new();
+        for (key, new) in some {
+            let Some(followed) = self.subscriptions.get_mut(&key) else {
+                continue;
+            };
+            let old = if all {
+                Vec::new()
+            } else {
+                std::mem::take(&mut followed.runs)
+            };
+            let is_its_own = |run: &&Run| run.info.subscription() == key;
+            let ids = old.into_iter().chain(new);
+            let mut runs: Vec<(i64, Arc<str>)> = ids
+                .filter_map(|id| {
+                    let run = self.runs.get(&id).filter(is_its_own)?;
+                    Some((run.recency(words), id))
+                })
+                .collect();
             runs.sort_unstable_by(|a, b| b.cmp(a));
+            runs.dedup();
             followed.runs = runs.into_iter().map(|(_, id)| id).collect();
             followed.take_stock(&self.runs, words);
+            if let Some((key, _)) = self.subscriptions.get_key_value(&key) {
+                touched.push(Arc::clone(key));
+            }
         }
+        touched.sort_unstable();
+        touched
     }
 
-    /// The runs that get task series, of all shards, newest first, and how many
-    /// more `max_tasks` leaves out.
-    fn choose(&self, now_ms: i64) -> (Vec<Arc<str>>, usize) {
+    /// Chooses the runs that get task series, of all shards.
+    fn choose(&mut self, now_ms: i64) {
         let Settings {
             runs: most,
             max_age,
@@ -523,26 +640,43 @@ impl Follower {
             words,
             ..
         } = &self.settings;
+        for run in self.runs.values_mut() {
+            (run.followed, run.in_view) = (false, false);
+        }
         let oldest = now_ms.saturating_sub(millis(*max_age));
         let mut chosen: Vec<(i64, &Arc<str>)> = Vec::new();
         for followed in self.subscriptions.values().filter(|one| one.is_live()) {
-            let newest = followed.runs.iter().take(*most);
-            let aged = newest.filter_map(|id| Some((self.runs.get(id)?.recency(words), id)));
-            // Of unknown age is not old.
-            chosen.extend(aged.filter(|(recency, _)| *recency >= oldest || *recency == 0));
+            for (place, id) in followed.runs.iter().enumerate() {
+                let Some(run) = self.runs.get_mut(id) else {
+                    continue;
+                };
+                run.followed = true;
+                let recency = run.recency(words);
+                // Of unknown age is not old.
+                if place < *most && (recency >= oldest || recency == 0) {
+                    chosen.push((recency, id));
+                }
+            }
         }
-        chosen.sort_unstable_by(|a, b| b.cmp(a));
-        let dropped = chosen.len().saturating_sub(*max_tasks);
-        chosen.truncate(*max_tasks);
-        let ids = chosen.into_iter().map(|(_, id)| Arc::clone(id));
-        (ids.collect(), dropped)
+        let ages = chosen.iter().map(|(recency, _)| *recency);
+        let first = ages.filter(|recency| *recency != 0).min();
+        self.view_holds_ms = first.map_or(i64::MAX, |first| first.saturating_add(millis(*max_age)));
+        self.dropped = chosen.len().saturating_sub(*max_tasks);
+        if self.dropped > 0 {
+            chosen.sort_unstable_by(|a, b| b.cmp(a));
+            chosen.truncate(*max_tasks);
+        }
+        for (_, id) in chosen {
+            if let Some(run) = self.runs.get_mut(id) {
+                run.in_view = true;
+            }
+        }
     }
 
-    /// What this shard polls: its part of `in_view`, and runs that are over and
-    /// not counted yet.
-    fn wanted(&self, in_view: &[Arc<str>]) -> Vec<Wanted> {
+    /// What this shard polls: its part of the runs in view, and runs that are
+    /// over and not counted yet.
+    fn wanted(&self) -> Vec<Wanted> {
         let words = &self.settings.words;
-        let in_view: HashSet<&Arc<str>> = in_view.iter().collect();
         let mut wanted = Vec::new();
         for (key, followed) in self.subscriptions.iter().filter(|(_, one)| one.is_ours()) {
             let task: Arc<str> = format!("{}/{}", key.repo_namespace, key.repo_name).into();
@@ -550,9 +684,8 @@ impl Follower {
                 let Some(run) = self.runs.get(id) else {
                     continue;
                 };
-                let chosen = in_view.contains(id);
                 let uncounted = !run.counted && run.info.status(words) != TaskStatus::Running;
-                if chosen || uncounted {
+                if run.in_view || uncounted {
                     let settings = &self.settings;
                     wanted.push(Wanted {
                         target: Arc::new(Target {
@@ -562,7 +695,7 @@ impl Follower {
                             region: Arc::clone(&settings.region),
                             artifacts: settings.artifacts,
                         }),
-                        shown: chosen && !settings.configured.contains(id),
+                        shown: run.in_view && !settings.configured.contains(id),
                         info: Arc::clone(&run.info),
                     });
                 }
@@ -626,6 +759,10 @@ impl Follower {
         self.last_whole_ms = saved.last_whole_ms;
         self.order = Order::from_newest_first(saved.newest_first);
         self.runs = saved.runs.into_iter().map(restored_run).collect();
+        let known = self.runs.iter();
+        let known = known.map(|(id, run)| (Arc::clone(id), Arc::clone(&run.listed)));
+        self.known = Arc::new(known.collect());
+        self.touched.all = true;
         let gone = saved.gone.into_iter().map(|run| {
             let gone = Gone {
                 seen_ms: run.seen_ms,
@@ -664,6 +801,9 @@ fn restored_run(saved: SavedRun) -> (Arc<str>, Run) {
         info: saved.info,
         first_seen_ms: saved.first_seen_ms,
         seen_ms: saved.seen_ms,
+        seen_in: 0,
+        followed: false,
+        in_view: false,
         counted: saved.counted,
         rows: saved.rows,
     };

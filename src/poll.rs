@@ -547,11 +547,13 @@ impl<S: Source> Scheduler<S> {
         for subscription in listed.subscriptions {
             self.store.update_subscription(subscription);
         }
-        let wanted: HashSet<Arc<str>> = listed
-            .wanted
-            .iter()
-            .map(|wanted| Arc::clone(&wanted.target.task_id))
-            .collect();
+        let Some(all) = listed.wanted else {
+            for id in listed.unchanged {
+                self.seen_again(list, id);
+            }
+            return;
+        };
+        let wanted: HashSet<&Arc<str>> = all.iter().map(|one| &one.target.task_id).collect();
         for place in 0..self.tasks.len() {
             let followed = self.tasks[place].as_mut().filter(|watched| {
                 watched.follower == Some(list) && !wanted.contains(&watched.target().task_id)
@@ -563,15 +565,35 @@ impl<S: Source> Scheduler<S> {
                 }
             }
         }
-        for wanted in listed.wanted {
+        let unchanged: HashSet<Arc<str>> = listed.unchanged.into_iter().collect();
+        for wanted in all {
             let new = listed.changed.contains(&wanted.target.task_id);
-            let same = listed.unchanged.contains(&wanted.target.task_id);
+            let same = unchanged.contains(&wanted.target.task_id);
             self.follow(
                 list,
                 wanted,
                 new.then_some(true).or(same.then_some(false)),
                 saved,
             );
+        }
+    }
+
+    /// A list shows a run as it was; perhaps one that is watched.
+    fn seen_again(&mut self, list: usize, task_id: Arc<str>) {
+        let Some(listing) = &self.lists[list] else {
+            return;
+        };
+        let now_ms = self.clock.now_millis();
+        let key = (Arc::clone(listing.instance_id()), task_id);
+        let Some(place) = self.places.get(&key) else {
+            return;
+        };
+        let watched = self.tasks[*place].as_mut();
+        if let Some(watched) = watched.filter(|watched| watched.follower == Some(list)) {
+            watched.listed_again(now_ms);
+            if watched.shown {
+                self.store.update(watched.entry().clone());
+            }
         }
     }
 

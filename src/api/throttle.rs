@@ -41,6 +41,27 @@ struct Bucket {
     gauges: HashMap<String, Gauge>,
 }
 
+/// A request's turn: nobody else of the account has one until this is dropped.
+pub struct Turn<'a> {
+    throttle: &'a Throttle,
+    waited: Duration,
+    _held: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// How long it took to come.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Takes the token, for a request that is sent now; `false` where it is gone,
+    /// because the cloud has throttled the account meanwhile.
+    #[must_use]
+    pub fn take(self) -> bool {
+        self.throttle.bucket().take(Instant::now())
+    }
+}
+
 impl Throttle {
     /// A full bucket: `rate` (positive) requests a second, `burst` (at least 1)
     /// at once.
@@ -83,15 +104,21 @@ impl Throttle {
         bucket.show();
     }
 
-    /// Waits for one request's turn and tells how long that took. Turns are in
-    /// order of arrival; a waiter that is dropped takes none.
-    pub async fn acquire(&self) -> Duration {
+    /// Waits for one request's turn, in order of arrival, and for a token to be
+    /// there. It is taken by [`Turn::take`], when nothing else keeps the request
+    /// from being sent: tokens that were taken long ago would be requests that
+    /// come all at once.
+    pub async fn turn(&self) -> Turn<'_> {
         let arrived = Instant::now();
-        let _turn = self.turn.lock().await;
+        let held = self.turn.lock().await;
         loop {
             let now = Instant::now();
-            let Some(ready) = self.bucket().take(now) else {
-                return now - arrived;
+            let Some(ready) = self.bucket().missing(now) else {
+                return Turn {
+                    throttle: self,
+                    waited: now - arrived,
+                    _held: held,
+                };
             };
             sleep_until(ready.max(now + TICK)).await;
         }
@@ -145,15 +172,22 @@ impl Bucket {
         self.filled = self.filled.max(now);
     }
 
-    /// Takes a token, or tells when there should be one.
-    fn take(&mut self, now: Instant) -> Option<Instant> {
+    /// When there should be a token; `None` where there is one.
+    fn missing(&mut self, now: Instant) -> Option<Instant> {
         self.fill(now);
         if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
             return None;
         }
         let missing = Duration::from_secs_f64(((1.0 - self.tokens) / self.rate).min(LONGEST));
         Some(self.filled + missing)
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let there = self.missing(now).is_none();
+        if there {
+            self.tokens -= 1.0;
+        }
+        there
     }
 
     fn change(&mut self, rate: f64, now: Instant) {
@@ -180,6 +214,14 @@ mod tests {
 
     use super::*;
 
+    /// Waits for a token, takes it, and tells how long that took.
+    async fn acquire(throttle: &Throttle) -> Duration {
+        let turn = throttle.turn().await;
+        let waited = turn.waited();
+        assert!(turn.take());
+        waited
+    }
+
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
@@ -190,7 +232,7 @@ mod tests {
         let start = Instant::now();
         let mut passed = Vec::new();
         for _ in 0..6 {
-            throttle.acquire().await;
+            acquire(&throttle).await;
             passed.push(start.elapsed());
         }
         // A token each 200 ms, the timer may be one millisecond late.
@@ -207,17 +249,17 @@ mod tests {
     async fn another_rate_fills_no_bucket() {
         let throttle = Throttle::new(5.0, 3);
         for _ in 0..3 {
-            throttle.acquire().await;
+            acquire(&throttle).await;
         }
         throttle.configure(10.0, 8);
         // A token each 100 ms from now on.
-        let waited = throttle.acquire().await;
+        let waited = acquire(&throttle).await;
         assert!((ms(100)..=ms(103)).contains(&waited), "{waited:?}");
         advance(Duration::from_secs(60)).await;
         throttle.configure(1.0, 2);
-        assert_eq!(throttle.acquire().await, ms(0));
-        assert_eq!(throttle.acquire().await, ms(0));
-        let waited = throttle.acquire().await;
+        assert_eq!(acquire(&throttle).await, ms(0));
+        assert_eq!(acquire(&throttle).await, ms(0));
+        let waited = acquire(&throttle).await;
         assert!((ms(1_000)..=ms(1_003)).contains(&waited), "{waited:?}");
     }
 
@@ -225,9 +267,9 @@ mod tests {
     async fn an_idle_bucket_keeps_no_more_than_the_burst() {
         let throttle = Throttle::new(5.0, 2);
         advance(Duration::from_secs(3600)).await;
-        assert_eq!(throttle.acquire().await, ms(0));
-        assert_eq!(throttle.acquire().await, ms(0));
-        assert!(throttle.acquire().await >= ms(200));
+        assert_eq!(acquire(&throttle).await, ms(0));
+        assert_eq!(acquire(&throttle).await, ms(0));
+        assert!(acquire(&throttle).await >= ms(200));
     }
 
     #[tokio::test(start_paused = true)]
@@ -238,7 +280,7 @@ mod tests {
         for index in 0..20 {
             let (throttle, order) = (Arc::clone(&throttle), Arc::clone(&order));
             waiters.spawn(async move {
-                throttle.acquire().await;
+                acquire(&throttle).await;
                 order.lock().expect("not poisoned").push(index);
             });
             // Lets the task reach the queue before the next one does.
@@ -255,13 +297,36 @@ mod tests {
     async fn a_waiter_that_gives_up_takes_no_token() {
         let throttle = Throttle::new(1.0, 1);
         let start = Instant::now();
-        throttle.acquire().await;
+        acquire(&throttle).await;
         for _ in 0..9 {
-            assert!(timeout(ms(100), throttle.acquire()).await.is_err());
+            assert!(timeout(ms(100), acquire(&throttle)).await.is_err());
         }
-        throttle.acquire().await;
+        acquire(&throttle).await;
         let elapsed = start.elapsed();
         assert!((ms(1000)..ms(1010)).contains(&elapsed), "{elapsed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_slow_to_send_takes_its_token_then_and_keeps_the_others_waiting() {
+        let throttle = Throttle::new(5.0, 2);
+        let turn = throttle.turn().await;
+        assert!(timeout(ms(1_000), throttle.turn()).await.is_err());
+        assert!(turn.take());
+        assert_eq!(acquire(&throttle).await, ms(0));
+        assert!((ms(200)..=ms(203)).contains(&acquire(&throttle).await));
+        // Given back unused, it costs nothing.
+        drop(throttle.turn().await);
+        assert_eq!(throttle.turn().await.waited(), ms(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_gone_once_the_cloud_has_throttled() {
+        let throttle = Throttle::new(5.0, 2);
+        let turn = throttle.turn().await;
+        throttle.throttled(Instant::now(), Duration::ZERO);
+        assert!(!turn.take());
+        // At half the rate.
+        assert!((ms(400)..=ms(403)).contains(&acquire(&throttle).await));
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,7 +339,7 @@ mod tests {
         }
         assert!((throttle.rate() - 4.0).abs() < 1e-9);
         // The burst is gone: the next one waits for a token at the new rate.
-        assert!((ms(250)..ms(254)).contains(&throttle.acquire().await));
+        assert!((ms(250)..ms(254)).contains(&acquire(&throttle).await));
         throttle.throttled(Instant::now(), Duration::ZERO);
         assert!((throttle.rate() - 2.0).abs() < 1e-9);
         for _ in 0..20 {
@@ -309,12 +374,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hint_pauses_everyone_even_who_already_waits() {
         let throttle = Arc::new(Throttle::new(1.0, 1));
-        throttle.acquire().await;
+        acquire(&throttle).await;
         let start = Instant::now();
         let waiter = tokio::spawn({
             let throttle = Arc::clone(&throttle);
             async move {
-                throttle.acquire().await;
+                acquire(&throttle).await;
                 Instant::now()
             }
         });
@@ -345,13 +410,13 @@ mod tests {
                 let mut passed = Vec::new();
                 for (gap, event) in gaps {
                     advance(ms(gap)).await;
-                    throttle.acquire().await;
+                    acquire(&throttle).await;
                     passed.push(start.elapsed().as_secs_f64());
                     match event {
                         0 => drop(throttle.throttled(Instant::now(), ms(gap))),
                         1 => {
                             // Another waiter that perhaps gives up half-way.
-                            if timeout(ms(gap), throttle.acquire()).await.is_ok() {
+                            if timeout(ms(gap), acquire(&throttle)).await.is_ok() {
                                 passed.push(start.elapsed().as_secs_f64());
                             }
                         }

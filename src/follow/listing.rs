@@ -70,7 +70,7 @@ pub(super) fn seen_order(runs: &[ListedRun], before: Order, whole: bool) -> Orde
 #[derive(Clone, Debug)]
 pub struct Plan {
     whole: bool,
-    known: HashMap<Arc<str>, Arc<TaskInfo>>,
+    known: Arc<HashMap<Arc<str>, Arc<TaskInfo>>>,
     overdue: HashSet<Arc<str>>,
     words: Words,
 }
@@ -80,7 +80,7 @@ impl Plan {
     /// of `overdue` was seen and one page tells nothing new about `known` runs.
     pub(super) fn new(
         whole: bool,
-        known: HashMap<Arc<str>, Arc<TaskInfo>>,
+        known: Arc<HashMap<Arc<str>, Arc<TaskInfo>>>,
         overdue: HashSet<Arc<str>>,
         words: Words,
     ) -> Self {

@@ -1,5 +1,7 @@
 //! A follower by hand: lists go in, what is wanted and counted comes out.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::{Folded, Row};
 
@@ -71,7 +73,8 @@ fn whole(runs: Vec<ListedRun>) -> Option<RunList> {
 }
 
 fn ids(listed: &Listed, shown: bool) -> Vec<&str> {
-    let wanted = listed.wanted.iter().filter(|one| one.shown == shown);
+    let wanted = listed.wanted.iter().flatten();
+    let wanted = wanted.filter(|one| one.shown == shown);
     let mut ids: Vec<&str> = wanted.map(|one| &*one.target.task_id).collect();
     ids.sort_unstable();
     ids
@@ -119,7 +122,10 @@ fn the_newest_runs_of_each_subscription_are_wanted_whatever_the_order_of_the_lis
     assert_eq!(ids(&listed, true), ["n2", "n3", "r1"]);
     // What was there before is history.
     assert_eq!(ids(&listed, false), [""; 0]);
-    assert_eq!(&*listed.wanted[0].target.task, "mirror/nginx");
+    assert_eq!(
+        &*listed.wanted.as_ref().unwrap()[0].target.task,
+        "mirror/nginx"
+    );
     assert_eq!(listed.order_learned, Some(false));
     let nginx = &listed.subscriptions[0];
     assert_eq!(&*nginx.last_run.as_ref().unwrap().task_id, "n3");
@@ -261,12 +267,13 @@ fn a_rule_that_vanished_takes_its_runs_along() {
     follower.listed(Some(vec![rule("nginx")]), list(), T0);
     let listed = follower.listed(Some(vec![]), list(), T0 + 5 * MINUTE);
     assert_eq!(listed.removed.len(), 1);
-    assert!(listed.wanted.is_empty() && listed.subscriptions.is_empty());
+    assert_eq!(listed.wanted, Some(Vec::new()));
+    assert!(listed.subscriptions.is_empty());
     // A list that cannot be read takes nothing away.
     let listed = follower.listed(Some(vec![rule("nginx")]), None, T0 + 10 * MINUTE);
     assert_eq!(ids(&listed, true), ["n1"]);
     let listed = follower.listed(None, None, T0 + 15 * MINUTE);
-    assert_eq!(ids(&listed, true), ["n1"]);
+    assert_eq!(listed.wanted, None);
 }
 
 #[test]
@@ -354,5 +361,158 @@ fn what_was_saved_comes_back() {
     let (entry, _) = again.polled("n1", None, &data);
     assert_eq!(entry.unwrap().counts.runs, 1);
     let seen = again.listed(rules(), whole(vec![over]), T0 + 10 * MINUTE);
-    assert!(seen.unchanged.contains("n1"));
+    assert!(seen.unchanged.contains(&"n1".into()));
+}
+
+#[test]
+fn a_run_whose_rows_are_not_there_yet_is_wanted_again() {
+    let mut follower = Follower::new(settings());
+    let old = done("n0", "nginx", T0 - MINUTE);
+    follower.listed(Some(vec![rule("nginx")]), whole(vec![old.clone()]), T0);
+    let silent = || run("n1", "nginx", "", "", T0);
+    let list = || whole(vec![silent(), old.clone()]);
+    let listed = follower.listed(None, list(), T0 + 5 * MINUTE);
+    assert_eq!(ids(&listed, true), ["n1"]);
+    let (_, on) = follower.polled("n1", None, &rows(&[], &silent().info));
+    assert!(!on);
+    let listed = follower.listed(None, list(), T0 + 10 * MINUTE);
+    assert_eq!(ids(&listed, true), ["n1"]);
+    // The same answer again.
+    follower.polled("n1", None, &rows(&[], &silent().info));
+    let listed = follower.listed(None, list(), T0 + 15 * MINUTE);
+    assert_eq!(ids(&listed, true), ["n1"]);
+}
+
+/// What the cloud holds of a run in a random history.
+#[derive(Clone, Copy, Debug)]
+struct Fate {
+    repository: usize,
+    start: i64,
+    status: usize,
+    there: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Run(usize, Fate),
+    Rule(usize, bool),
+    Polled(usize, usize),
+    Failed(usize, bool),
+    Listed {
+        whole: bool,
+        rules: bool,
+        minutes: i64,
+    },
+}
+
+const REPOSITORIES: [&str; 3] = ["nginx", "redis", "etcd"];
+const RUNS: usize = 8;
+const STATES: [(&str, &str); 5] = [
+    ("RUNNING", ""),
+    ("COMPLETED", "SUCCESS"),
+    ("COMPLETED", "FAILED"),
+    ("", ""),
+    ("COMPLETED", "ODD"),
+];
+
+fn event() -> impl Strategy<Value = Event> {
+    let fate = (
+        0..REPOSITORIES.len(),
+        -90..90i64,
+        0..STATES.len(),
+        any::<bool>(),
+    )
+        .prop_map(|(repository, start, status, there)| Fate {
+            repository,
+            start,
+            status,
+            there,
+        });
+    let listed = (any::<bool>(), any::<bool>(), 0..20i64);
+    let listed = listed.prop_map(|(whole, rules, minutes)| Event::Listed {
+        whole,
+        rules,
+        minutes,
+    });
+    prop_oneof![
+        3 => (0..RUNS, fate).prop_map(|(run, fate)| Event::Run(run, fate)),
+        1 => (0..REPOSITORIES.len(), any::<bool>()).prop_map(|(one, on)| Event::Rule(one, on)),
+        2 => (0..RUNS, 0..4usize).prop_map(|(run, rows)| Event::Polled(run, rows)),
+        1 => (0..RUNS, any::<bool>()).prop_map(|(run, gone)| Event::Failed(run, gone)),
+        3 => listed,
+    ]
+}
+
+proptest! {
+    /// What is told as news adds up to what one is told who asks for all of it.
+    #[test]
+    fn only_what_has_changed_is_told_and_that_is_enough(
+        events in prop::collection::vec(event(), 1..60),
+    ) {
+        let settings = Settings {
+            runs: 2,
+            max_age: Duration::from_secs(3_600),
+            max_tasks: 4,
+            ..settings()
+        };
+        let mut follower = Follower::new(settings.clone());
+        let mut fates: [Option<Fate>; RUNS] = [None; RUNS];
+        let mut ruled = [true; REPOSITORIES.len()];
+        let mut now = T0;
+        // As the poller keeps them.
+        let mut wanted = Vec::new();
+        let mut entries: BTreeMap<Arc<Subscription>, SubscriptionEntry> = BTreeMap::new();
+        for event in events {
+            match event {
+                Event::Run(run, fate) => fates[run] = Some(fate),
+                Event::Rule(one, on) => ruled[one] = on,
+                Event::Polled(run, number) => {
+                    let id = format!("crast-{run}");
+                    let Some(known) = follower.runs.get(&*id) else { continue };
+                    let results = [("SUCCESS", T0, 3), ("FAILED", T0 + MINUTE, 4), ("", T0, 0)];
+                    let data = rows(&results[..number], &known.info);
+                    let (entry, _) = follower.polled(&id, None, &data);
+                    entries.extend(entry.map(|entry| (Arc::clone(&entry.subscription), entry)));
+                }
+                Event::Failed(run, gone) => {
+                    let reason = if gone { "not_found" } else { "timeout" };
+                    let (entry, _) = follower.poll_failed(&format!("crast-{run}"), reason);
+                    entries.extend(entry.map(|entry| (Arc::clone(&entry.subscription), entry)));
+                }
+                Event::Listed { whole, rules, minutes } => {
+                    now += minutes * MINUTE;
+                    let there = fates.iter().enumerate();
+                    let there = there.filter_map(|(run, fate)| Some((run, fate.filter(|f| f.there)?)));
+                    let mut runs: Vec<ListedRun> = there
+                        .map(|(number, fate)| {
+                            let (status, result) = STATES[fate.status];
+                            let repository = REPOSITORIES[fate.repository];
+                            let start = T0 + fate.start * MINUTE;
+                            run(&format!("crast-{number}"), repository, status, result, start)
+                        })
+                        .collect();
+                    if !whole {
+                        runs.truncate(3);
+                    }
+                    let list = RunList { runs, whole, pages: 1 };
+                    let names = REPOSITORIES.iter().zip(ruled).filter(|(_, ruled)| *ruled);
+                    let rules = rules.then(|| names.map(|(name, _)| rule(name)).collect());
+                    let listed = follower.listed(rules, Some(list), now);
+                    for key in &listed.removed {
+                        entries.remove(key);
+                    }
+                    let news = listed.subscriptions.into_iter();
+                    entries.extend(news.map(|entry| (Arc::clone(&entry.subscription), entry)));
+                    wanted = listed.wanted.unwrap_or(wanted);
+
+                    let mut asked = Follower::new(settings.clone());
+                    let all = asked.restore(follower.save(), now);
+                    prop_assert_eq!(&wanted, &all.wanted.unwrap());
+                    prop_assert_eq!(listed.dropped, all.dropped);
+                    let entries: Vec<_> = entries.values().cloned().collect();
+                    prop_assert_eq!(entries, all.subscriptions);
+                }
+            }
+        }
+    }
 }

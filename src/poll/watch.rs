@@ -308,11 +308,20 @@ impl Watched {
             self.again = self.phase == Phase::Active;
             return (self.over || finished) && self.phase == Phase::Waiting;
         }
-        if finished && self.entry.error.is_none() && !self.is_configured() {
+        self.listed_again(now_ms);
+        false
+    }
+
+    /// Takes in that a list shows it as it was: as good as a poll of a finished
+    /// run that was found there.
+    pub(super) fn listed_again(&mut self, now_ms: i64) {
+        self.listed = true;
+        let finished = self.entry.data.as_ref().is_some_and(|data| data.finished);
+        let polled = finished && !self.is_untried() && self.entry.error.is_none();
+        if polled && !self.is_configured() {
             self.entry.last_poll_ms = Some(now_ms);
             self.entry.last_success_ms = Some(now_ms);
         }
-        false
     }
 
     pub(super) fn set_due(&mut self, due: Instant, now_ms: i64, now: Instant) {

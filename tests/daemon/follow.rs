@@ -1,5 +1,5 @@
-//! A followed instance from outside: exact values of a subscription, and a state
-//! that outlives the process however it ends.
+//! A followed instance from outside: exact values of a subscription, shards, and
+//! a state that is one process's alone. Kills are `kills`'s.
 
 use std::sync::LazyLock;
 
@@ -203,35 +203,6 @@ fn the_pages_of_all_shards_are_the_whole_page() {
     union.sort();
     assert_eq!(parts, 3);
     assert_eq!(union, expected);
-}
-
-#[test]
-fn a_counter_never_falls_however_often_the_process_is_killed() {
-    let cloud = cloud();
-    let folder = tempfile::tempdir().unwrap();
-    let state = folder.path().join("state");
-    let config = config(&cloud, state.to_str().unwrap());
-    let mut daemon = Daemon::serve(&config);
-    daemon.until(&sample("runs_total"), "0");
-    for number in 1..=20_i64 {
-        let run = failed(&format!("crast-{number}"), 100 * number);
-        cloud.update(|world| world.put_task("cri-a", run));
-        // What a scrape has shown once was saved before.
-        let shown = number.to_string();
-        daemon.until(&sample("run_failures_total"), &shown);
-        daemon.signal("KILL");
-        daemon.ended();
-        daemon = Daemon::serve(&config);
-        let page = daemon.page();
-        assert_eq!(page[&sample("run_failures_total")], shown);
-        assert_eq!(page[&sample("runs_total")], shown);
-        assert_eq!(
-            page[&sample("run_artifact_duration_seconds_sum")],
-            (9 * number).to_string()
-        );
-    }
-    daemon.signal("TERM");
-    assert!(daemon.ended().success());
 }
 
 #[test]

@@ -81,7 +81,15 @@ impl Daemon {
     }
 
     /// Any command that serves.
-    pub(crate) fn start(mut command: Command, folder: tempfile::TempDir) -> Self {
+    pub(crate) fn start(command: Command, folder: tempfile::TempDir) -> Self {
+        let mut daemon = Self::spawn(command, folder);
+        let line = daemon.logged("listening");
+        daemon.address = address_in(&line);
+        daemon
+    }
+
+    /// The same, without waiting for it to listen: its address is not known.
+    pub(crate) fn spawn(mut command: Command, folder: tempfile::TempDir) -> Self {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -97,16 +105,13 @@ impl Daemon {
                 text.push('\n');
             }
         });
-        let mut daemon = Self {
+        Self {
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
             reader: Some(reader),
             folder,
-        };
-        let line = daemon.logged("listening");
-        daemon.address = address_in(&line);
-        daemon
+        }
     }
 
     /// Puts another configuration in the place of the one it was started with.
@@ -226,7 +231,7 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
 }
 
 /// Longer answers come in chunks.
-fn unchunked(head: &str, body: &str) -> String {
+pub(crate) fn unchunked(head: &str, body: &str) -> String {
     if !head.to_lowercase().contains("transfer-encoding: chunked") {
         return body.to_owned();
     }

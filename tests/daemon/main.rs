@@ -14,11 +14,13 @@ mod failures;
 mod follow;
 mod harness;
 mod key_sources;
+mod kills;
 mod lifecycle;
 mod page;
 mod prometheus;
 #[path = "../python_sdk/python.rs"]
 mod python;
+mod rate;
 mod reload;
 mod secrets;
 mod values;
