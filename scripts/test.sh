@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test of the project, on a machine that has Rust. What the tests need
-# beyond Rust (Prometheus with promtool, the official Python SDK, linters) is
-# installed here; a part that cannot be installed fails loudly.
+# beyond Rust (Prometheus with promtool, the official Python SDK, curl, zstd, a browser,
+# schemathesis, linters) is installed here; a part that cannot be installed fails loudly.
 #
 # Usage: scripts/test.sh
 set -euo pipefail
@@ -21,6 +21,10 @@ command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
 command -v kubectl >/dev/null || packages+=(kubernetes-client)
 command -v systemd-analyze >/dev/null || packages+=(systemd)
 command -v python3 >/dev/null || packages+=(python3)
+command -v curl >/dev/null || packages+=(curl)
+command -v zstd >/dev/null || packages+=(zstd)
+command -v chromium >/dev/null || packages+=(chromium)
+command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
 if [ "${#packages[@]}" -gt 0 ]; then
     # The service of the package must not start: the tests start their own.
     policy=/usr/sbin/policy-rc.d
@@ -35,7 +39,8 @@ if [ ! -x .venv/bin/python ]; then
         python3 -m venv --clear .venv
     }
 fi
-.venv/bin/python -m pip install -q --disable-pip-version-check -r tests/python_sdk/requirements.txt -r tests/requirements-lint.txt
+.venv/bin/python -m pip install -q --disable-pip-version-check -r tests/python_sdk/requirements.txt -r tests/requirements-lint.txt -r tests/requirements-schemathesis.txt
+npm ci --prefix tests/browser --no-audit --no-fund --silent
 export REQUIRE_REAL_PARTS=1
 
 step 'format'
@@ -61,6 +66,9 @@ promtool test rules deploy/prometheus/rules_test.yaml
 
 step 'chart, kustomize, compose'
 scripts/check-deploy.sh
+
+step 'Grafana dashboards'
+scripts/check-dashboards.py
 
 step 'systemd unit'
 scripts/check-unit.sh

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
@@ -173,8 +173,10 @@ impl Daemon {
         );
         let (states, changes, alive, asked) = requests();
         let (reload, reloads) = mpsc::channel(1);
+        let (show, shown) = watch::channel(config.shown().into());
         let reloader = Reloader {
             origin,
+            show,
             config,
             accounts,
             shard,
@@ -191,6 +193,7 @@ impl Daemon {
             clock,
             ready: Arc::clone(&ready),
             telemetry_path: web.telemetry_path,
+            config: shown,
             max_requests: web.max_requests,
             reload: web.lifecycle.then(|| reload.clone()),
             drain: DRAIN,
@@ -290,6 +293,13 @@ fn keep(
             return stop.cancelled().await;
         };
         let metrics = own.state();
+        // From before a restart.
+        if let Some(saved) = file
+            .saved()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+        {
+            metrics.saved_at.set(saved.as_secs_f64());
+        }
         let metrics = state::Metrics {
             saved_at: metrics.saved_at,
             failures: metrics.failures,

@@ -1,10 +1,15 @@
 //! The HTTP server: accepting, answering and a graceful end. What a path
-//! answers is `routes`', the page for people `status_page`'s, and which
-//! connection may stay `connections`'.
+//! answers is `routes`', the page for people `status_page`'s, the same as JSON
+//! `api`'s, and which connection may stay `connections`'.
 //!
 //! It reads the store and never waits for the cloud or for a poll.
 
+mod api;
+mod body;
 mod connections;
+mod negotiate;
+mod overview;
+mod query;
 mod routes;
 mod status_page;
 mod watched;
@@ -20,7 +25,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,6 +68,8 @@ pub struct Settings {
     pub ready: Arc<AtomicBool>,
     /// Where the metrics are; not [reserved](is_reserved).
     pub telemetry_path: String,
+    /// The configuration in force as [`/config`](crate::config::Config::shown) shows it.
+    pub config: watch::Receiver<Arc<str>>,
     /// Metrics pages in the making at once, 0 for no limit; more are refused.
     pub max_requests: usize,
     /// Whom to ask for a reload; `None` where nobody may.
@@ -110,6 +117,7 @@ async fn serve_within(
     tokio::select! {
         _ = accepting => {}
         () = acceptor.drained(drain) => {}
+        _ = acceptor.routes.pages.forget_unused() => {}
     }
     acceptor.abort.cancel();
     acceptor.tasks.close();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +91,8 @@ pub(super) struct Reloader {
     pub(super) own: Arc<Own>,
     pub(super) clock: Clock,
     pub(super) changes: mpsc::Sender<Change<CloudSource>>,
+    /// The configuration in force, as people may see it.
+    pub(super) show: watch::Sender<Arc<str>>,
 }
 
 impl Reloader {
@@ -232,7 +234,9 @@ impl Reloader {
     fn note_loaded(&self) {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
         let now = self.clock.now_millis() as f64 / 1_000.0;
-        self.own.config_loaded(hash(&self.config), now);
+        let shown = self.config.shown();
+        self.own.config_loaded(hash(&shown), now);
+        self.show.send_replace(shown.into());
     }
 }
 
@@ -240,10 +244,10 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The first 48 bits, which a float holds exactly. Secrets have no part in it:
-/// nothing of them can be found out from it.
-fn hash(config: &Config) -> u64 {
-    let digest = Sha256::digest(format!("{config:?}"));
+/// The first 48 bits, which a float holds exactly, of what is shown: secrets have
+/// no part in it.
+fn hash(shown: &str) -> u64 {
+    let digest = Sha256::digest(shown);
     digest[..6]
         .iter()
         .fold(0, |bits, byte| bits << 8 | u64::from(*byte))

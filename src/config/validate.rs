@@ -5,7 +5,7 @@ mod credentials;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{self, Amount, Number, Placed};
@@ -31,19 +31,22 @@ const STALE_AFTER: Duration = Duration::from_secs(300);
 const LISTING_INTERVAL: Duration = Duration::from_secs(300);
 const MAX_AGE: Duration = Duration::from_secs(30 * 86_400);
 
-/// Judges the whole file; relative paths in it are relative to `folder`.
-pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config, Vec<Mistake>> {
+/// Judges the whole file, which is at `path`; relative paths in it are relative to
+/// its folder.
+pub(super) fn validate(file: Placed<file::File>, path: &Path) -> Result<Config, Vec<Mistake>> {
     let Placed {
         value: file,
         at: root,
     } = file;
     let mut check = Check {
-        folder,
+        path,
+        folder: path.parent().unwrap_or(Path::new("")),
         mistakes: Vec::new(),
     };
 
     let poll = check.poll(&inner(file.poll));
-    let (api, vpc) = check.api(inner(file.api));
+    let api = check.api(inner(file.api));
+    let vpc = api.vpc;
     let entries = check.credentials(file.credentials, vpc);
     let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     let instances = check.instances(file.instances, &root, &names, &poll, vpc);
@@ -119,6 +122,7 @@ fn inner<T: Default>(placed: Option<Placed<T>>) -> T {
 }
 
 struct Check<'a> {
+    path: &'a Path,
     folder: &'a Path,
     mistakes: Vec<Mistake>,
 }
@@ -228,23 +232,20 @@ impl Check<'_> {
         }
     }
 
-    fn api(&mut self, file: file::Api) -> (Api, bool) {
+    fn api(&mut self, file: file::Api) -> Api {
         let signatures = [
             ("acs3-hmac-sha256", Signature::Acs3HmacSha256),
             ("hmac-sha1", Signature::HmacSha1),
         ];
-        let api = Api {
+        Api {
             signature: self.choice(file.signature, &signatures, Signature::Acs3HmacSha256),
+            vpc: self.choice(file.network, &[("public", false), ("vpc", true)], false),
             requests_per_second: self.rate(file.requests_per_second),
             burst: self.whole(file.burst.as_ref(), 1..=10_000, 5),
             retries: self.whole(file.retries.as_ref(), 0..=10, 3),
             page_size: self.whole(file.page_size.as_ref(), 1..=100, 100),
             max_pages: self.whole(file.max_pages.as_ref(), 1..=1_000_000, 100),
-        };
-        (
-            api,
-            self.choice(file.network, &[("public", false), ("vpc", true)], false),
-        )
+        }
     }
 
     fn rate(&mut self, number: Option<Placed<Number>>) -> f64 {
@@ -280,7 +281,19 @@ impl Check<'_> {
     fn state(&mut self, file: file::State) -> Option<PathBuf> {
         let Placed { value, at } = file.path?;
         self.noted(&at, values::path(&value))?;
-        Some(self.folder.join(value))
+        let path = self.folder.join(value);
+        let named = |path: &Path| -> PathBuf {
+            let parts = path.components();
+            parts.filter(|part| *part != Component::CurDir).collect()
+        };
+        if named(&path) == named(self.path) {
+            self.refuse(
+                &at,
+                "is this file itself, which a state would replace; name another one",
+            );
+            return None;
+        }
+        Some(path)
     }
 
     fn limits(&mut self, file: &file::Limits) -> Limits {

@@ -50,6 +50,7 @@ impl Bench {
             own: Arc::clone(&own),
             clock,
             changes,
+            show: watch::channel("".into()).0,
         };
         let stop = CancellationToken::new();
         Self {
