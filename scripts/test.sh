@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every test of the project, on a machine that has Rust. What the tests need
-# beyond Rust (Prometheus with promtool, the official Python SDK, linters) is
+# beyond Rust (Prometheus with promtool, the official Python SDK, curl, zstd, linters) is
 # installed here; a part that cannot be installed fails loudly.
 #
 # Usage: scripts/test.sh
@@ -18,6 +18,8 @@ packages=()
 command -v promtool >/dev/null && command -v prometheus >/dev/null || packages+=(prometheus)
 command -v systemd-analyze >/dev/null || packages+=(systemd)
 command -v python3 >/dev/null || packages+=(python3)
+command -v curl >/dev/null || packages+=(curl)
+command -v zstd >/dev/null || packages+=(zstd)
 if [ "${#packages[@]}" -gt 0 ]; then
     # The service of the package must not start: the tests start their own.
     policy=/usr/sbin/policy-rc.d

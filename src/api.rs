@@ -215,15 +215,20 @@ impl Client {
         budget: &mut Budget,
         mut go_on: impl FnMut(&[P::Row]) -> bool,
     ) -> Result<List<P::Row>, Error> {
-        let mut pages = Pages::new(self.options.page_size, self.options.max_pages);
+        let Options {
+            page_size,
+            max_pages,
+            ..
+        } = self.options;
+        let mut pages = Pages::new(page_size, max_pages, P::IDENTIFIED);
         let mut asked = 0;
         loop {
-            let window = (pages.next(), self.options.page_size);
+            let window = (pages.next(), page_size);
             let page: P = self.page(operation, instance, of, window, budget).await?;
             asked += 1;
-            let (rows, page_size, total_count) = page.into_parts();
+            let (rows, stated_size, total_count) = page.into_parts();
             let enough = !go_on(&rows);
-            match pages.add(rows, page_size, total_count) {
+            match pages.add(rows, stated_size, total_count) {
                 Ok(Some(rows)) => {
                     return Ok(List {
                         rows,

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
@@ -290,6 +290,13 @@ fn keep(
             return stop.cancelled().await;
         };
         let metrics = own.state();
+        // From before a restart.
+        if let Some(saved) = file
+            .saved()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+        {
+            metrics.saved_at.set(saved.as_secs_f64());
+        }
         let metrics = state::Metrics {
             saved_at: metrics.saved_at,
             failures: metrics.failures,

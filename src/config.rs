@@ -462,7 +462,6 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
 /// As [`parse`], and where it is too large or no text.
 pub fn judge(bytes: &[u8], path: &Path) -> Result<Config, Error> {
     let file_name = path.display().to_string();
-    let folder = path.parent().unwrap_or(Path::new(""));
     if bytes.len() as u64 > MAX_BYTES {
         let start = Place {
             line: 1,
@@ -474,7 +473,7 @@ pub fn judge(bytes: &[u8], path: &Path) -> Result<Config, Error> {
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| mistakes(vec![not_utf8(bytes, error.valid_up_to())], &file_name))?;
-    parse_in(text, &file_name, folder)
+    parse_in(text, &file_name, path)
 }
 
 /// Judges `text`, which came from the file `file_name`; relative paths in it
@@ -485,17 +484,13 @@ pub fn judge(bytes: &[u8], path: &Path) -> Result<Config, Error> {
 /// [`Error::Mistakes`]: the first mistake of syntax or shape alone, or else
 /// every other one.
 pub fn parse(text: &str, file_name: &str) -> Result<Config, Error> {
-    parse_in(
-        text,
-        file_name,
-        Path::new(file_name).parent().unwrap_or(Path::new("")),
-    )
+    parse_in(text, file_name, Path::new(file_name))
 }
 
-fn parse_in(text: &str, file_name: &str, folder: &Path) -> Result<Config, Error> {
+fn parse_in(text: &str, file_name: &str, path: &Path) -> Result<Config, Error> {
     file::parse(text)
         .map_err(|mistake| vec![mistake])
-        .and_then(|file| validate::validate(file, folder))
+        .and_then(|file| validate::validate(file, path))
         .map_err(|found| mistakes(found, file_name))
 }
 

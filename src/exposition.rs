@@ -1,13 +1,82 @@
 //! How the page of `/metrics` is written. What stands on it is the business of
-//! `metrics`; which format a client gets is the server's.
+//! `metrics`; which format and coding a client gets is the server's.
 //!
-//! Here: numbers, escaping and the runs of labels, which every format of
-//! Prometheus writes alike. `text` holds the format 0.0.4.
+//! Here: what a page is made of, numbers, escaping and the runs of labels,
+//! which every format of Prometheus writes alike. `text` writes the page piece
+//! by piece, `openmetrics` is what differs there, `compress` makes gzip and
+//! zstd of it, and `page` keeps what is worth keeping.
 
+pub mod compress;
+pub mod openmetrics;
+pub mod page;
 pub mod text;
 
-use crate::metrics::catalog::{SUBSCRIPTION_LABELS, TASK_LABELS, Value};
-use crate::store::{SubscriptionView, TaskView};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::metrics::catalog::{Kind, SERIES, SUBSCRIPTION_LABELS, TASK_LABELS, Value};
+use crate::store::{HeldView, Snapshot, SubscriptionView, TaskView};
+
+/// A page is written, compressed and sent in pieces of about this size.
+pub const PIECE: usize = 64 * 1024;
+
+/// A format of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The text format 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.0, which is 0.0.1 too as far as we use it.
+    OpenMetrics,
+}
+
+/// What is watched, as it stands on a page at one moment; the exporter's own
+/// metrics come behind it.
+#[derive(Debug)]
+pub struct Content {
+    view: HeldView,
+    task_runs: Box<[Box<[u8]>]>,
+    subscription_runs: Box<[Box<[u8]>]>,
+}
+
+impl Content {
+    /// What is on the page at `now_ms`, Unix milliseconds.
+    pub fn new(snapshot: Arc<Snapshot>, now_ms: i64) -> Self {
+        let view = HeldView::new(snapshot, now_ms, SERIES);
+        let tasks = (0..view.tasks()).map(|place| task_run(&view.task(place)));
+        let subscriptions = 0..view.subscriptions();
+        let subscriptions = subscriptions.map(|place| subscription_run(&view.subscription(place)));
+        Self {
+            task_runs: tasks.collect(),
+            subscription_runs: subscriptions.collect(),
+            view,
+        }
+    }
+
+    /// How much there is.
+    pub fn view(&self) -> &HeldView {
+        &self.view
+    }
+}
+
+/// Which families are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Every one.
+    Every,
+    /// These alone; a counter is meant with and without its `_total`.
+    These(BTreeSet<String>),
+}
+
+impl Names {
+    fn contain(&self, name: &str, kind: Kind) -> bool {
+        match self {
+            Self::Every => true,
+            Self::These(names) => {
+                names.contains(name) || names.contains(openmetrics::family_name(name, kind))
+            }
+        }
+    }
+}
 
 /// Writes thousandths as an exact decimal: `12.345`, `12.5`, `12`, `0`.
 fn push_value(out: &mut Vec<u8>, value: Value) {
@@ -84,7 +153,7 @@ fn push_escaped(out: &mut Vec<u8>, value: &str) {
 }
 
 /// The run of labels that every sample of a task begins with.
-fn task_run(task: &TaskView<'_>) -> Vec<u8> {
+fn task_run(task: &TaskView<'_>) -> Box<[u8]> {
     let target = &task.entry.target;
     run(
         TASK_LABELS,
@@ -93,7 +162,7 @@ fn task_run(task: &TaskView<'_>) -> Vec<u8> {
 }
 
 /// The run of labels that every sample of a subscription begins with.
-fn subscription_run(subscription: &SubscriptionView<'_>) -> Vec<u8> {
+fn subscription_run(subscription: &SubscriptionView<'_>) -> Box<[u8]> {
     let entry = subscription.entry;
     let labels = &entry.subscription;
     run(
@@ -108,7 +177,7 @@ fn subscription_run(subscription: &SubscriptionView<'_>) -> Vec<u8> {
     )
 }
 
-fn run<const N: usize>(names: [&str; N], values: [&str; N]) -> Vec<u8> {
+fn run<const N: usize>(names: [&str; N], values: [&str; N]) -> Box<[u8]> {
     let mut run = Vec::new();
     for (name, value) in names.into_iter().zip(values) {
         if !run.is_empty() {
@@ -116,5 +185,5 @@ fn run<const N: usize>(names: [&str; N], values: [&str; N]) -> Vec<u8> {
         }
         push_label(&mut run, name, value);
     }
-    run
+    run.into()
 }

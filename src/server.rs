@@ -4,7 +4,9 @@
 //!
 //! It reads the store and never waits for the cloud or for a poll.
 
+mod body;
 mod connections;
+mod negotiate;
 mod routes;
 mod status_page;
 mod watched;
@@ -110,6 +112,7 @@ async fn serve_within(
     tokio::select! {
         _ = accepting => {}
         () = acceptor.drained(drain) => {}
+        _ = acceptor.routes.pages.forget_unused() => {}
     }
     acceptor.abort.cancel();
     acceptor.tasks.close();

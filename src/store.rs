@@ -2,16 +2,19 @@
 //! read. Freshness and the limits of the page are decided here; what a series
 //! is called and looks like is the catalogue's.
 
+mod held;
 pub mod state;
 mod subscription;
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+pub use self::held::HeldView;
 pub use self::subscription::{Counts, Durations, ListingEntry, RunSummary, SubscriptionEntry};
 use crate::model::{Artifact, Artifacts, Assessment, Outcome, Subscription, TaskInfo};
 
@@ -340,11 +343,29 @@ impl Snapshot {
         self.listings.values().map(Arc::as_ref)
     }
 
+    /// The moments, `now_ms` among them, between which no data turns stale: the
+    /// same [`Snapshot::view`], whenever it is looked at.
+    pub fn same_view_around(&self, now_ms: i64) -> RangeInclusive<i64> {
+        let stale_after = self.limits.stale_after;
+        let of_tasks = self.entries.iter().filter(|entry| entry.data.is_some());
+        let of_tasks = of_tasks.filter_map(|entry| entry.fresh_until_ms(stale_after));
+        let of_listings = self.listings.values();
+        let of_listings = of_listings.filter_map(|entry| entry.fresh_until_ms(stale_after));
+        let (mut from, mut until) = (i64::MIN, i64::MAX);
+        for last_fresh in of_tasks.chain(of_listings) {
+            if last_fresh < now_ms {
+                from = from.max(last_fresh + 1);
+            } else {
+                until = until.min(last_fresh);
+            }
+        }
+        from..=until
+    }
+
     fn subscription_views(&self, now_ms: i64) -> Vec<SubscriptionView<'_>> {
         let fresh = |instance_id| {
             let listing = self.listings.get(instance_id)?;
-            let limit = fresh_for(self.limits.stale_after, listing.interval);
-            Some(now_ms <= listing.last_success_ms?.saturating_add(limit))
+            Some(now_ms <= listing.fresh_until_ms(self.limits.stale_after)?)
         };
         let followed = self.subscriptions.iter();
         followed
@@ -443,22 +464,27 @@ pub struct TaskView<'a> {
     shown: Shown,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Shown {
     Every,
     /// Indices of artifacts, ascending.
-    These(Vec<u32>),
+    These(Arc<[u32]>),
 }
 
 impl<'a> TaskView<'a> {
     /// The artifacts that have series on this page, in order.
     pub fn artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + '_ {
+        self.artifacts_from(0)
+    }
+
+    /// The same without the first `done`.
+    pub fn artifacts_from(&self, done: usize) -> impl Iterator<Item = Artifact<'a>> + '_ {
         let artifacts = self.fresh.map(|data| &data.artifacts);
         let (every, these) = match &self.shown {
             Shown::Every => (artifacts.map_or(0, Artifacts::len), &[][..]),
-            Shown::These(indices) => (0, indices.as_slice()),
+            Shown::These(indices) => (0, indices.get(done..).unwrap_or_default()),
         };
-        (0..every)
+        (done..every)
             .chain(these.iter().map(|index| *index as usize))
             .filter_map(move |index| Some(artifacts?.get(index)))
     }
@@ -469,7 +495,7 @@ impl<'a> TaskView<'a> {
                 let count = self.fresh.map_or(0, |data| data.artifacts.len());
                 (0..u32::try_from(count).unwrap_or(u32::MAX)).collect()
             }
-            Shown::These(indices) => indices.clone(),
+            Shown::These(indices) => indices.to_vec(),
         }
     }
 
@@ -483,11 +509,11 @@ impl<'a> TaskView<'a> {
         let artifacts = &data.artifacts;
         match self.entry.target.artifacts {
             ArtifactSeries::All => {}
-            ArtifactSeries::None => self.shown = Shown::These(Vec::new()),
+            ArtifactSeries::None => self.shown = Shown::These([].into()),
             ArtifactSeries::Failed => {
                 let mut failed = self.indices();
                 failed.retain(|index| artifacts.get(*index as usize).outcome == Outcome::Failed);
-                self.shown = Shown::These(failed);
+                self.shown = Shown::These(failed.into());
             }
         }
         let count = match &self.shown {
@@ -502,7 +528,7 @@ impl<'a> TaskView<'a> {
         indices.sort_by_key(|index| artifacts.get(*index as usize).keep_order());
         indices.truncate(most);
         indices.sort_unstable();
-        self.shown = Shown::These(indices);
+        self.shown = Shown::These(indices.into());
         before - self.artifact_series()
     }
 }
@@ -535,7 +561,7 @@ fn keep_most_urgent(tasks: &mut [TaskView<'_>], room: usize) -> usize {
     }
     for (task, mut indices) in tasks.iter_mut().zip(indices) {
         indices.sort_unstable();
-        task.shown = Shown::These(indices);
+        task.shown = Shown::These(indices.into());
     }
     kept
 }

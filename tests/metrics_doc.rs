@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aliyun_acr_exporter::exposition::text;
+use aliyun_acr_exporter::exposition::text::{self, Writer};
+use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::metrics::catalog::{
-    ARTIFACT_LABELS, CATALOG, Kind, SERIES, SUBSCRIPTION_LABELS, Samples, TASK_LABELS,
+    ARTIFACT_LABELS, CATALOG, Kind, SUBSCRIPTION_LABELS, Samples, TASK_LABELS,
 };
 use aliyun_acr_exporter::metrics::own::{Build, OWN, Own};
 use aliyun_acr_exporter::model::{Assessment, Folded, Row, Rule, Subscription, TaskStatus, Words};
@@ -174,8 +175,9 @@ fn the_document_and_the_code_describe_the_same_metrics() {
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
-/// A page with a sample of every metric of what is watched.
-fn page() -> String {
+/// A page with a sample of every metric of what is watched, and with the
+/// exporter's `own`.
+fn page(format: Format, own: &Own) -> String {
     let words = Words::default();
     let target = Target {
         instance_id: "cri-a".into(),
@@ -251,15 +253,20 @@ fn page() -> String {
         counts: Arc::default(),
         recent_durations_ms: [].into(),
     });
-    let page = text::render(&store.snapshot().view(NOW_MS, SERIES), &[]);
-    String::from_utf8(page).expect("the page is UTF-8")
+    let content = Arc::new(Content::new(store.snapshot(), NOW_MS));
+    let pieces = Writer::new(content, format, Names::Every).flatten();
+    let end = text::tail(format, &Names::Every, &own.gather());
+    String::from_utf8(pieces.chain(end).collect()).expect("the page is UTF-8")
 }
 
 /// What a scraper sees of it is what the document says of it.
 #[test]
 fn the_page_is_what_the_document_describes() {
     let documented = documented();
-    let page = page();
+    let page = page(Format::Text, &Own::new(Build::CURRENT));
+    let (page, _) = page
+        .split_once("# HELP aliyun_acr_exporter_")
+        .expect("the own metrics come behind");
     let mut families = BTreeSet::new();
     let mut family = ("", "");
     for line in page.lines() {
@@ -288,6 +295,37 @@ fn the_page_is_what_the_document_describes() {
         .filter(|name| name.starts_with("aliyun_acr_subscription_"))
         .collect();
     assert_eq!(families, watched);
+}
+
+/// The units that OpenMetrics tells are those that the document tells.
+#[test]
+fn the_units_of_the_page_are_what_the_document_says() {
+    let own = Own::new(Build::CURRENT);
+    own.action("default", "ListInstance").requests.inc();
+    own.state();
+    let page = page(Format::OpenMetrics, &own);
+    let documented = documented();
+    let mut units = BTreeMap::new();
+    let mut families = BTreeSet::new();
+    for line in page.lines() {
+        if let Some(unit) = line.strip_prefix("# UNIT ") {
+            let (name, unit) = unit.split_once(' ').expect("a name and a unit");
+            units.insert(name, unit);
+        } else if let Some(family) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = family.split_once(' ').expect("a name and a type");
+            families.insert((name, kind));
+        }
+    }
+    assert!(families.len() > 40, "{families:?}");
+    for (family, kind) in families {
+        let name = match kind {
+            "counter" => format!("{family}_total"),
+            _ => family.to_owned(),
+        };
+        let (_, _, unit, _) = &documented[&name];
+        let told = units.get(family).copied().unwrap_or("–");
+        assert_eq!(told, unit, "{name}");
+    }
 }
 
 /// The words of the table are those that the program knows.

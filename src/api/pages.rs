@@ -7,6 +7,11 @@
 //! moves again, a list that only grew is taken: shifted rows come twice, and
 //! are dropped here; at worst the newest row waits for the next poll. A list
 //! that shrank may have lost any row, which is an error.
+//!
+//! A list may also come in another order each time, as a database without one
+//! gives it. Where rows have ids, some come twice then and others not at all, and
+//! the total tells: such a list is read again, until it is complete or two
+//! readings agree, whose repeated rows are then the cloud's own.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -15,12 +20,28 @@ use std::hash::Hash;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Incomplete {
     /// More pages than allowed.
-    #[error("the list has more than {0} pages")]
+    #[error("the list has more than {0} pages; api.max_pages allows more")]
     TooLong(u32),
+    /// It is not empty by its own account, but its first page is.
+    #[error("the list is said to have {0} entries, and none has come")]
+    Missing(i64),
+    /// Entries came twice and others not at all, however often it was read.
+    #[error(
+        "the list came in another order on each page: {known} of {total} entries could be read"
+    )]
+    Shuffled {
+        /// Different entries of the last reading.
+        known: usize,
+        /// As the cloud counts them.
+        total: i64,
+    },
     /// It shrank while it was read, twice.
     #[error("the list shrank while it was read, and again when it was read anew")]
     Moved,
 }
+
+/// Times that a list is read before it is given up for its order.
+const READINGS: u32 = 3;
 
 /// A list under way.
 #[derive(Debug)]
@@ -34,11 +55,17 @@ pub(super) struct Pages<T> {
     total: Option<i64>,
     again: bool,
     moved: bool,
+    /// Whether rows have ids.
+    identified: bool,
+    readings: u32,
+    /// The different rows of the reading before, which was not complete.
+    before: HashSet<T>,
 }
 
 impl<T: Clone + Eq + Hash> Pages<T> {
-    /// A list read in pages of `page_size`, of which there may be `max_pages`.
-    pub(super) fn new(page_size: u32, max_pages: u32) -> Self {
+    /// A list read in pages of `page_size`, of which there may be `max_pages`;
+    /// whether its rows have ids.
+    pub(super) fn new(page_size: u32, max_pages: u32, identified: bool) -> Self {
         Self {
             asked_size: usize::try_from(page_size).unwrap_or(usize::MAX),
             limit: max_pages,
@@ -48,6 +75,9 @@ impl<T: Clone + Eq + Hash> Pages<T> {
             total: None,
             again: false,
             moved: false,
+            identified,
+            readings: 1,
+            before: HashSet::new(),
         }
     }
 
@@ -82,6 +112,9 @@ impl<T: Clone + Eq + Hash> Pages<T> {
                 self.size = self.size.min(count);
             }
             self.total = total;
+            if let Some(total) = total.filter(|total| *total > 0 && count == 0) {
+                return Err(Incomplete::Missing(total));
+            }
         } else if let (Some(before), Some(now)) = (self.total, total)
             && before != now
         {
@@ -105,6 +138,12 @@ impl<T: Clone + Eq + Hash> Pages<T> {
             || self.total.is_some_and(|total| !exceeds(total, reached));
         if complete {
             let mut rows = std::mem::take(&mut self.rows);
+            // A list that has grown is judged by that already; one page cannot move.
+            let judged = self.moved || self.number == 1;
+            if self.identified && !judged && !self.agrees(&rows)? {
+                self.number = 1;
+                return Ok(None);
+            }
             if self.moved {
                 let mut seen = HashSet::with_capacity(rows.len());
                 rows.retain(|row| seen.insert(row.clone()));
@@ -116,6 +155,24 @@ impl<T: Clone + Eq + Hash> Pages<T> {
         }
         self.number += 1;
         Ok(None)
+    }
+
+    /// Whether the list may be taken as `rows`, instead of being read again.
+    fn agrees(&mut self, rows: &[T]) -> Result<bool, Incomplete> {
+        let Some(total) = self.total else {
+            return Ok(true);
+        };
+        let known: HashSet<T> = rows.iter().cloned().collect();
+        if known.len() == rows.len() || !exceeds(total, known.len()) || known == self.before {
+            return Ok(true);
+        }
+        if self.readings == READINGS {
+            let known = known.len();
+            return Err(Incomplete::Shuffled { known, total });
+        }
+        self.readings += 1;
+        self.before = known;
+        Ok(false)
     }
 }
 
@@ -132,7 +189,7 @@ mod tests {
 
     /// Answers one page after the other; the result and the pages asked for.
     fn read(max_pages: u32, script: &[Page]) -> (Result<Vec<u32>, Incomplete>, Vec<u32>) {
-        let mut pages = Pages::new(100, max_pages);
+        let mut pages = Pages::new(100, max_pages, true);
         let mut asked = Vec::new();
         for (rows, size, total) in script {
             asked.push(pages.next());
@@ -276,8 +333,53 @@ mod tests {
     }
 
     #[test]
+    fn a_list_in_another_order_each_time_is_read_again() {
+        let first = (0..100, Some(100), Some(150));
+        let shifted = (50..100, Some(100), Some(150));
+        let whole = (100..150, Some(100), Some(150));
+        let script = [first.clone(), shifted.clone(), first.clone(), whole];
+        let (result, asked) = read(100, &script);
+        assert_eq!(result, Ok((0..150).collect()));
+        assert_eq!(asked, [1, 2, 1, 2]);
+
+        // Twice the same: the cloud repeats rows, or counts wrongly.
+        let script = [
+            first.clone(),
+            shifted.clone(),
+            first.clone(),
+            shifted.clone(),
+        ];
+        let repeated: Vec<u32> = (0..100).chain(50..100).collect();
+        assert_eq!(read(100, &script).0, Ok(repeated));
+
+        let page = |from: u32| (from..from + 50, Some(100), Some(150));
+        let script = [
+            first.clone(),
+            page(50),
+            first.clone(),
+            page(49),
+            first,
+            page(48),
+        ];
+        let known = 100;
+        let shuffled = Incomplete::Shuffled { known, total: 150 };
+        let mut script = script;
+        // Each reading has other rows.
+        script[2].0 = 1..101;
+        script[4].0 = 2..102;
+        assert_eq!(read(100, &script).0, Err(shuffled));
+    }
+
+    #[test]
+    fn a_list_that_says_it_has_entries_and_gives_none_is_not_empty() {
+        let (result, _) = read(100, &[(0..0, Some(100), Some(3))]);
+        assert_eq!(result, Err(Incomplete::Missing(3)));
+        complete(&[(0..0, Some(100), Some(-1))], 0, &[1]);
+    }
+
+    #[test]
     fn rows_that_repeat_in_a_list_at_rest_are_left_to_the_reader() {
-        let mut pages = Pages::new(2, 10);
+        let mut pages = Pages::new(2, 10, false);
         assert_eq!(pages.add(vec![1, 1], Some(2), Some(3)), Ok(None));
         assert_eq!(
             pages.add(vec![1], Some(2), Some(3)),

@@ -137,12 +137,16 @@ pub(super) trait Page: DeserializeOwned {
     /// What it lists.
     type Row: Clone + Eq + Hash;
 
+    /// Whether rows have ids: the same one twice means that the list has moved.
+    const IDENTIFIED: bool;
+
     /// The rows, the size of a page and the rows of all pages, as it states them.
     fn into_parts(self) -> (Vec<Self::Row>, Option<i64>, Option<i64>);
 }
 
 impl Page for TaskResultPage {
     type Row = TaskResult;
+    const IDENTIFIED: bool = false;
 
     fn into_parts(self) -> (Vec<TaskResult>, Option<i64>, Option<i64>) {
         (self.task_results, self.page_size, self.total_count)
@@ -151,6 +155,7 @@ impl Page for TaskResultPage {
 
 impl Page for TaskPage {
     type Row = Task;
+    const IDENTIFIED: bool = true;
 
     fn into_parts(self) -> (Vec<Task>, Option<i64>, Option<i64>) {
         (self.tasks, self.page_size, self.total_count)
@@ -159,6 +164,7 @@ impl Page for TaskPage {
 
 impl Page for RulePage {
     type Row = Rule;
+    const IDENTIFIED: bool = true;
 
     fn into_parts(self) -> (Vec<Rule>, Option<i64>, Option<i64>) {
         (self.rules, self.page_size, self.total_count)

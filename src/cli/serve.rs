@@ -61,7 +61,7 @@ pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
 /// The configuration that fits the simulated cloud's content. Polled more often
 /// than a real account should be, so that there is something to see.
 fn demo_config(url: &str) -> Result<Config, Error> {
-    let (instance, region) = demo::INSTANCES[0];
+    let [(first, first_region), (second, second_region)] = demo::INSTANCES;
     let tasks: Vec<_> = demo::TASKS
         .iter()
         .map(|(id, name)| json!({ "id": id, "name": name }))
@@ -74,13 +74,23 @@ fn demo_config(url: &str) -> Result<Config, Error> {
             "access_key_id": demo::KEY_ID,
             "access_key_secret": demo::KEY_SECRET,
         } },
-        "instances": [{
-            "id": instance,
-            "region": region,
-            "endpoint": url,
-            "credentials": "demo",
-            "tasks": tasks,
-        }],
+        "instances": [
+            {
+                "id": first,
+                "region": first_region,
+                "endpoint": url,
+                "credentials": "demo",
+                "tasks": tasks,
+                "follow": { "interval": "15s", "exclude": [{ "repo_name": "busybox" }] },
+            },
+            {
+                "id": second,
+                "region": second_region,
+                "endpoint": url,
+                "credentials": "demo",
+                "follow": { "interval": "15s", "runs": 3 },
+            },
+        ],
     });
     // JSON is YAML.
     config::parse(&config.to_string(), "demo").map_err(|error| Error::failed(&error))

@@ -5,7 +5,7 @@ mod credentials;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{self, Amount, Number, Placed};
@@ -31,14 +31,16 @@ const STALE_AFTER: Duration = Duration::from_secs(300);
 const LISTING_INTERVAL: Duration = Duration::from_secs(300);
 const MAX_AGE: Duration = Duration::from_secs(30 * 86_400);
 
-/// Judges the whole file; relative paths in it are relative to `folder`.
-pub(super) fn validate(file: Placed<file::File>, folder: &Path) -> Result<Config, Vec<Mistake>> {
+/// Judges the whole file, which is at `path`; relative paths in it are relative to
+/// its folder.
+pub(super) fn validate(file: Placed<file::File>, path: &Path) -> Result<Config, Vec<Mistake>> {
     let Placed {
         value: file,
         at: root,
     } = file;
     let mut check = Check {
-        folder,
+        path,
+        folder: path.parent().unwrap_or(Path::new("")),
         mistakes: Vec::new(),
     };
 
@@ -119,6 +121,7 @@ fn inner<T: Default>(placed: Option<Placed<T>>) -> T {
 }
 
 struct Check<'a> {
+    path: &'a Path,
     folder: &'a Path,
     mistakes: Vec<Mistake>,
 }
@@ -280,7 +283,19 @@ impl Check<'_> {
     fn state(&mut self, file: file::State) -> Option<PathBuf> {
         let Placed { value, at } = file.path?;
         self.noted(&at, values::path(&value))?;
-        Some(self.folder.join(value))
+        let path = self.folder.join(value);
+        let named = |path: &Path| -> PathBuf {
+            let parts = path.components();
+            parts.filter(|part| *part != Component::CurDir).collect()
+        };
+        if named(&path) == named(self.path) {
+            self.refuse(
+                &at,
+                "is this file itself, which a state would replace; name another one",
+            );
+            return None;
+        }
+        Some(path)
     }
 
     fn limits(&mut self, file: &file::Limits) -> Limits {

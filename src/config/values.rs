@@ -406,7 +406,8 @@ pub(super) fn pattern(text: &str) -> Result<Regex, String> {
     }
     // By itself first: `a)(b` is none, though it becomes one between brackets.
     Regex::new(text)
-        .and_then(|_| Regex::new(&format!("^(?:{text})$")))
+        // A dot is any character: nothing else would do for every name there is.
+        .and_then(|_| Regex::new(&format!("(?s)^(?:{text})$")))
         .map_err(|error| {
             // What stands before the last line repeats the value.
             let why = error.to_string();
@@ -776,6 +777,7 @@ mod tests {
             ("^a$|^b$", "b", true),
             ("base-.*", "base-", true),
             ("(?i)Mirror", "mirror", true),
+            (".*", "odd\nname", true),
             (r"k8s\.gcr\.io", "k8sxgcrxio", false),
         ];
         for (text, name, matches) in matching {

@@ -1,117 +1,257 @@
-//! The text format 0.0.4, which every scraper reads.
+//! Writes the page, a piece at a time: the text format 0.0.4, which every
+//! scraper reads, or OpenMetrics.
 //!
 //! Each family is one block: `# HELP`, `# TYPE`, its samples grouped by task or
 //! subscription. A family without samples leaves no header.
 
+use std::sync::Arc;
+
 use prometheus::proto::{Metric as OwnMetric, MetricFamily, MetricType};
 
-use super::{float, push_escaped, push_label, push_value, subscription_run, task_run};
-use crate::metrics::catalog::{ARTIFACT_LABELS, CATALOG, Emit, Metric, Samples, Value};
+use super::{
+    Content, Format, Names, PIECE, float, openmetrics, push_escaped, push_label, push_value,
+};
+use crate::metrics::catalog::{ARTIFACT_LABELS, CATALOG, Emit, Kind, Metric, Samples, Value};
 use crate::model::Artifact;
-use crate::store::{Durations, TaskView, View};
+use crate::store::Durations;
 
-/// The `Content-Type` of [`render`]'s page.
+/// The `Content-Type` of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Bytes of a series, rather too many: memory that is not written costs
-/// nothing, but a large buffer that grows is copied onto fresh pages, which
-/// takes three times as long as writing the page.
-const SERIES_BYTES: usize = 256;
+/// Beyond a [`PIECE`], for the samples of the row that fills it: memory that is
+/// not written costs nothing, a buffer that grows is copied.
+const LAST_ROW: usize = 8 * 1024;
 
-/// The whole page: what is watched, then the exporter's `own` metrics.
-pub fn render(view: &View<'_>, own: &[MetricFamily]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(view.series * SERIES_BYTES + 16 * 1024);
-    let tasks: Vec<_> = view.tasks.iter().map(|it| (it, task_run(it))).collect();
-    let subscriptions: Vec<_> = view
-        .subscriptions
-        .iter()
-        .map(|it| (it, subscription_run(it)))
-        .collect();
-    for metric in CATALOG {
-        let kind = metric.kind.as_str();
-        family(
-            &mut out,
-            metric.name,
-            metric.help,
-            kind,
-            |out| match metric.samples {
+/// Writes what is watched, piece by piece, each as it is asked for.
+#[derive(Debug)]
+pub struct Writer {
+    content: Arc<Content>,
+    format: Format,
+    names: Names,
+    /// The place in the catalogue.
+    metric: usize,
+    /// The place among the tasks or subscriptions.
+    row: usize,
+    /// Artifacts of the task that are written.
+    artifact: usize,
+    /// Whether an earlier piece has the family's header.
+    begun: bool,
+}
+
+impl Writer {
+    /// Begins a page.
+    pub fn new(content: Arc<Content>, format: Format, names: Names) -> Self {
+        Self {
+            content,
+            format,
+            names,
+            metric: 0,
+            row: 0,
+            artifact: 0,
+            begun: false,
+        }
+    }
+
+    /// Whether everything is written.
+    pub fn is_done(&self) -> bool {
+        self.metric == CATALOG.len()
+    }
+
+    /// Writes the next piece to `out`, which is empty and stays so at the end.
+    /// A piece is whole lines and may be larger than [`PIECE`] by a row.
+    pub fn write_piece(&mut self, out: &mut Vec<u8>) {
+        self.write_until(PIECE, out);
+    }
+
+    fn write_until(&mut self, full: usize, out: &mut Vec<u8>) {
+        while let Some(metric) = CATALOG.get(self.metric) {
+            if self.names.contain(metric.name, metric.kind) && !self.family(metric, full, out) {
+                self.begun = true;
+                return;
+            }
+            self.metric += 1;
+            self.row = 0;
+            self.begun = false;
+            if out.len() >= full {
+                return;
+            }
+        }
+    }
+
+    /// Writes the family to its end, unless the piece is full before.
+    fn family(&mut self, metric: &Metric, full: usize, out: &mut Vec<u8>) -> bool {
+        let content = Arc::clone(&self.content);
+        let start = out.len();
+        if !self.begun {
+            let (name, help, kind) = (metric.name, metric.help, metric.kind);
+            push_header(out, self.format, name, help, kind, metric.unit);
+        }
+        let header_end = out.len();
+        // A header alone may have to go again.
+        let is_full =
+            |out: &Vec<u8>| out.len() >= full && (start == header_end || out.len() > header_end);
+        let rows = match metric.samples {
+            Samples::Task(_) | Samples::Artifact(_) => content.view.tasks(),
+            Samples::Subscription(_) | Samples::Durations(_) => content.view.subscriptions(),
+        };
+        while self.row < rows {
+            match metric.samples {
                 Samples::Task(samples) => {
-                    for (task, run) in &tasks {
-                        samples(task, &mut |labels, value| {
-                            sample(out, metric, run, labels, value);
-                        });
-                    }
+                    let run = &content.task_runs[self.row];
+                    samples(&content.view.task(self.row), &mut |labels, value| {
+                        sample(out, metric, run, labels, value);
+                    });
                 }
                 Samples::Artifact(samples) => {
-                    for (task, run) in &tasks {
-                        artifacts(out, metric, samples, task, run);
+                    if !self.artifacts(metric, samples, &content, out, is_full) {
+                        return false;
                     }
                 }
                 Samples::Subscription(samples) => {
-                    for (subscription, run) in &subscriptions {
-                        samples(subscription, &mut |labels, value| {
-                            sample(out, metric, run, labels, value);
-                        });
-                    }
+                    let run = &content.subscription_runs[self.row];
+                    let subscription = content.view.subscription(self.row);
+                    samples(&subscription, &mut |labels, value| {
+                        sample(out, metric, run, labels, value);
+                    });
                 }
                 Samples::Durations(durations) => {
-                    for (subscription, run) in &subscriptions {
-                        write_durations(out, metric.name, run, durations(subscription));
-                    }
+                    let run = &content.subscription_runs[self.row];
+                    let subscription = content.view.subscription(self.row);
+                    let durations = durations(&subscription);
+                    write_durations(out, self.format, metric.name, run, durations);
                 }
-            },
-        );
-    }
-    for own_family in own {
-        let (kind, write): (_, fn(&mut Vec<u8>, &str, &OwnMetric)) =
-            match own_family.get_field_type() {
-                MetricType::COUNTER => ("counter", |out, name, metric| {
-                    own_sample(out, name, metric, None, metric.get_counter().get_value());
-                }),
-                MetricType::GAUGE => ("gauge", |out, name, metric| {
-                    own_sample(out, name, metric, None, metric.get_gauge().get_value());
-                }),
-                MetricType::HISTOGRAM => ("histogram", histogram),
-                // The exporter makes none of these.
-                MetricType::SUMMARY | MetricType::UNTYPED => continue,
-            };
-        let name = own_family.name();
-        family(&mut out, name, own_family.help(), kind, |out| {
-            for metric in own_family.get_metric() {
-                write(out, name, metric);
             }
-        });
+            self.row += 1;
+            if is_full(out) {
+                return false;
+            }
+        }
+        if out.len() == header_end {
+            out.truncate(start);
+        }
+        true
+    }
+
+    /// Writes the artifacts of a task, unless the piece is full before.
+    fn artifacts(
+        &mut self,
+        metric: &Metric,
+        samples: fn(&Artifact<'_>, &mut Emit<'_>),
+        content: &Content,
+        out: &mut Vec<u8>,
+        is_full: impl Fn(&Vec<u8>) -> bool,
+    ) -> bool {
+        // Everything before the tag's value; the same for a whole repository.
+        let mut prefix = Vec::new();
+        let mut repository = None;
+        let task = content.view.task(self.row);
+        for artifact in task.artifacts_from(self.artifact) {
+            let this = (artifact.repo_namespace, artifact.repo_name);
+            if repository != Some(this) {
+                repository = Some(this);
+                prefix.clear();
+                prefix.extend_from_slice(metric.name.as_bytes());
+                prefix.push(b'{');
+                prefix.extend_from_slice(&content.task_runs[self.row]);
+                prefix.push(b',');
+                push_label(&mut prefix, ARTIFACT_LABELS[0], this.0);
+                prefix.push(b',');
+                push_label(&mut prefix, ARTIFACT_LABELS[1], this.1);
+                prefix.push(b',');
+                prefix.extend_from_slice(ARTIFACT_LABELS[2].as_bytes());
+                prefix.extend_from_slice(b"=\"");
+            }
+            samples(&artifact, &mut |labels, value| {
+                out.extend_from_slice(&prefix);
+                push_escaped(out, artifact.tag);
+                out.push(b'"');
+                end_sample(out, metric, labels, value);
+            });
+            self.artifact += 1;
+            if is_full(out) {
+                return false;
+            }
+        }
+        self.artifact = 0;
+        true
+    }
+}
+
+impl Iterator for Writer {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let mut piece = Vec::with_capacity(PIECE + LAST_ROW);
+        self.write_piece(&mut piece);
+        (!piece.is_empty()).then_some(piece)
+    }
+}
+
+/// The end of the page, behind what is watched: the exporter's own metrics.
+pub fn tail(format: Format, names: &Names, own: &[MetricFamily]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PIECE);
+    for family in own {
+        let kind = match family.get_field_type() {
+            MetricType::COUNTER => Kind::Counter,
+            MetricType::GAUGE => Kind::Gauge,
+            MetricType::HISTOGRAM => Kind::Histogram,
+            // The exporter makes none of these.
+            MetricType::SUMMARY | MetricType::UNTYPED => continue,
+        };
+        let name = family.name();
+        if !names.contain(name, kind) || family.get_metric().is_empty() {
+            continue;
+        }
+        let unit = openmetrics::unit_of(openmetrics::family_name(name, kind));
+        push_header(&mut out, format, name, family.help(), kind, unit);
+        for metric in family.get_metric() {
+            match kind {
+                Kind::Counter => {
+                    let value = metric.get_counter().get_value();
+                    own_sample(&mut out, name, metric, None, value);
+                }
+                Kind::Gauge => {
+                    let value = metric.get_gauge().get_value();
+                    own_sample(&mut out, name, metric, None, value);
+                }
+                Kind::Histogram => own_histogram(&mut out, format, name, metric),
+            }
+        }
+    }
+    if format == Format::OpenMetrics {
+        out.extend_from_slice(openmetrics::END);
     }
     out
 }
 
-/// Writes the header and what `samples` writes, or nothing if that is nothing.
-fn family(
-    out: &mut Vec<u8>,
-    name: &str,
-    help: &str,
-    kind: &str,
-    samples: impl FnOnce(&mut Vec<u8>),
-) {
-    let start = out.len();
-    out.extend_from_slice(b"# HELP ");
-    out.extend_from_slice(name.as_bytes());
-    out.push(b' ');
-    push_help(out, help);
-    out.extend_from_slice(b"\n# TYPE ");
-    out.extend_from_slice(name.as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(kind.as_bytes());
-    out.push(b'\n');
-    let header_end = out.len();
-    samples(out);
-    if out.len() == header_end {
-        out.truncate(start);
+fn push_header(out: &mut Vec<u8>, format: Format, name: &str, help: &str, kind: Kind, unit: &str) {
+    let name = match format {
+        Format::Text => name,
+        Format::OpenMetrics => openmetrics::family_name(name, kind),
+    };
+    let mut line = |word: &str, push: &mut dyn FnMut(&mut Vec<u8>)| {
+        out.extend_from_slice(b"# ");
+        out.extend_from_slice(word.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(name.as_bytes());
+        out.push(b' ');
+        push(out);
+        out.push(b'\n');
+    };
+    line("HELP", &mut |out| push_help(out, format, help));
+    line("TYPE", &mut |out| {
+        out.extend_from_slice(kind.as_str().as_bytes());
+    });
+    if format == Format::OpenMetrics && !unit.is_empty() {
+        line("UNIT", &mut |out| out.extend_from_slice(unit.as_bytes()));
     }
 }
 
-/// Unlike in a label's value, quotes stay as they are.
-fn push_help(out: &mut Vec<u8>, help: &str) {
+fn push_help(out: &mut Vec<u8>, format: Format, help: &str) {
+    if format == Format::OpenMetrics {
+        return push_escaped(out, help);
+    }
+    // Unlike in a label's value, quotes stay as they are.
     for byte in help.bytes() {
         match byte {
             b'\n' => out.extend_from_slice(b"\\n"),
@@ -121,38 +261,10 @@ fn push_help(out: &mut Vec<u8>, help: &str) {
     }
 }
 
-fn artifacts(
-    out: &mut Vec<u8>,
-    metric: &Metric,
-    samples: fn(&Artifact<'_>, &mut Emit<'_>),
-    task: &TaskView<'_>,
-    run: &[u8],
-) {
-    // Everything before the tag's value; the same for a whole repository.
-    let mut prefix = Vec::new();
-    let mut repository = None;
-    for artifact in task.artifacts() {
-        let this = (artifact.repo_namespace, artifact.repo_name);
-        if repository != Some(this) {
-            repository = Some(this);
-            prefix.clear();
-            prefix.extend_from_slice(metric.name.as_bytes());
-            prefix.push(b'{');
-            prefix.extend_from_slice(run);
-            prefix.push(b',');
-            push_label(&mut prefix, ARTIFACT_LABELS[0], this.0);
-            prefix.push(b',');
-            push_label(&mut prefix, ARTIFACT_LABELS[1], this.1);
-            prefix.push(b',');
-            prefix.extend_from_slice(ARTIFACT_LABELS[2].as_bytes());
-            prefix.extend_from_slice(b"=\"");
-        }
-        samples(&artifact, &mut |labels, value| {
-            out.extend_from_slice(&prefix);
-            push_escaped(out, artifact.tag);
-            out.push(b'"');
-            end_sample(out, metric, labels, value);
-        });
+fn le(format: Format, bound: f64) -> String {
+    match format {
+        Format::Text => float(bound),
+        Format::OpenMetrics => openmetrics::bound(bound),
     }
 }
 
@@ -165,7 +277,13 @@ fn sample(out: &mut Vec<u8>, metric: &Metric, run: &[u8], labels: &[&str], value
 }
 
 /// A histogram in whole numbers: a bucket counts everything up to its bound.
-fn write_durations(out: &mut Vec<u8>, name: &str, run: &[u8], durations: &Durations) {
+fn write_durations(
+    out: &mut Vec<u8>,
+    format: Format,
+    name: &str,
+    run: &[u8],
+    durations: &Durations,
+) {
     let mut series = |suffix: &str, bound: Option<&str>, value: Value| {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(suffix.as_bytes());
@@ -179,11 +297,11 @@ fn write_durations(out: &mut Vec<u8>, name: &str, run: &[u8], durations: &Durati
         push_value(out, value);
         out.push(b'\n');
     };
-    let bounds = Durations::BOUNDS.iter().map(u32::to_string);
+    let bounds = Durations::BOUNDS.iter().map(|bound| f64::from(*bound));
     let mut below: u64 = 0;
-    for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(durations.buckets) {
+    for (bound, count) in bounds.chain([f64::INFINITY]).zip(durations.buckets) {
         below = below.saturating_add(count);
-        series("_bucket", Some(&bound), Value::total(below));
+        series("_bucket", Some(&le(format, bound)), Value::total(below));
     }
     series("_sum", None, Value::millis(durations.sum_ms));
     series("_count", None, Value::total(below));
@@ -229,7 +347,7 @@ fn own_sample(
     out.push(b'\n');
 }
 
-fn histogram(out: &mut Vec<u8>, name: &str, metric: &OwnMetric) {
+fn own_histogram(out: &mut Vec<u8>, format: Format, name: &str, metric: &OwnMetric) {
     #[expect(
         clippy::cast_precision_loss,
         reason = "the format's numbers are 64-bit floats; exact up to 2^53"
@@ -244,7 +362,7 @@ fn histogram(out: &mut Vec<u8>, name: &str, metric: &OwnMetric) {
         .chain([(f64::INFINITY, count)]);
     let bucket_name = format!("{name}_bucket");
     for (bound, below) in buckets {
-        let bound = float(bound);
+        let bound = le(format, bound);
         own_sample(out, &bucket_name, metric, Some(("le", &bound)), below);
     }
     let sum = histogram.get_sample_sum();

@@ -7,7 +7,7 @@
 //! artifacts are shown was decided by the store.
 
 use crate::model::{Artifact, Assessment, Outcome, TaskStatus};
-use crate::store::{Durations, RunSummary, Series, SubscriptionView, TaskView};
+use crate::store::{Durations, RunSummary, Series, Snapshot, SubscriptionView, TaskView};
 
 /// The labels that every sample of a task carries, in the order of the page.
 pub const TASK_LABELS: [&str; 3] = ["instance_id", "task_id", "task"];
@@ -596,6 +596,23 @@ fn subscription_series(subscription: &SubscriptionView<'_>) -> usize {
         }
     }
     series
+}
+
+/// An upper bound of the series of a page, cheap to have.
+pub fn series_at_most(snapshot: &Snapshot) -> usize {
+    let most_of_a_task = CATALOG.len() + 4;
+    // A row or so each, but for two statuses and a histogram; rules come on top.
+    let most_of_a_subscription = CATALOG.len() + 32;
+    let of_subscriptions = most_of_a_subscription * snapshot.subscriptions();
+    let of_tasks: usize = snapshot
+        .entries()
+        .iter()
+        .map(|entry| {
+            let artifacts = entry.data.as_ref().map_or(0, |data| data.artifacts.len());
+            most_of_a_task + 2 * artifacts
+        })
+        .sum();
+    of_tasks + of_subscriptions
 }
 
 /// The bounds, +Inf, sum and count.

@@ -291,16 +291,14 @@ pub struct Own {
     pub polls_skipped: IntCounter,
     /// Polls finished.
     pub polls: IntCounter,
-    /// 1 or 0.
-    pub ready: IntGauge,
-    /// Set at each scrape.
-    pub series: IntGauge,
-    /// Set at each scrape.
-    pub series_dropped: IntGauge,
+    ready: IntGauge,
+    series: IntGauge,
+    series_dropped: IntGauge,
     state_last_save: GaugeVec,
     state_save_failures: IntCounterVec,
-    /// Tasks that are polled.
-    pub tasks: IntGauge,
+    tasks: IntGauge,
+    /// Held while the gauges of one page are set and read.
+    scraping: Mutex<()>,
     most_overdue: Mutex<Option<Instant>>,
     unrecognized: GaugeVec,
     unrecognized_seen: Mutex<HashSet<(&'static str, String)>>,
@@ -362,6 +360,7 @@ impl Own {
             tasks: register(&registry, "tasks", |opts, _| IntGauge::with_opts(opts)),
             unrecognized: gauges("unrecognized_values"),
             unrecognized_seen: Mutex::default(),
+            scraping: Mutex::default(),
             most_overdue: Mutex::default(),
             registry,
         };
@@ -556,6 +555,18 @@ impl Own {
         seen.insert((field, word))
     }
 
+    /// Everything as it stands now and as it is on this page, whatever else is
+    /// scraped at the same time.
+    pub fn gather_for(&self, scraped: Scraped) -> Vec<MetricFamily> {
+        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        let _alone = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tasks.set(gauge(scraped.tasks));
+        self.series.set(gauge(scraped.series));
+        self.series_dropped.set(gauge(scraped.series_dropped));
+        self.ready.set(i64::from(scraped.ready));
+        self.gather()
+    }
+
     /// Everything as it stands now, families ordered by name.
     pub fn gather(&self) -> Vec<MetricFamily> {
         let most_overdue = *self
@@ -566,6 +577,19 @@ impl Own {
             .set(most_overdue.map_or(0.0, |due| due.elapsed().as_secs_f64()));
         self.registry.gather()
     }
+}
+
+/// What the own metrics tell of the page that they stand on.
+#[derive(Clone, Copy, Debug)]
+pub struct Scraped {
+    /// Tasks that are polled.
+    pub tasks: usize,
+    /// Series of the page, the own ones left out.
+    pub series: usize,
+    /// Series that the limits keep off it.
+    pub series_dropped: usize,
+    /// Whether the exporter is ready.
+    pub ready: bool,
 }
 
 /// The counters of one action of one account.

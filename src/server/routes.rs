@@ -1,35 +1,32 @@
-//! What each path answers. Everything comes from memory, made ready before
-//! the first byte is sent.
+//! What each path answers. Everything comes from memory.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::Body as _;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, HeaderMap, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::connections::Answering;
-use super::{Settings, status_page};
-use crate::exposition::text;
-use crate::metrics::catalog::{CATALOG, SERIES};
+use super::body::Page;
+use super::{Settings, negotiate, status_page};
+use crate::exposition::Names;
+use crate::exposition::page::{self, Pages};
+use crate::exposition::text::{self, Writer};
+use crate::metrics::catalog::{SERIES, series_at_most};
+use crate::metrics::own::Scraped;
 use crate::store::Snapshot;
 
 /// Making a larger page would hold up the thread that everything else runs on.
 const INLINE_SERIES_MAX: usize = 100_000;
-
-/// An answer is handed over in pieces of this size, so that it is in flight
-/// until the client has taken nearly all of it.
-const PIECE: usize = 64 * 1024;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -38,6 +35,7 @@ pub(super) struct Routes {
     settings: Settings,
     stop: CancellationToken,
     scrapes: Arc<Semaphore>,
+    pub(super) pages: Pages,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,6 +88,7 @@ impl Routes {
             settings,
             stop,
             scrapes: Arc::new(Semaphore::new(scrapes)),
+            pages: Pages::default(),
         }
     }
 
@@ -109,7 +108,7 @@ impl Routes {
         };
         let mut response = if route.allows(request.method()) {
             match route {
-                Route::Metrics => self.metrics().await,
+                Route::Metrics => self.metrics(request.headers(), request.uri().query()).await,
                 Route::Status => self.status(request.uri().query()).await,
                 Route::Healthy => plain(StatusCode::OK, "aliyun-acr-exporter is healthy.\n"),
                 Route::Ready => self.readiness(),
@@ -136,7 +135,7 @@ impl Routes {
         response
     }
 
-    async fn metrics(&self) -> Response<Page> {
+    async fn metrics(&self, headers: &HeaderMap, query: Option<&str>) -> Response<Page> {
         let Ok(permit) = Arc::clone(&self.scrapes).try_acquire_owned() else {
             let mut refusal = plain(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -146,26 +145,54 @@ impl Routes {
             refusal.headers_mut().insert(RETRY_AFTER, seconds);
             return refusal;
         };
-        let own = Arc::clone(&self.settings.own);
-        let ready = self.is_ready();
-        let page = self.view(move |snapshot, now_ms| {
-            let view = snapshot.view(now_ms, SERIES);
-            own.tasks.set(gauge(view.tasks.len()));
-            own.series.set(gauge(view.series));
-            own.series_dropped.set(gauge(view.dropped));
-            own.ready.set(i64::from(ready));
-            text::render(&view, &own.gather())
-        });
-        match page.await {
-            Some(page) => {
-                let mut response = Response::new(Page::new(page.into()));
-                response.body_mut().permit = Some(permit);
-                let kind = HeaderValue::from_static(text::CONTENT_TYPE);
-                response.headers_mut().insert(CONTENT_TYPE, kind);
-                response
+        let page = self.scrape(headers, &negotiate::names(query)).await;
+        let mut response = page.unwrap_or_else(broken);
+        response.body_mut().permit = Some(permit);
+        let vary = HeaderValue::from_static("Accept, Accept-Encoding");
+        response.headers_mut().insert(VARY, vary);
+        response
+    }
+
+    /// The metrics page as the client wants it; `None` if making it has panicked.
+    async fn scrape(&self, headers: &HeaderMap, names: &Names) -> Option<Response<Page>> {
+        let media = negotiate::media(headers);
+        let Ok(coding) = negotiate::coding(headers) else {
+            return Some(plain(
+                StatusCode::NOT_ACCEPTABLE,
+                "There is identity, gzip and zstd.\n",
+            ));
+        };
+        let format = media.format();
+        let now_ms = self.settings.clock.now_millis();
+        let generation = self.pages.generation(&self.settings.store, now_ms);
+        let content = generation.content().await?;
+        let compressed = match (coding, names) {
+            (None, _) => None,
+            (Some(coding), Names::Every) => Some(generation.compressed(format, coding).await?),
+            (Some(coding), Names::These(_)) => {
+                let content = Arc::clone(&content);
+                Some(page::compress(content, format, coding, names.clone()).await?)
             }
-            None => broken(),
+        };
+        let own = self.settings.own.gather_for(Scraped {
+            tasks: content.view().tasks(),
+            series: content.view().series,
+            series_dropped: content.view().dropped,
+            ready: self.is_ready(),
+        });
+        let tail = text::tail(format, names, &own);
+        let mut response = Response::new(match compressed {
+            Some(page) => Page::kept(page, &tail),
+            None => Page::written(Writer::new(content, format, names.clone()), tail),
+        });
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static(media.content_type());
+        headers.insert(CONTENT_TYPE, kind);
+        if let Some(coding) = coding {
+            let coding = HeaderValue::from_static(coding.as_str());
+            headers.insert(CONTENT_ENCODING, coding);
         }
+        Some(response)
     }
 
     async fn status(&self, query: Option<&str>) -> Response<Page> {
@@ -250,27 +277,6 @@ impl Routes {
     }
 }
 
-/// An upper bound that is cheap to have.
-fn series_at_most(snapshot: &Snapshot) -> usize {
-    let most_of_a_task = CATALOG.len() + 4;
-    // A row or so each, but for two statuses and a histogram; rules come on top.
-    let most_of_a_subscription = CATALOG.len() + 32;
-    let of_subscriptions = most_of_a_subscription * snapshot.subscriptions();
-    let of_tasks: usize = snapshot
-        .entries()
-        .iter()
-        .map(|entry| {
-            let artifacts = entry.data.as_ref().map_or(0, |data| data.artifacts.len());
-            most_of_a_task + 2 * artifacts
-        })
-        .sum();
-    of_tasks + of_subscriptions
-}
-
-fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Page> {
     let mut response = Response::new(Page::new(text.into()));
     *response.status_mut() = status;
@@ -288,55 +294,14 @@ fn broken() -> Response<Page> {
 
 /// What every answer has, and what HEAD has not.
 fn finish(response: &mut Response<Page>, method: &Method) {
-    let length = response.body().rest.len();
+    let length = response.body().size_hint().exact();
     if method == Method::HEAD {
-        response.body_mut().rest = Bytes::new();
+        response.body_mut().clear();
     }
     let headers = response.headers_mut();
-    headers.insert(CONTENT_LENGTH, length.into());
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-}
-
-/// The body of an answer, in memory.
-pub(super) struct Page {
-    rest: Bytes,
-    /// Held while a metrics page is in flight.
-    permit: Option<OwnedSemaphorePermit>,
-    /// Held until hyper has taken all of it.
-    pub(super) answering: Option<Answering>,
-}
-
-impl Page {
-    fn new(rest: Bytes) -> Self {
-        Self {
-            rest,
-            permit: None,
-            answering: None,
-        }
-    }
-}
-
-impl Body for Page {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let length = self.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
-    }
 }

@@ -125,6 +125,14 @@ pub struct ListingEntry {
     pub tasks_dropped: usize,
 }
 
+impl ListingEntry {
+    /// The last moment at which what the lists tell is fresh.
+    pub(super) fn fresh_until_ms(&self, stale_after: Duration) -> Option<i64> {
+        let limit = super::fresh_for(stale_after, self.interval);
+        Some(self.last_success_ms?.saturating_add(limit))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -269,3 +269,78 @@ fn series_of_subscriptions_are_counted_and_never_dropped() {
     assert_eq!(keep(27), ("1".to_owned(), 26, 2));
     assert_eq!(keep(0), (String::new(), 24, 4));
 }
+
+#[test]
+fn a_view_stays_the_same_until_the_next_data_turns_stale_and_since_the_last_did() {
+    let polled = |task_id: &str, last_success_ms: i64| TaskEntry {
+        last_success_ms: Some(last_success_ms),
+        ..entry(task_id, ArtifactSeries::All, &["SUCCESS"])
+    };
+    // Without data there is nothing to turn stale.
+    let mut unread = polled("crast-0", 900_000);
+    unread.data = None;
+    let entries = vec![
+        unread,
+        polled("crast-1", 1_000_000),
+        polled("crast-2", 1_100_000),
+    ];
+    let store = store(100, 100, entries);
+    // 3 × 300 s: longer than the floor of 300 s.
+    store.update_listing(listing(300, Some(600_000)));
+    let snapshot = store.snapshot();
+    for (now, same) in [
+        (0, i64::MIN..=1_300_000),
+        (1_300_000, i64::MIN..=1_300_000),
+        (1_300_001, 1_300_001..=1_400_000),
+        (1_400_001, 1_400_001..=1_500_000),
+        (1_500_001, 1_500_001..=i64::MAX),
+        (i64::MAX, 1_500_001..=i64::MAX),
+    ] {
+        assert_eq!(snapshot.same_view_around(now), same, "{now}");
+    }
+
+    let nothing = super::Store::new(snapshot.limits, []).snapshot();
+    assert_eq!(nothing.same_view_around(0), i64::MIN..=i64::MAX);
+    let mut for_ever = polled("crast-1", 1_000_000);
+    for_ever.interval = Duration::MAX;
+    let snapshot = super::Store::new(snapshot.limits, [for_ever]).snapshot();
+    assert_eq!(snapshot.same_view_around(0), i64::MIN..=i64::MAX);
+}
+
+#[test]
+fn a_held_view_shows_what_the_view_shows_and_goes_on_showing_it() {
+    let entries = vec![
+        entry("crast-1", ArtifactSeries::All, &["SUCCESS", "FAILED", ""]),
+        entry("crast-2", ArtifactSeries::Failed, &["SUCCESS", "FAILED"]),
+        TaskEntry {
+            last_success_ms: Some(0),
+            ..entry("crast-3", ArtifactSeries::All, &["SUCCESS"])
+        },
+    ];
+    let store = store(100, 2, entries);
+    store.update_subscription(subscription("nginx"));
+    store.update_listing(listing(300, Some(1_000_000)));
+    let held = HeldView::new(store.snapshot(), 1_000_000, TEN);
+    store.update(entry("crast-1", ArtifactSeries::None, &[]));
+    store.remove(&"cri-a".into(), &"crast-3".into());
+
+    let tags = |done| {
+        (0..held.tasks())
+            .map(|place| {
+                let task = held.task(place);
+                let tags = task.artifacts_from(done).map(|it| it.tag.to_owned());
+                (task.fresh.is_some(), tags.collect::<String>())
+            })
+            .collect::<Vec<_>>()
+    };
+    let of = |fresh, tags: &str| (fresh, tags.to_owned());
+    assert_eq!(tags(0), [of(true, "12"), of(true, "1"), of(false, "")]);
+    assert_eq!(tags(1), [of(true, "2"), of(true, ""), of(false, "")]);
+    assert_eq!(tags(9), [of(true, ""), of(true, ""), of(false, "")]);
+    // 30 of the tasks; 2 of a failed artifact, 1 of a running one; the
+    // succeeded one of the first task is over its limit of 2.
+    assert_eq!((held.series, held.dropped), (35, 2));
+    assert_eq!(held.subscriptions(), 1);
+    assert!(held.subscription(0).fresh);
+    assert_eq!(held.subscription(0).entry, &subscription("nginx"));
+}

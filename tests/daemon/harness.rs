@@ -221,8 +221,23 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
     Answer {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
         head: head.to_owned(),
-        body: body.to_owned(),
+        body: unchunked(head, body),
     }
+}
+
+/// Longer answers come in chunks.
+fn unchunked(head: &str, body: &str) -> String {
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_owned();
+    }
+    let mut whole = String::new();
+    let mut rest = body;
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    whole
 }
 
 /// Sample lines, split at the last space: neither a value nor a name holds one.

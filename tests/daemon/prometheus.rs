@@ -1,6 +1,8 @@
-//! A real Prometheus scrapes the demo: the values arrive, the shipped rules
-//! work on them, and every query of the dashboard answers.
+//! A real Prometheus scrapes the demo, in OpenMetrics and gzip: the values
+//! arrive, the shipped rules work on them, and every query of the dashboard
+//! answers.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -97,22 +99,7 @@ pub(crate) fn free_address() -> SocketAddr {
 /// What an HTTP API of Prometheus or Alertmanager answers; null while it has nothing to say.
 pub(crate) fn json_api(address: SocketAddr, path: &str) -> Value {
     let answer = request(address, "GET", path);
-    serde_json::from_str(&unchunked(&answer.head, &answer.body)).unwrap_or_default()
-}
-
-/// Prometheus sends longer answers in chunks.
-fn unchunked(head: &str, body: &str) -> String {
-    if !head.to_lowercase().contains("transfer-encoding: chunked") {
-        return body.to_owned();
-    }
-    let mut whole = String::new();
-    let mut rest = body;
-    while let Some((size, after)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).unwrap();
-        whole.push_str(&after[..size]);
-        rest = after[size..].trim_start_matches("\r\n");
-    }
-    whole
+    serde_json::from_str(&answer.body).unwrap_or_default()
 }
 
 fn demo() -> Daemon {
@@ -143,6 +130,73 @@ fn promtool_has_nothing_to_say_about_the_page() {
         (said.code, said.out.as_str(), said.err.as_str()),
         (0, "", "")
     );
+}
+
+/// Prometheus knows units from OpenMetrics alone, and asks for it by itself; it
+/// reads there what a client of text reads.
+fn scraped_in_openmetrics(prometheus: &Prometheus, daemon: &Daemon) {
+    let metadata = prometheus.api("/api/v1/targets/metadata?limit=1000");
+    let metadata = metadata["data"].as_array().unwrap();
+    for (family, kind, unit) in [
+        (
+            "aliyun_acr_subscription_task_poll_interval_seconds",
+            "gauge",
+            "seconds",
+        ),
+        (
+            "aliyun_acr_exporter_api_rate_limit_wait_seconds",
+            "counter",
+            "seconds",
+        ),
+        ("aliyun_acr_exporter_polls", "counter", ""),
+    ] {
+        let mut known = metadata.iter().filter(|known| known["metric"] == family);
+        let known = known.next().unwrap_or_else(|| panic!("no {family}"));
+        assert_eq!(
+            (&known["type"], &known["unit"]),
+            (&kind.into(), &unit.into())
+        );
+    }
+
+    let name = "aliyun_acr_subscription_artifact_sync_duration_seconds";
+    let labels = [
+        "instance_id",
+        "task_id",
+        "task",
+        "repo_namespace",
+        "repo_name",
+        "tag",
+    ];
+    eventually("both read the same durations", || {
+        let answer = prometheus.api(&format!("/api/v1/query?query={name}"));
+        let scraped = answer["data"]["result"].as_array()?.iter().map(|sample| {
+            let label = |label: &&str| format!("{label}={}", sample["metric"][*label]);
+            let labels: Vec<_> = labels.iter().map(label).collect();
+            let value = sample["value"][1].as_str().unwrap().to_owned();
+            (format!("{name}{{{}}}", labels.join(",")), value)
+        });
+        let scraped: BTreeMap<_, _> = scraped.collect();
+        let mut page = daemon.page();
+        page.retain(|sample, _| sample.starts_with(name));
+        (page.len() > 240 && scraped == page).then_some(())
+    });
+}
+
+fn the_shipped_rules_work(prometheus: &Prometheus) {
+    eventually("the shipped rules fire for the failed task alone", || {
+        let firing = prometheus
+            .query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",alertstate=\"firing\"})");
+        let redis =
+            prometheus.query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",task=\"redis\"})");
+        (firing == ["1"] && redis == ["1"]).then_some(())
+    });
+    let rules = prometheus.api("/api/v1/rules");
+    for group in rules["data"]["groups"].as_array().unwrap() {
+        for rule in group["rules"].as_array().unwrap() {
+            // One that looks at days is not evaluated each second.
+            assert_ne!(rule["health"], "err", "{rule}");
+        }
+    }
 }
 
 #[test]
@@ -232,20 +286,8 @@ fn scrapes_the_demo(program: Option<PathBuf>) {
         assert_eq!(one(query), [value], "{query}");
     }
 
-    eventually("the shipped rules fire for the failed task alone", || {
-        let firing = prometheus
-            .query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",alertstate=\"firing\"})");
-        let redis =
-            prometheus.query("count(ALERTS{alertname=\"AliyunAcrTaskFailed\",task=\"redis\"})");
-        (firing == ["1"] && redis == ["1"]).then_some(())
-    });
-    let rules = prometheus.api("/api/v1/rules");
-    for group in rules["data"]["groups"].as_array().unwrap() {
-        for rule in group["rules"].as_array().unwrap() {
-            // One that looks at days is not evaluated each second.
-            assert_ne!(rule["health"], "err", "{rule}");
-        }
-    }
+    scraped_in_openmetrics(&prometheus, &daemon);
+    the_shipped_rules_work(&prometheus);
 
     let Some(python) = real_part("python3") else {
         return;

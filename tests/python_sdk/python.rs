@@ -1,4 +1,4 @@
-//! The Python that has the vendor's packages, for the tests that run them.
+//! The Python that has the official packages, for the tests that run them.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,23 +1,27 @@
 //! Pages computed by hand, and arbitrary stores read back by a reader that
 //! shares nothing with the writer.
 
+mod openmetrics;
+mod pieces;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::proto::MetricFamily;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 use proptest::prelude::*;
 
-use super::render;
-use crate::exposition::{float, push_value};
+use super::{Writer, tail};
+use crate::exposition::{Content, Format, Names, float, push_value};
 use crate::metrics::catalog::{SERIES, Value};
 use crate::metrics::own::{Build, Own};
 use crate::model::{Assessment, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words};
 use crate::store::{
-    ArtifactSeries, Counts, Durations, Limits, ListingEntry, PollError, RunSummary, Store,
-    SubscriptionEntry, Target, TaskEntry,
+    ArtifactSeries, Counts, Durations, Limits, ListingEntry, PollError, RunSummary, Snapshot,
+    Store, SubscriptionEntry, Target, TaskEntry,
 };
 
 const LIMITS: Limits = Limits {
@@ -96,10 +100,25 @@ fn finished_task() -> TaskEntry {
     polled(target("crast-1", "nginx"), Some(info), rows)
 }
 
+fn write(
+    format: Format,
+    snapshot: Arc<Snapshot>,
+    now_ms: i64,
+    names: &Names,
+    own: &[MetricFamily],
+) -> String {
+    let content = Arc::new(Content::new(snapshot, now_ms));
+    let pieces = Writer::new(content, format, names.clone()).flatten();
+    let page = pieces.chain(tail(format, names, own)).collect();
+    String::from_utf8(page).unwrap()
+}
+
+fn write_text(snapshot: Arc<Snapshot>, now_ms: i64, own: &[MetricFamily]) -> String {
+    write(Format::Text, snapshot, now_ms, &Names::Every, own)
+}
+
 fn page_at(now_ms: i64, limits: Limits, entries: Vec<TaskEntry>) -> String {
-    let snapshot = Store::new(limits, entries).snapshot();
-    let view = snapshot.view(now_ms, SERIES);
-    String::from_utf8(render(&view, &[])).unwrap()
+    write_text(Store::new(limits, entries).snapshot(), now_ms, &[])
 }
 
 fn page(entries: Vec<TaskEntry>) -> String {
@@ -419,9 +438,7 @@ fn page_of(age_ms: i64, entries: Vec<SubscriptionEntry>) -> String {
     for entry in entries {
         store.update_subscription(entry);
     }
-    let snapshot = store.snapshot();
-    let view = snapshot.view(1_700_000_160_000, SERIES);
-    String::from_utf8(render(&view, &[])).unwrap()
+    write_text(store.snapshot(), 1_700_000_160_000, &[])
 }
 
 #[test]
@@ -579,9 +596,7 @@ fn what_was_counted_is_shown_when_it_is_safe() {
     let counted = busy();
     store.update_subscription(counted.clone());
     let runs = |text| {
-        let snapshot = store.snapshot();
-        let page = String::from_utf8(render(&snapshot.view(0, SERIES), &[])).unwrap();
-        page.contains(&format!(
+        write_text(store.snapshot(), 0, &[]).contains(&format!(
             "runs_total{{instance_id=\"cri-a\",repo_namespace=\"mirror\",repo_name=\"nginx\",\
              source_provider=\"DOCKER_HUB\",source_repository=\"library/nginx\"}} {text}\n"
         ))
@@ -633,9 +648,8 @@ fn the_exporters_own_metrics_go_through_the_same_writer() {
     registry.register(Box::new(bare)).unwrap();
 
     let snapshot = Store::new(LIMITS, []).snapshot();
-    let page = render(&snapshot.view(0, SERIES), &registry.gather());
     assert_eq!(
-        String::from_utf8(page).unwrap(),
+        write_text(snapshot, 0, &registry.gather()),
         r#"# HELP bare_total Bare.
 # TYPE bare_total counter
 bare_total 0
@@ -699,9 +713,22 @@ fn numbers() {
     }
 }
 
-/// Reads a page: name and labels (unescaped, sorted) to the number's text.
-/// Panics at what the format forbids and at a sample that is there twice.
-fn read(page: &str) -> HashMap<(String, BTreeMap<String, String>), String> {
+/// Name and labels (unescaped, sorted) to the number's text.
+type Read = HashMap<(String, BTreeMap<String, String>), String>;
+
+fn read(page: &str) -> Read {
+    read_as(Format::Text, page)
+}
+
+/// Reads a page. Panics at what the format forbids and at a sample that is
+/// there twice.
+fn read_as(format: Format, page: &str) -> Read {
+    let open = format == Format::OpenMetrics;
+    let page = if open {
+        page.strip_suffix("# EOF\n").expect("it ends")
+    } else {
+        page
+    };
     let mut found = HashMap::new();
     let mut family = ("", "");
     let mut families = Vec::new();
@@ -713,16 +740,25 @@ fn read(page: &str) -> HashMap<(String, BTreeMap<String, String>), String> {
             assert!(!families.contains(&name), "{name} is not one block");
             families.push(name);
             family = (name, kind);
+        } else if let Some(unit) = line.strip_prefix("# UNIT ") {
+            let (name, unit) = unit.split_once(' ').unwrap();
+            assert!(open && name == family.0 && name.ends_with(&format!("_{unit}")));
         } else if !line.starts_with("# HELP ") {
-            let open = line.find('{').unwrap();
-            let suffix = line[..open].strip_prefix(family.0).unwrap();
+            let name_end = line.find(['{', ' ']).unwrap();
+            let suffix = line[..name_end].strip_prefix(family.0).unwrap();
             match family.1 {
                 "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}"),
+                "counter" if open => assert_eq!(suffix, "_total", "{line}"),
                 "gauge" | "counter" => assert_eq!(suffix, "", "{line}"),
                 kind => panic!("{kind}"),
             }
-            let (labels, rest) = read_labels(&line[open + 1..]);
-            let key = (line[..open].to_owned(), labels);
+            let rest = &line[name_end + 1..];
+            let (labels, rest) = if line[name_end..].starts_with('{') {
+                read_labels(rest)
+            } else {
+                (BTreeMap::new(), rest)
+            };
+            let key = (line[..name_end].to_owned(), labels);
             assert!(
                 found.insert(key, rest.to_owned()).is_none(),
                 "twice: {line}"
@@ -923,8 +959,8 @@ proptest! {
             store.update_subscription(subscription);
         }
         let snapshot = store.snapshot();
+        let page = write_text(Arc::clone(&snapshot), now_ms, &[]);
         let view = snapshot.view(now_ms, SERIES);
-        let page = String::from_utf8(render(&view, &[])).unwrap();
         let samples = read(&page);
 
         prop_assert_eq!(samples.len(), view.series);
@@ -1009,8 +1045,8 @@ proptest! {
     ) {
         let limits = Limits { series, artifacts_per_task, ..LIMITS };
         let snapshot = Store::new(limits, entries).snapshot();
+        let page = write_text(Arc::clone(&snapshot), 1_700_000_200_000, &[]);
         let view = snapshot.view(1_700_000_200_000, SERIES);
-        let page = String::from_utf8(render(&view, &[])).unwrap();
         let samples = read(&page);
 
         prop_assert_eq!(samples.len(), view.series);
@@ -1119,8 +1155,7 @@ fn promtool_has_nothing_to_say() {
     store.update_listing(listed_at(1_700_000_160_000));
     store.update_subscription(busy());
     store.update_subscription(young("\\\n\""));
-    let snapshot = store.snapshot();
-    let page = render(&snapshot.view(1_700_000_160_000, SERIES), &own.gather());
+    let page = write_text(store.snapshot(), 1_700_000_160_000, &own.gather());
 
     let spawned = Command::new("promtool")
         .args(["check", "metrics"])
@@ -1137,7 +1172,12 @@ fn promtool_has_nothing_to_say() {
             return;
         }
     };
-    promtool.stdin.take().unwrap().write_all(&page).unwrap();
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(page.as_bytes())
+        .unwrap();
     let said = promtool.wait_with_output().unwrap();
     let text = [said.stdout, said.stderr].concat();
     assert_eq!(String::from_utf8_lossy(&text), "");

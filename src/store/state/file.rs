@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{HEADER, State, Unreadable, check_header, decode};
 
@@ -108,6 +108,11 @@ impl StateFile {
     /// Where the file is, links resolved.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// When it was last written, where the system tells.
+    pub fn saved(&self) -> Option<SystemTime> {
+        fs::metadata(&self.path).ok()?.modified().ok()
     }
 
     /// Replaces the content of the file, on the disk when this returns.
