@@ -74,7 +74,7 @@ scrape_configs:
         prometheus
     }
 
-    fn api(&self, path: &str) -> Value {
+    pub(crate) fn api(&self, path: &str) -> Value {
         json_api(self.address, path)
     }
 
