@@ -442,6 +442,7 @@ fn a_failed_sync_is_told_and_a_later_success_ends_it(which: &str, parts: Option<
         let mut rules = groups.flat_map(|group| group["rules"].as_array().into_iter().flatten());
         rules.all(|rule| rule["health"] == "ok").then_some(())
     });
+    runbooks_ask_what_prometheus_understands(&chain.prometheus);
     let expected = [
         ("team", "AliyunAcrSubscriptionFailed"),
         ("pager", "AliyunAcrSubscriptionFailingAgain"),
@@ -449,6 +450,23 @@ fn a_failed_sync_is_told_and_a_later_success_ends_it(which: &str, parts: Option<
     ];
     let expected = expected.map(|(receiver, alert)| (receiver.to_owned(), alert.to_owned()));
     assert_eq!(chain.notified(), BTreeSet::from(expected));
+}
+
+/// Every query of the runbooks, which hold one a line.
+fn runbooks_ask_what_prometheus_understands(prometheus: &Prometheus) {
+    let mut asked = 0;
+    for book in std::fs::read_dir(project().join("docs/runbooks")).unwrap() {
+        let book = book.unwrap().path();
+        let text = std::fs::read_to_string(&book).unwrap();
+        let blocks = text.split("```promql\n").skip(1);
+        for query in blocks.flat_map(|block| block.split("```").next().unwrap().lines()) {
+            let encoded = aliyun_acr_exporter::signing::percent_encode(query);
+            let answer = prometheus.api(&format!("/api/v1/query?query={encoded}"));
+            assert_eq!(answer["status"], "success", "{}: {query}", book.display());
+            asked += 1;
+        }
+    }
+    assert!(asked > 50, "{asked}");
 }
 
 fn one_alert_tells_the_cause(parts: Option<[PathBuf; 2]>, fault: Fault, cause: (&str, &str)) {
