@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test of the project, on a machine that has Rust. What the tests need
-# beyond Rust (Prometheus with promtool, the official Python SDK, curl, zstd, linters) is
-# installed here; a part that cannot be installed fails loudly.
+# beyond Rust (Prometheus with promtool, the official Python SDK, curl, zstd, a browser,
+# schemathesis, linters) is installed here; a part that cannot be installed fails loudly.
 #
 # Usage: scripts/test.sh
 set -euo pipefail
@@ -21,6 +21,8 @@ command -v systemd-analyze >/dev/null || packages+=(systemd)
 command -v python3 >/dev/null || packages+=(python3)
 command -v curl >/dev/null || packages+=(curl)
 command -v zstd >/dev/null || packages+=(zstd)
+command -v chromium >/dev/null || packages+=(chromium)
+command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
 if [ "${#packages[@]}" -gt 0 ]; then
     # The service of the package must not start: the tests start their own.
     policy=/usr/sbin/policy-rc.d
@@ -35,7 +37,8 @@ if [ ! -x .venv/bin/python ]; then
         python3 -m venv --clear .venv
     }
 fi
-.venv/bin/python -m pip install -q --disable-pip-version-check -r tests/python_sdk/requirements.txt -r tests/requirements-lint.txt
+.venv/bin/python -m pip install -q --disable-pip-version-check -r tests/python_sdk/requirements.txt -r tests/requirements-lint.txt -r tests/requirements-schemathesis.txt
+npm ci --prefix tests/browser --no-audit --no-fund --silent
 scripts/get-prometheus3.sh
 export REQUIRE_REAL_PARTS=1
 
@@ -58,7 +61,7 @@ RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locke
 
 step 'alerts: rules and routes, with both Prometheus releases'
 for bin in '' target/prometheus3/usr/bin/; do
-    "${bin}promtool" --version | head -1
+    "${bin}promtool" --version | sed -n 1p
     "${bin}promtool" check rules deploy/prometheus/rules.yaml
     "${bin}promtool" check config deploy/prometheus/scrape.yaml
     "${bin}promtool" test rules deploy/prometheus/rules_test.yaml deploy/prometheus/rules_long_test.yaml
@@ -68,6 +71,9 @@ for bin in '' target/prometheus3/usr/bin/; do
             --verify.receivers="${route#*=}" severity="${route%=*}"
     done
 done
+
+step 'Grafana dashboards'
+scripts/check-dashboards.py
 
 step 'systemd unit'
 scripts/check-unit.sh

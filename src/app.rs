@@ -54,6 +54,8 @@ pub struct Web {
     pub max_requests: usize,
     /// Whether a reload can be asked for over HTTP.
     pub lifecycle: bool,
+    /// TLS and who may ask.
+    pub source: Arc<server::WebSource>,
 }
 
 /// Why the daemon could not start, or ended early.
@@ -159,6 +161,9 @@ impl Daemon {
             shard_total = shard.total(),
             "starting"
         );
+        for warning in web.source.warnings() {
+            tracing::warn!("{warning}");
+        }
         let (scheduler, tried_once) = Scheduler::new(
             Arc::new(source(&config, &accounts)),
             Arc::clone(&store),
@@ -173,8 +178,11 @@ impl Daemon {
         );
         let (states, changes, alive, asked) = requests();
         let (reload, reloads) = mpsc::channel(1);
+        let (show, shown) = watch::channel(config.shown().into());
         let reloader = Reloader {
             origin,
+            web: Arc::clone(&web.source),
+            show,
             config,
             accounts,
             shard,
@@ -191,12 +199,15 @@ impl Daemon {
             clock,
             ready: Arc::clone(&ready),
             telemetry_path: web.telemetry_path,
+            config: shown,
+            web: web.source,
             max_requests: web.max_requests,
             reload: web.lifecycle.then(|| reload.clone()),
             drain: DRAIN,
         };
+        let scheme = if web.web.is_tls() { "https" } else { "http" };
         for address in addresses {
-            tracing::info!(%address, "listening");
+            tracing::info!(scheme, %address, "listening");
         }
 
         let signals = signals::handle(reload, stop.clone()).map_err(Error::Signals)?;

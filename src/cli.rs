@@ -27,6 +27,7 @@ use crate::app::reload::Origin;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
+use crate::server::WebSource;
 use crate::shard::Shard;
 use crate::telemetry;
 
@@ -89,13 +90,12 @@ struct Flags {
     )]
     web_max_requests: u32,
 
-    /// Not available in this version
+    /// The web configuration: TLS, client certificates, passwords, headers, rate limit
     #[arg(
         long = "web.config.file",
         env = "ALIYUN_ACR_EXPORTER_WEB_CONFIG_FILE",
         global = true,
-        value_name = "FILE",
-        hide = true
+        value_name = "FILE"
     )]
     web_config_file: Option<PathBuf>,
 
@@ -268,7 +268,6 @@ impl Cli {
 
     fn run(self, own: Arc<Own>) -> Result<(), Error> {
         let flags = self.flags;
-        flags.refuse_unavailable()?;
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::serve(&flags, own),
             Command::Demo => serve::demo(&flags, own),
@@ -295,17 +294,6 @@ impl Cli {
 }
 
 impl Flags {
-    /// A switch that does nothing would be worse than one that is refused.
-    fn refuse_unavailable(&self) -> Result<(), Error> {
-        let unavailable = [("--web.config.file", self.web_config_file.is_some())];
-        match unavailable.iter().find(|(_, given)| *given) {
-            Some((flag, _)) => Err(Error::Usage(format!(
-                "{flag} is not available in this version; leave it (and its environment variable) out"
-            ))),
-            None => Ok(()),
-        }
-    }
-
     /// The addresses to listen on, each of a form that can be bound.
     fn listen_addresses(&self) -> Result<&[String], Error> {
         match self.web_listen_address.iter().find(|one| !is_address(one)) {
@@ -324,6 +312,14 @@ impl Flags {
         self.config_file
             .clone()
             .unwrap_or_else(|| PathBuf::from("config.yaml"))
+    }
+
+    /// What the web configuration says; without one plain http for everybody.
+    fn web_source(&self) -> Result<WebSource, Error> {
+        let Some(path) = &self.web_config_file else {
+            return Ok(WebSource::default());
+        };
+        WebSource::open(path).map_err(|error| Error::Usage(telemetry::chain(&error)))
     }
 
     fn load_config(&self) -> Result<config::Config, Error> {
@@ -431,6 +427,16 @@ async fn with_signer(error: &api::Error, client: &api::Client) -> String {
         text.push_str(&format!("; asked with {signer}"));
     }
     text
+}
+
+/// Both, or what is wrong with either.
+fn both<A, B>(one: Result<A, Error>, other: Result<B, Error>) -> Result<(A, B), Error> {
+    match (one, other) {
+        (Err(Error::Usage(one)), Err(Error::Usage(other))) => {
+            Err(Error::Usage(format!("{one}\n{other}")))
+        }
+        (one, other) => Ok((one?, other?)),
+    }
 }
 
 /// One thread is enough: a scrape reads memory, a poll waits for the network.

@@ -3,13 +3,16 @@
 //!
 //! `yaml` reads the text as a tree, `file` is the mirror of the keys, `values`
 //! parses single values, `validate` turns the mirror into a [`Config`] and
-//! collects every [`Mistake`].
+//! collects every [`Mistake`]; `shown` is the way back, for people. `web` is the
+//! other file, about TLS and passwords.
 //! Credentials are described here and resolved elsewhere.
 
 mod file;
 mod mistake;
+mod shown;
 mod validate;
 mod values;
+pub mod web;
 mod yaml;
 
 use std::io::{self, Read as _};
@@ -76,6 +79,8 @@ pub struct Poll {
 pub struct Api {
     /// How requests are signed.
     pub signature: Signature,
+    /// `api.network` is `vpc`: endpoints that are not written are those within VPCs.
+    pub vpc: bool,
     /// Requests a second and account; positive.
     pub requests_per_second: f64,
     /// Requests that may follow one another at once; at least 1.
@@ -461,6 +466,12 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
 ///
 /// As [`parse`], and where it is too large or no text.
 pub fn judge(bytes: &[u8], path: &Path) -> Result<Config, Error> {
+    let text = text(bytes, path)?;
+    parse_in(text, &path.display().to_string(), path)
+}
+
+/// What was read of the file at `path` as text.
+fn text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Error> {
     let file_name = path.display().to_string();
     if bytes.len() as u64 > MAX_BYTES {
         let start = Place {
@@ -471,9 +482,8 @@ pub fn judge(bytes: &[u8], path: &Path) -> Result<Config, Error> {
         let message = format!("larger than {} MiB", MAX_BYTES / 1024 / 1024);
         return Err(mistakes(vec![Mistake::new(&start, message)], &file_name));
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| mistakes(vec![not_utf8(bytes, error.valid_up_to())], &file_name))?;
-    parse_in(text, &file_name, path)
+    std::str::from_utf8(bytes)
+        .map_err(|error| mistakes(vec![not_utf8(bytes, error.valid_up_to())], &file_name))
 }
 
 /// Judges `text`, which came from the file `file_name`; relative paths in it

@@ -1,29 +1,48 @@
 //! The HTTP server: accepting, answering and a graceful end. What a path
-//! answers is `routes`', the page for people `status_page`'s, and which
-//! connection may stay `connections`'.
+//! answers is `routes`', the page for people `status_page`'s, the same as JSON
+//! `api`'s, and which connection may stay `connections`'. Who gets an answer at
+//! all is `gate`'s, by the web configuration that `web` keeps in force.
 //!
 //! It reads the store and never waits for the cloud or for a poll.
 
+mod api;
+mod auth;
 mod body;
 mod connections;
+mod frames;
+mod gate;
 mod negotiate;
+mod overview;
+mod query;
+mod rate;
 mod routes;
 mod status_page;
+mod tls;
 mod watched;
+mod web;
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hyper::server::conn::http1;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::CONNECTION;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -31,9 +50,13 @@ use tracing::{debug, warn};
 use crate::clock::Clock;
 use crate::metrics::own::Own;
 use crate::store::Store;
-use connections::{Connection, Connections, Limits};
+use body::Page;
+use connections::{Answering, Connection, Connections, Limits};
+use frames::Frames;
+use gate::{Gate, Peer};
 use routes::Routes;
 use watched::Watched;
+pub use web::WebSource;
 
 const LIMITS: Limits = Limits {
     // As many as Prometheus takes.
@@ -41,10 +64,19 @@ const LIMITS: Limits = Limits {
     // A connection that is scraped once a minute is kept.
     idle: Duration::from_secs(75),
     head: Duration::from_secs(10),
+    stall: Duration::from_secs(30),
 };
 
-/// A client that takes nothing of its answer for so long is gone.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests at once on a connection that speaks HTTP/2.
+const STREAMS_MAX: u32 = 32;
+
+/// A client that speaks HTTP/2 is asked after so long whether it is there, and
+/// has as long again to say so.
+const PING: Duration = Duration::from_secs(20);
+
+/// How long a client that speaks HTTP/2 and waits for nothing has to agree that
+/// the connection ends.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Of a request's head, and of an answer waiting to be written.
 const BUFFER_MAX: usize = 64 * 1024;
@@ -65,6 +97,10 @@ pub struct Settings {
     pub ready: Arc<AtomicBool>,
     /// Where the metrics are; not [reserved](is_reserved).
     pub telemetry_path: String,
+    /// The configuration in force as [`/config`](crate::config::Config::shown) shows it.
+    pub config: watch::Receiver<Arc<str>>,
+    /// TLS and who may ask.
+    pub web: Arc<WebSource>,
     /// Metrics pages in the making at once, 0 for no limit; more are refused.
     pub max_requests: usize,
     /// Whom to ask for a reload; `None` where nobody may.
@@ -101,8 +137,11 @@ async fn serve_within(
     let abort = CancellationToken::new();
     // Whoever drops this future drops its connections too.
     let _abort_at_end = abort.clone().drop_guard();
+    let web = Arc::clone(&settings.web);
+    let routes = Routes::new(settings, stop.clone());
     let acceptor = Acceptor {
-        routes: Arc::new(Routes::new(settings, stop.clone())),
+        gate: Arc::new(Gate::new(routes, web)),
+        limits,
         connections: Connections::new(limits),
         tasks: TaskTracker::new(),
         stop,
@@ -112,7 +151,7 @@ async fn serve_within(
     tokio::select! {
         _ = accepting => {}
         () = acceptor.drained(drain) => {}
-        _ = acceptor.routes.pages.forget_unused() => {}
+        _ = acceptor.gate.routes().pages.forget_unused() => {}
     }
     acceptor.abort.cancel();
     acceptor.tasks.close();
@@ -120,7 +159,8 @@ async fn serve_within(
 }
 
 struct Acceptor {
-    routes: Arc<Routes>,
+    gate: Arc<Gate>,
+    limits: Limits,
     connections: Arc<Connections>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -134,13 +174,15 @@ impl Acceptor {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     failing = false;
-                    self.tasks.spawn(hold(
-                        stream,
-                        self.connections.enter().await,
-                        Arc::clone(&self.routes),
-                        self.stop.clone(),
-                        self.abort.clone(),
-                    ));
+                    let line = Line {
+                        connection: self.connections.enter().await,
+                        gate: Arc::clone(&self.gate),
+                        stall: self.limits.stall,
+                        tasks: self.tasks.clone(),
+                        stop: self.stop.clone(),
+                        abort: self.abort.clone(),
+                    };
+                    self.tasks.spawn(line.hold(stream));
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -177,41 +219,211 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Answers on one connection until its end.
-async fn hold(
-    stream: TcpStream,
+/// What a connection's requests are answered with.
+struct Line {
     connection: Arc<Connection>,
-    routes: Arc<Routes>,
+    gate: Arc<Gate>,
+    stall: Duration,
+    tasks: TaskTracker,
     stop: CancellationToken,
     abort: CancellationToken,
-) {
-    // An answer is written at once, nothing is won by waiting for more.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot set TCP_NODELAY");
-    }
-    let service = service_fn(|request| {
-        let answering = connection.request();
-        let routes = &routes;
-        async move {
-            let mut response = routes.answer(&request).await;
-            response.body_mut().answering = Some(answering);
-            Ok::<_, Infallible>(response)
+}
+
+impl Line {
+    /// Answers on one connection until its end.
+    async fn hold(self, stream: TcpStream) {
+        // An answer is written at once, nothing is won by waiting for more.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "cannot set TCP_NODELAY");
         }
-    });
-    let stream = Watched::new(stream, Arc::clone(&connection), STALL_TIMEOUT);
-    let serving = http1::Builder::new()
-        // `connections` has finer ones.
-        .header_read_timeout(None)
-        .max_buf_size(BUFFER_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        // First what has come, so that no request is missed that has.
-        biased;
-        () = abort.cancelled() => {}
-        ended = serving => if let Err(error) = ended {
+        let stream = Watched::new(stream, Arc::clone(&self.connection), self.stall);
+        let greeted = tokio::select! {
+            biased;
+            () = self.abort.cancelled() => None,
+            greeted = self.greet(stream) => greeted,
+            () = self.connection.overdue(&self.stop) => None,
+        };
+        match greeted {
+            None => {}
+            Some(Greeted::Plain(stream)) => self.http1(stream, Peer::default()).await,
+            Some(Greeted::Tls(stream)) => {
+                let (_, session) = stream.get_ref();
+                let peer = Peer::new(session.peer_certificates());
+                if session.alpn_protocol() == Some(tls::HTTP2) {
+                    self.http2(*stream, peer).await;
+                } else {
+                    self.http1(stream, peer).await;
+                }
+            }
+        }
+    }
+
+    /// Speaks TLS where the web configuration says so.
+    async fn greet<S>(&self, stream: S) -> Option<Greeted<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let web = self.gate.web().refreshed().await;
+        let Some(tls) = &web.tls else {
+            return Some(Greeted::Plain(stream));
+        };
+        // Whoever says nothing is not waited for as if it were idle.
+        self.connection.received();
+        let acceptor = TlsAcceptor::from(tls.config(self.stop.is_cancelled()));
+        match acceptor.accept(stream).await {
+            Ok(stream) => {
+                self.connection.greeted();
+                Some(Greeted::Tls(Box::new(stream)))
+            }
+            Err(error) => {
+                debug!(%error, "a TLS handshake failed");
+                None
+            }
+        }
+    }
+
+    async fn http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        let service = service_fn(|request| answer(&self.connection, &self.gate, &peer, request));
+        let serving = http1::Builder::new()
+            // `connections` has finer ones.
+            .header_read_timeout(None)
+            .max_buf_size(BUFFER_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            // First what has come, so that no request is missed that has.
+            biased;
+            () = self.abort.cancelled() => {}
+            ended = serving => if let Err(error) = ended {
+                debug!(%error, "a connection ended early");
+            },
+            () = self.connection.overdue(&self.stop) => {}
+        }
+    }
+
+    async fn http2(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        self.connection.speaks_http2();
+        let leaving = self.connection.will_leave();
+        let peer = Arc::new(peer);
+        let service = service_fn(|request| {
+            let connection = Arc::clone(&self.connection);
+            let (gate, peer) = (Arc::clone(&self.gate), Arc::clone(&peer));
+            async move { answer(&connection, &gate, &peer, request).await }
+        });
+        let streams = Streams {
+            tasks: self.tasks.clone(),
+            abort: self.abort.clone(),
+        };
+        let stream = Frames::new(stream, Arc::clone(&self.connection));
+        let serving = http2::Builder::new(streams)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(u32::try_from(BUFFER_MAX).unwrap_or(u32::MAX))
+            .max_send_buf_size(BUFFER_MAX)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut serving = pin!(serving);
+        let mut ended = tokio::select! {
+            biased;
+            () = self.abort.cancelled() => return,
+            ended = serving.as_mut() => Some(ended),
+            // Told below that it ends, unless it takes nothing or has to go now.
+            () = self.connection.overdue(&self.stop) => {
+                if !self.connection.is_resting() {
+                    return;
+                }
+                None
+            }
+            () = self.stop.cancelled() => None,
+        };
+        if ended.is_none() {
+            serving.as_mut().graceful_shutdown();
+            let resting = async {
+                self.connection.finished().await;
+                sleep(LEAVE).await;
+            };
+            ended = tokio::select! {
+                biased;
+                () = self.abort.cancelled() => None,
+                ended = serving.as_mut() => Some(ended),
+                () = resting => None,
+            };
+        }
+        drop(leaving);
+        if let Some(Err(error)) = ended {
             debug!(%error, "a connection ended early");
-        },
-        () = connection.overdue(&stop) => {}
+        }
+    }
+}
+
+/// A connection on which a request may come.
+enum Greeted<S> {
+    Plain(S),
+    Tls(Box<TlsStream<S>>),
+}
+
+/// Answers one request.
+async fn answer<B>(
+    connection: &Arc<Connection>,
+    gate: &Gate,
+    peer: &Peer,
+    request: Request<B>,
+) -> Result<Response<Answer>, Infallible> {
+    let answering = connection.request();
+    let mut response = gate.answer(&request, peer).await;
+    if request.version() == Version::HTTP_2 {
+        response.headers_mut().remove(CONNECTION);
+    }
+    Ok(response.map(|page| Answer { page, answering }))
+}
+
+/// The body of an answer, which is in flight until hyper has taken all of it.
+struct Answer {
+    page: Page,
+    answering: Answering,
+}
+
+impl Body for Answer {
+    type Data = <Page as Body>::Data;
+    type Error = <Page as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.answering.proceeds();
+        Pin::new(&mut self.page).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.page.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.page.size_hint()
+    }
+}
+
+/// Runs the requests of a connection that speaks HTTP/2, no longer than the server.
+#[derive(Clone)]
+struct Streams {
+    tasks: TaskTracker,
+    abort: CancellationToken,
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let abort = self.abort.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = abort.cancelled() => {}
+                () = stream => {}
+            }
+        });
     }
 }
 

@@ -362,7 +362,14 @@ impl Snapshot {
         from..=until
     }
 
-    fn subscription_views(&self, now_ms: i64) -> Vec<SubscriptionView<'_>> {
+    /// The data of one of its tasks, where it is fresh at `now_ms`.
+    pub fn fresh<'a>(&self, entry: &'a TaskEntry, now_ms: i64) -> Option<&'a Assessment> {
+        let until = entry.fresh_until_ms(self.limits.stale_after)?;
+        entry.data.as_deref().filter(|_| now_ms <= until)
+    }
+
+    /// The followed subscriptions, ordered by instance and labels.
+    pub fn subscription_views(&self, now_ms: i64) -> Vec<SubscriptionView<'_>> {
         let fresh = |instance_id| {
             let listing = self.listings.get(instance_id)?;
             Some(now_ms <= listing.fresh_until_ms(self.limits.stale_after)?)
@@ -385,11 +392,7 @@ impl Snapshot {
             .iter()
             .map(|entry| TaskView {
                 entry,
-                fresh: entry
-                    .fresh_until_ms(self.limits.stale_after)
-                    .is_some_and(|until| now_ms <= until)
-                    .then_some(entry.data.as_deref())
-                    .flatten(),
+                fresh: self.fresh(entry, now_ms),
                 shown: Shown::Every,
             })
             .collect();

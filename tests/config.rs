@@ -85,6 +85,7 @@ fn assert_defaults(config: &Config) {
     };
     let api = Api {
         signature: Signature::Acs3HmacSha256,
+        vpc: false,
         requests_per_second: 5.0,
         burst: 5,
         retries: 3,
@@ -198,6 +199,7 @@ fn every_value_can_be_set() {
     };
     let api = Api {
         signature: Signature::HmacSha1,
+        vpc: true,
         requests_per_second: 2.5,
         burst: 1,
         retries: 0,

@@ -141,6 +141,8 @@ impl Server {
             ready: Arc::new(AtomicBool::new(true)),
             telemetry_path: "/metrics".into(),
             max_requests: 40,
+            config: tokio::sync::watch::channel(Arc::from("")).1,
+            web: Arc::default(),
             reload: None,
             drain: Duration::ZERO,
         };

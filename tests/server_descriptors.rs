@@ -15,6 +15,7 @@ use aliyun_acr_exporter::store::{Limits, Store};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{ChildStdout, Command};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -109,6 +110,8 @@ async fn serve_until_input_ends() {
         clock: Clock::fixed(0),
         ready: Arc::new(AtomicBool::new(true)),
         telemetry_path: "/metrics".into(),
+        config: watch::channel("".into()).1,
+        web: Arc::default(),
         max_requests: 40,
         reload: None,
         drain: Duration::ZERO,

@@ -448,6 +448,7 @@ instances:
     fn shards_share_the_rate_of_an_account() {
         let api = Api {
             signature: Signature::HmacSha1,
+            vpc: false,
             requests_per_second: 5.0,
             burst: 7,
             retries: 0,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::poll::Change;
-use crate::server::ReloadRequest;
+use crate::server::{ReloadRequest, WebSource};
 use crate::shard::Shard;
 use crate::source::CloudSource;
 use crate::store::Store;
@@ -60,6 +60,8 @@ enum Failure {
     Hangs(PathBuf),
     #[error("the configuration cannot be used")]
     Config(#[from] config::Error),
+    #[error("neither configuration can be used")]
+    Both(config::Error, config::Error),
     #[error("the scheduler has ended")]
     Stopping,
 }
@@ -67,11 +69,13 @@ enum Failure {
 impl Failure {
     /// One text for each mistake.
     fn lines(&self) -> Vec<String> {
+        let lines = |error: &config::Error| match error {
+            config::Error::Mistakes(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
+            error @ config::Error::Io { .. } => vec![chain(error)],
+        };
         match self {
-            Self::Config(config::Error::Mistakes(mistakes)) => {
-                mistakes.iter().map(ToString::to_string).collect()
-            }
-            Self::Config(error) => vec![chain(error)],
+            Self::Config(error) => lines(error),
+            Self::Both(error, web) => [lines(error), lines(web)].concat(),
             other => vec![other.to_string()],
         }
     }
@@ -91,6 +95,10 @@ pub(super) struct Reloader {
     pub(super) own: Arc<Own>,
     pub(super) clock: Clock,
     pub(super) changes: mpsc::Sender<Change<CloudSource>>,
+    /// The other file, which is read again for every new connection as well.
+    pub(super) web: Arc<WebSource>,
+    /// The configuration in force, as people may see it.
+    pub(super) show: watch::Sender<Arc<str>>,
 }
 
 impl Reloader {
@@ -162,7 +170,14 @@ impl Reloader {
             return Err(Failure::NoFile);
         };
         origin.tried = digest(bytes);
-        let config = config::judge(bytes, &origin.path)?;
+        let config = config::judge(bytes, &origin.path);
+        // Both may be wrong.
+        let web = self.web.reload().await;
+        let config = match (config, web) {
+            (Ok(config), Ok(())) => config,
+            (Ok(_), Err(error)) | (Err(error), Ok(())) => return Err(error.into()),
+            (Err(error), Err(web)) => return Err(Failure::Both(error, web)),
+        };
         systemd::reloading();
         let applied = self.apply(config).await;
         systemd::ready();
@@ -232,7 +247,9 @@ impl Reloader {
     fn note_loaded(&self) {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
         let now = self.clock.now_millis() as f64 / 1_000.0;
-        self.own.config_loaded(hash(&self.config), now);
+        let shown = self.config.shown();
+        self.own.config_loaded(hash(&shown), now);
+        self.show.send_replace(shown.into());
     }
 }
 
@@ -240,10 +257,10 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The first 48 bits, which a float holds exactly. Secrets have no part in it:
-/// nothing of them can be found out from it.
-fn hash(config: &Config) -> u64 {
-    let digest = Sha256::digest(format!("{config:?}"));
+/// The first 48 bits, which a float holds exactly, of what is shown: secrets have
+/// no part in it.
+fn hash(shown: &str) -> u64 {
+    let digest = Sha256::digest(shown);
     digest[..6]
         .iter()
         .fold(0, |bits, byte| bits << 8 | u64::from(*byte))

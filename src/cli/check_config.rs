@@ -19,7 +19,7 @@ use crate::metrics::own::Own;
 use crate::shard::Shard;
 
 use super::{
-    Error, Flags, block_on, block_on_or_signal, print, tell, warn_without_task, with_signer,
+    Error, Flags, block_on, block_on_or_signal, both, print, tell, warn_without_task, with_signer,
 };
 
 /// A file system that is gone gives no answer for ever.
@@ -39,12 +39,16 @@ pub(super) struct Arguments {
 
 pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Result<(), Error> {
     let shard = flags.shard()?;
-    let config = flags.load_config()?;
+    let (config, web) = both(flags.load_config(), flags.web_source())?;
     let plan = Plan::new(&config, shard);
     let path = flags.config_path();
     print(format!("{} is valid\n\n{plan}\n", path.display()).as_bytes())?;
+    if let Some(path) = &flags.web_config_file {
+        print(format!("\n{} is valid\n", path.display()).as_bytes())?;
+    }
     let unusable = block_on(unusable_files(&config))?;
-    for warning in plan.warnings().into_iter().chain(unusable) {
+    let web = web.warnings().iter().cloned();
+    for warning in plan.warnings().into_iter().chain(unusable).chain(web) {
         tell(&format!("warning: {warning}"));
     }
     if arguments.online {

@@ -13,11 +13,11 @@ use crate::metrics::own::Own;
 use crate::shard::Shard;
 use crate::simulator::{Simulator, SimulatorConfig, World, demo};
 
-use super::{Error, Flags, block_on, print};
+use super::{Error, Flags, block_on, both, print};
 
 pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
-    let (config, origin) = flags.load_origin()?;
-    let web = web(flags)?;
+    // Both files may be wrong.
+    let ((config, origin), web) = both(flags.load_origin(), web(flags))?;
     let shard = flags.shard()?;
     block_on(async {
         let daemon = bind(web, own).await?;
@@ -28,6 +28,7 @@ pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
 pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
     let web = web(flags)?;
     let metrics = web.telemetry_path.clone();
+    let scheme = if web.source.is_tls() { "https" } else { "http" };
     block_on(async {
         let daemon = bind(web, own).await?;
         let simulator = Simulator::start(SimulatorConfig {
@@ -46,7 +47,7 @@ pub(super) fn demo(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
             };
             let port = address.port();
             text.push_str(&format!(
-                "  http://{host}:{port}/          the status page\n  http://{host}:{port}{metrics}   the metrics\n"
+                "  {scheme}://{host}:{port}/          the status page\n  {scheme}://{host}:{port}{metrics}   the metrics\n"
             ));
         }
         text.push_str(&format!(
@@ -81,7 +82,7 @@ fn demo_config(url: &str) -> Result<Config, Error> {
                 "endpoint": url,
                 "credentials": "demo",
                 "tasks": tasks,
-                "follow": { "interval": "15s", "exclude": [{ "repo_name": "busybox" }] },
+                "follow": { "interval": "10s", "exclude": [{ "repo_name": "busybox" }] },
             },
             {
                 "id": second,
@@ -136,5 +137,6 @@ fn web(flags: &Flags) -> Result<Web, Error> {
         telemetry_path: path.clone(),
         max_requests: usize::try_from(flags.web_max_requests).unwrap_or(usize::MAX),
         lifecycle: flags.web_enable_lifecycle,
+        source: Arc::new(flags.web_source()?),
     })
 }

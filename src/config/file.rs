@@ -73,6 +73,9 @@ macro_rules! key {
     };
 }
 
+// The web configuration's mirror is made of them too.
+pub(super) use {key, mappings};
+
 mappings! {
     /// The whole file.
     File {
@@ -216,7 +219,7 @@ pub(super) trait Mapping {
 }
 
 /// What can be read from a node.
-trait Shape: Sized {
+pub(super) trait Shape: Sized {
     fn read(node: &Node, at: &Place) -> Result<Self, Mistake>;
 }
 
@@ -337,7 +340,7 @@ impl Shape for Accounts {
     }
 }
 
-fn optional<T: Shape>(node: &Node, at: Place) -> Result<Option<Placed<T>>, Mistake> {
+pub(super) fn optional<T: Shape>(node: &Node, at: Place) -> Result<Option<Placed<T>>, Mistake> {
     match node.kind {
         Kind::Null => Ok(None),
         _ => T::read(node, &at).map(|value| Some(Placed { value, at })),
@@ -345,7 +348,7 @@ fn optional<T: Shape>(node: &Node, at: Place) -> Result<Option<Placed<T>>, Mista
 }
 
 /// The entries of a mapping whose keys are all among `known`.
-fn entries<'a>(
+pub(super) fn entries<'a>(
     node: &'a Node,
     at: &Place,
     known: &[&str],
@@ -365,7 +368,7 @@ fn entries<'a>(
 }
 
 /// The entries of a mapping: key, value, the key's place, the value's place.
-fn pairs<'a>(
+pub(super) fn pairs<'a>(
     node: &'a Node,
     at: &Place,
 ) -> Result<Vec<(&'a str, &'a Node, Place, Place)>, Mistake> {
@@ -402,7 +405,7 @@ fn pairs<'a>(
     Ok(pairs)
 }
 
-fn mismatch(at: &Place, expected: &str, found: &Kind) -> Mistake {
+pub(super) fn mismatch(at: &Place, expected: &str, found: &Kind) -> Mistake {
     let hint = match found {
         Kind::Boolean(_) | Kind::Integer(_) | Kind::Float(_) if expected.starts_with("a text") => {
             "; put it in quotes"

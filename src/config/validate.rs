@@ -45,7 +45,8 @@ pub(super) fn validate(file: Placed<file::File>, path: &Path) -> Result<Config, 
     };
 
     let poll = check.poll(&inner(file.poll));
-    let (api, vpc) = check.api(inner(file.api));
+    let api = check.api(inner(file.api));
+    let vpc = api.vpc;
     let entries = check.credentials(file.credentials, vpc);
     let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     let instances = check.instances(file.instances, &root, &names, &poll, vpc);
@@ -231,23 +232,20 @@ impl Check<'_> {
         }
     }
 
-    fn api(&mut self, file: file::Api) -> (Api, bool) {
+    fn api(&mut self, file: file::Api) -> Api {
         let signatures = [
             ("acs3-hmac-sha256", Signature::Acs3HmacSha256),
             ("hmac-sha1", Signature::HmacSha1),
         ];
-        let api = Api {
+        Api {
             signature: self.choice(file.signature, &signatures, Signature::Acs3HmacSha256),
+            vpc: self.choice(file.network, &[("public", false), ("vpc", true)], false),
             requests_per_second: self.rate(file.requests_per_second),
             burst: self.whole(file.burst.as_ref(), 1..=10_000, 5),
             retries: self.whole(file.retries.as_ref(), 0..=10, 3),
             page_size: self.whole(file.page_size.as_ref(), 1..=100, 100),
             max_pages: self.whole(file.max_pages.as_ref(), 1..=1_000_000, 100),
-        };
-        (
-            api,
-            self.choice(file.network, &[("public", false), ("vpc", true)], false),
-        )
+        }
     }
 
     fn rate(&mut self, number: Option<Placed<Number>>) -> f64 {

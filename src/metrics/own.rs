@@ -239,7 +239,16 @@ pub const API_REASONS: [&str; 11] = [
 pub const CREDENTIALS_REASON: &str = "credentials";
 
 /// Values of `path` in `http_requests_total`; every other path is "other".
-pub const HTTP_PATHS: [&str; 5] = ["/metrics", "/", "/-/healthy", "/-/ready", "/-/reload"];
+pub const HTTP_PATHS: [&str; 8] = [
+    "/metrics",
+    "/",
+    "/api/v1/tasks",
+    "/api/v1/openapi.json",
+    "/config",
+    "/-/healthy",
+    "/-/ready",
+    "/-/reload",
+];
 
 const UNRECOGNIZED_MAX: usize = 32;
 const UNRECOGNIZED_LENGTH_MAX: usize = 64;
@@ -299,7 +308,8 @@ pub struct Own {
     pub polls: IntCounter,
     ready: IntGauge,
     series: IntGauge,
-    series_dropped: IntGauge,
+    /// Set at each scrape.
+    pub series_dropped: IntGauge,
     state_last_save: GaugeVec,
     state_save_failures: IntCounterVec,
     tasks: IntGauge,

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connections::Answering;
 use crate::exposition::PIECE;
 use crate::exposition::compress::Compressed;
 use crate::exposition::text::Writer;
@@ -21,8 +20,6 @@ pub(super) struct Page {
     rest: Rest,
     /// Held while a metrics page is in flight.
     pub(super) permit: Option<OwnedSemaphorePermit>,
-    /// Held until hyper has taken all of it.
-    pub(super) answering: Option<Answering>,
 }
 
 enum Rest {
@@ -69,11 +66,7 @@ impl Page {
     }
 
     fn of(rest: Rest) -> Self {
-        Self {
-            rest,
-            permit: None,
-            answering: None,
-        }
+        Self { rest, permit: None }
     }
 
     /// Takes the content away, as HEAD wants it.

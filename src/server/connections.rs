@@ -7,7 +7,7 @@
 //! well-behaved client may rest.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +23,10 @@ pub(super) struct Limits {
     pub(super) connections: usize,
     /// From the end of an answer, or the start, to a request's first byte.
     pub(super) idle: Duration,
-    /// From a request's first byte to the end of its head.
+    /// From a request's first byte to the end of its head; for TLS's handshake too.
     pub(super) head: Duration,
+    /// A client that takes nothing of its answer for so long is gone.
+    pub(super) stall: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,10 @@ impl Phase {
 struct State {
     phase: Phase,
     since: Instant,
+    /// The start, or the end of the last answer.
+    rested: Instant,
+    /// Answers in the making, more than one under HTTP/2 alone.
+    answers: usize,
 }
 
 /// All connections of a server.
@@ -63,6 +69,8 @@ pub(super) struct Connections {
     next_id: AtomicU64,
     room: Mutex<Room>,
     in_flight: watch::Sender<usize>,
+    /// Connections that end by themselves when the server stops.
+    leaving: watch::Sender<usize>,
 }
 
 struct Room {
@@ -81,6 +89,7 @@ impl Connections {
                 crowded: false,
             }),
             in_flight: watch::Sender::new(0),
+            leaving: watch::Sender::new(0),
         })
     }
 
@@ -122,15 +131,20 @@ impl Connections {
             room.crowded = false;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
         let state = watch::Sender::new(State {
             phase: Phase::Idle,
-            since: Instant::now(),
+            since: now,
+            rested: now,
+            answers: 0,
         });
         room.states.insert(id, state.clone());
         Some(Arc::new(Connection {
             id,
             state,
             all: Arc::clone(self),
+            is_http2: AtomicBool::new(false),
+            paces: Mutex::default(),
         }))
     }
 
@@ -139,9 +153,10 @@ impl Connections {
         *self.in_flight.borrow()
     }
 
-    /// Returns once nothing is in flight.
+    /// Returns once nothing is in flight and nobody takes leave.
     pub(super) async fn quiet(&self) {
-        // `self` holds the sender.
+        // `self` holds the senders.
+        let _ = self.leaving.subscribe().wait_for(|&n| n == 0).await;
         let _ = self.in_flight.subscribe().wait_for(|&n| n == 0).await;
     }
 
@@ -156,25 +171,87 @@ pub(super) struct Connection {
     id: u64,
     state: watch::Sender<State>,
     all: Arc<Connections>,
+    is_http2: AtomicBool,
+    /// When something was last taken of each answer.
+    paces: Mutex<HashMap<u64, Instant>>,
 }
 
 impl Connection {
-    /// Bytes have come.
+    /// A part of TLS's handshake or of a request's head has come.
     pub(super) fn received(&self) {
         advance(&self.state, |phase| phase == Phase::Idle, Phase::Head);
+    }
+
+    /// TLS's handshake is over.
+    pub(super) fn greeted(&self) {
+        advance(&self.state, |phase| phase == Phase::Head, Phase::Idle);
+    }
+
+    /// What has come was no request, so that the rest goes on.
+    pub(super) fn rests(&self) {
+        self.state.send_if_modified(|state| {
+            let is_head = state.phase == Phase::Head;
+            if is_head {
+                state.phase = Phase::Idle;
+                state.since = state.rested;
+            }
+            is_head
+        });
+    }
+
+    /// From now on it speaks HTTP/2: bytes alone tell nothing of requests, and a
+    /// client can take nothing of an answer without the stream below noticing.
+    pub(super) fn speaks_http2(&self) {
+        self.is_http2.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// The end of the server waits for this connection's until the returned value
+    /// is dropped.
+    pub(super) fn will_leave(&self) -> Leaving {
+        self.all.leaving.send_modify(|n| *n += 1);
+        Leaving(Arc::clone(&self.all))
     }
 
     /// A request's head is complete; its answer is in the making until the
     /// returned value is dropped.
     pub(super) fn request(self: &Arc<Self>) -> Answering {
-        if advance(&self.state, Phase::is_resting, Phase::Answering) {
-            self.all.in_flight.send_modify(|n| *n += 1);
-        } else {
-            // hyper may begin with the next request before it has flushed.
-            let flushing = |phase| phase == Phase::Flushing;
-            advance(&self.state, flushing, Phase::Answering);
+        let was_resting = self.state.borrow().phase.is_resting();
+        // hyper may begin with the next request before it has flushed, and under
+        // HTTP/2 before it has answered.
+        let advanced = advance(
+            &self.state,
+            |phase| phase != Phase::Closed,
+            Phase::Answering,
+        );
+        if advanced {
+            self.state.send_if_modified(|state| {
+                state.answers += 1;
+                false
+            });
+            if was_resting {
+                self.all.in_flight.send_modify(|n| *n += 1);
+            }
         }
-        Answering(Arc::clone(self))
+        Answering {
+            connection: Arc::clone(self),
+            id: self.all.next_id.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Whether nothing is in flight on it and it may stay.
+    pub(super) fn is_resting(&self) -> bool {
+        self.state.borrow().phase.is_resting()
+    }
+
+    /// Returns once nothing is in flight on it.
+    pub(super) async fn finished(&self) {
+        // `self` holds the sender.
+        let mut states = self.state.subscribe();
+        let _ = states.wait_for(|state| !state.phase.is_in_flight()).await;
     }
 
     /// hyper has nothing that is not written.
@@ -192,7 +269,7 @@ impl Connection {
         let came_late = stop.is_cancelled();
         let mut states = self.state.subscribe();
         loop {
-            let State { phase, since } = *states.borrow_and_update();
+            let State { phase, since, .. } = *states.borrow_and_update();
             let stopping = stop.is_cancelled();
             let limit = match phase {
                 Phase::Closed => return,
@@ -201,12 +278,32 @@ impl Connection {
                 Phase::Head => Some(limits.head),
                 Phase::Answering | Phase::Flushing => None,
             };
+            let stalled = match phase {
+                Phase::Answering if self.is_http2() => Some(self.stalled_at()),
+                _ => None,
+            };
+            if stalled.is_some_and(|at| at <= Instant::now()) {
+                return;
+            }
             tokio::select! {
                 _ = states.changed() => {}
                 () = sleep_until(since + limit.unwrap_or_default()), if limit.is_some() => return,
+                () = sleep_until(stalled.unwrap_or(since)), if stalled.is_some() => {}
                 () = stop.cancelled(), if !stopping => {}
             }
         }
+    }
+}
+
+impl Connection {
+    /// When the slowest answer stalls unless something is taken of it.
+    fn stalled_at(&self) -> Instant {
+        let slowest = self.paces().values().min().copied();
+        slowest.unwrap_or_else(Instant::now) + self.all.limits.stall
+    }
+
+    fn paces(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -219,13 +316,42 @@ impl Drop for Connection {
     }
 }
 
+/// A connection that the server's end waits for.
+pub(super) struct Leaving(Arc<Connections>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leaving.send_modify(|n| *n -= 1);
+    }
+}
+
 /// A request whose answer is in the making.
-pub(super) struct Answering(Arc<Connection>);
+pub(super) struct Answering {
+    connection: Arc<Connection>,
+    id: u64,
+}
+
+impl Answering {
+    /// A piece of the answer is asked for, the first or one after another was taken.
+    pub(super) fn proceeds(&self) {
+        self.connection.paces().insert(self.id, Instant::now());
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        let answering = |phase| phase == Phase::Answering;
-        advance(&self.0.state, answering, Phase::Flushing);
+        self.connection.paces().remove(&self.id);
+        self.connection.state.send_if_modified(|state| {
+            if state.phase != Phase::Answering {
+                return false;
+            }
+            state.answers -= 1;
+            if state.answers == 0 {
+                state.phase = Phase::Flushing;
+                state.since = Instant::now();
+            }
+            state.answers == 0
+        });
     }
 }
 
@@ -234,10 +360,11 @@ fn advance(state: &watch::Sender<State>, from: impl Fn(Phase) -> bool, to: Phase
     state.send_if_modified(|state| {
         let allowed = from(state.phase);
         if allowed {
-            *state = State {
-                phase: to,
-                since: Instant::now(),
-            };
+            state.phase = to;
+            state.since = Instant::now();
+            if to == Phase::Idle {
+                state.rested = state.since;
+            }
         }
         allowed
     })

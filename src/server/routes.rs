@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::body::Page;
-use super::{Settings, negotiate, status_page};
+use super::overview::Overview;
+use super::{Settings, api, negotiate, status_page};
 use crate::exposition::Names;
 use crate::exposition::page::{self, Pages};
 use crate::exposition::text::{self, Writer};
-use crate::metrics::catalog::{SERIES, series_at_most};
+use crate::metrics::catalog::series_at_most;
 use crate::metrics::own::Scraped;
 use crate::store::Snapshot;
 
@@ -29,6 +30,8 @@ use crate::store::Snapshot;
 const INLINE_SERIES_MAX: usize = 100_000;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// Answers requests.
 pub(super) struct Routes {
@@ -42,6 +45,9 @@ pub(super) struct Routes {
 enum Route {
     Metrics,
     Status,
+    Tasks,
+    OpenApi,
+    Config,
     Healthy,
     Ready,
     Reload,
@@ -54,6 +60,9 @@ impl Route {
         match self {
             Self::Metrics => "/metrics",
             Self::Status => "/",
+            Self::Tasks => "/api/v1/tasks",
+            Self::OpenApi => "/api/v1/openapi.json",
+            Self::Config => "/config",
             Self::Healthy => "/-/healthy",
             Self::Ready => "/-/ready",
             Self::Reload => "/-/reload",
@@ -92,24 +101,37 @@ impl Routes {
         }
     }
 
+    fn route(&self, path: &str) -> Route {
+        if path == self.settings.telemetry_path {
+            return Route::Metrics;
+        }
+        match path {
+            "/" => Route::Status,
+            "/api/v1/tasks" => Route::Tasks,
+            "/api/v1/openapi.json" => Route::OpenApi,
+            "/config" => Route::Config,
+            "/-/healthy" | "/healthz" => Route::Healthy,
+            "/-/ready" | "/readyz" => Route::Ready,
+            "/-/reload" => Route::Reload,
+            _ => Route::Unknown,
+        }
+    }
+
+    /// Whether everybody may have an answer from `path`.
+    pub(super) fn is_open(&self, path: &str) -> bool {
+        matches!(self.route(path), Route::Healthy | Route::Ready)
+    }
+
     /// Answers one request; its body is not read.
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Page> {
-        let path = request.uri().path();
-        let route = if path == self.settings.telemetry_path {
-            Route::Metrics
-        } else {
-            match path {
-                "/" => Route::Status,
-                "/-/healthy" | "/healthz" => Route::Healthy,
-                "/-/ready" | "/readyz" => Route::Ready,
-                "/-/reload" => Route::Reload,
-                _ => Route::Unknown,
-            }
-        };
-        let mut response = if route.allows(request.method()) {
+        let route = self.route(request.uri().path());
+        let response = if route.allows(request.method()) {
             match route {
                 Route::Metrics => self.metrics(request.headers(), request.uri().query()).await,
                 Route::Status => self.status(request.uri().query()).await,
+                Route::Tasks => self.tasks(request.uri().query()).await,
+                Route::OpenApi => typed(api::OPENAPI.into(), JSON),
+                Route::Config => self.config(),
                 Route::Healthy => plain(StatusCode::OK, "aliyun-acr-exporter is healthy.\n"),
                 Route::Ready => self.readiness(),
                 Route::Reload => self.reload().await,
@@ -124,7 +146,27 @@ impl Routes {
             refusal.headers_mut().insert(ALLOW, allowed);
             refusal
         };
-        finish(&mut response, request.method());
+        self.finished(response, request.method(), route)
+    }
+
+    /// An answer in place of the one that the path would give.
+    pub(super) fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        status: StatusCode,
+        text: &'static str,
+    ) -> Response<Page> {
+        let route = self.route(request.uri().path());
+        self.finished(plain(status, text), request.method(), route)
+    }
+
+    fn finished(
+        &self,
+        mut response: Response<Page>,
+        method: &Method,
+        route: Route,
+    ) -> Response<Page> {
+        finish(&mut response, method);
         if self.stop.is_cancelled() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
@@ -197,22 +239,19 @@ impl Routes {
 
     async fn status(&self, query: Option<&str>) -> Response<Page> {
         let wanted = status_page::Wanted {
-            page: query.map_or(1, status_page::page_of),
             telemetry_path: self.settings.telemetry_path.clone(),
             ready: self.is_ready(),
+            series_dropped: self.settings.own.series_dropped.get(),
+            ..status_page::Wanted::by(query.unwrap_or_default())
         };
         let page = self.view(move |snapshot, now_ms| {
-            status_page::render(&snapshot.view(now_ms, SERIES), &wanted)
+            status_page::render(&Overview::new(snapshot, now_ms), &wanted)
         });
         let Some(page) = page.await else {
             return broken();
         };
-        let mut response = Response::new(Page::new(page.into()));
+        let mut response = typed(page.into(), HTML);
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/html; charset=utf-8"),
-        );
         headers.insert(
             CONTENT_SECURITY_POLICY,
             status_page::content_security_policy(),
@@ -242,6 +281,28 @@ impl Routes {
                 "The exporter is stopping.\n",
             ),
         }
+    }
+
+    async fn tasks(&self, query: Option<&str>) -> Response<Page> {
+        let wanted = match api::Wanted::by(query.unwrap_or_default()) {
+            Ok(wanted) => wanted,
+            Err(refusal) => {
+                let mut response = typed(refusal.to_json().into(), JSON);
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+                return response;
+            }
+        };
+        let page = self.view(move |snapshot, now_ms| api::tasks(snapshot, now_ms, &wanted));
+        match page.await {
+            Some(page) => typed(page.into(), JSON),
+            None => broken(),
+        }
+    }
+
+    fn config(&self) -> Response<Page> {
+        let shown = Arc::clone(&self.settings.config.borrow());
+        // Not a type of YAML's, so that browsers show it.
+        typed(Bytes::copy_from_slice(shown.as_bytes()), PLAIN)
     }
 
     fn readiness(&self) -> Response<Page> {
@@ -278,9 +339,14 @@ impl Routes {
 }
 
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Page> {
-    let mut response = Response::new(Page::new(text.into()));
+    let mut response = typed(text.into(), PLAIN);
     *response.status_mut() = status;
-    let kind = HeaderValue::from_static(PLAIN);
+    response
+}
+
+fn typed(body: Bytes, kind: &'static str) -> Response<Page> {
+    let mut response = Response::new(Page::new(body));
+    let kind = HeaderValue::from_static(kind);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

@@ -1,6 +1,8 @@
 //! The page for people at `/`: what is wrong in words first, then every task,
 //! the worst on top. One HTML document without scripts; works under any prefix
 //! because its links are relative, and shows nothing of the cloud unescaped.
+//!
+//! Which state a task is in and what a filter leaves is `overview`'s.
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::LazyLock;
@@ -9,88 +11,129 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
 use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 
+use super::overview::{Filter, Item, Overview, State, Wanted as States};
+use super::query;
 use crate::model::{Assessment, Outcome, TaskStatus};
-use crate::store::{ListingEntry, TaskEntry, TaskView, View};
+use crate::store::{ListingEntry, SubscriptionEntry, SubscriptionView, TaskEntry};
 
 /// Tasks on one page.
-const PAGE: usize = 200;
+const PAGE: usize = 100;
 
 const STYLE: &str = include_str!("status_page.css");
 
-/// What the page shows beside the tasks.
+/// What the page shows beside the tasks, and which of them.
+#[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// Which page of tasks, from 1; one beyond the last is the last.
     pub(super) page: usize,
+    /// What is searched for, as it was written.
+    pub(super) text: String,
+    /// Which tasks are listed. The verdict speaks of all.
+    pub(super) filter: Filter,
     /// Where the metrics are.
     pub(super) telemetry_path: String,
     /// Whether every task was tried once.
     pub(super) ready: bool,
+    /// Series that the limits kept off the metrics page when it was last made.
+    pub(super) series_dropped: i64,
 }
 
-/// The page that a query asks for; the first where it does not say.
-pub(super) fn page_of(query: &str) -> usize {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("page=")?.parse().ok())
-        .unwrap_or(1)
+impl Wanted {
+    /// What a query asks for; what it does not say well it does not say.
+    pub(super) fn by(query: &str) -> Self {
+        let (mut page, mut text, mut state) = (1, String::new(), States::All);
+        for (name, value) in query::pairs(query) {
+            match name.as_str() {
+                "page" => page = value.parse().unwrap_or(1),
+                "q" => text = value.trim().chars().take(Filter::TEXT_MAX).collect(),
+                "state" => state = States::parse(&value).unwrap_or_default(),
+                _ => {}
+            }
+        }
+        Self {
+            page,
+            filter: Filter::new(&text, state),
+            text,
+            ..Self::default()
+        }
+    }
+
+    /// The query of another page of this list.
+    fn page(&self, page: usize) -> Link<'_> {
+        Link {
+            text: &self.text,
+            state: self.filter.state,
+            page,
+        }
+    }
+
+    /// The query that lists other states.
+    fn states(&self, state: States) -> Link<'_> {
+        Link {
+            state,
+            ..self.page(1)
+        }
+    }
 }
 
-/// Allows the page's own style and nothing else.
+/// A query of this page, as it stands in a quoted attribute.
+struct Link<'a> {
+    text: &'a str,
+    state: States,
+    page: usize,
+}
+
+impl Display for Link<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "?";
+        if !self.text.is_empty() {
+            let text = utf8_percent_encode(self.text, NON_ALPHANUMERIC);
+            write!(f, "{separator}q={text}")?;
+            separator = "&amp;";
+        }
+        if self.state != States::All {
+            write!(f, "{separator}state={}", self.state.key())?;
+            separator = "&amp;";
+        }
+        if self.page > 1 {
+            write!(f, "{separator}page={}", self.page)?;
+            separator = "&amp;";
+        }
+        // An empty reference would keep the query that there is.
+        f.write_str(if separator == "?" { "?" } else { "" })
+    }
+}
+
+/// Allows the page's own style and its own form, and nothing else.
 pub(super) fn content_security_policy() -> HeaderValue {
     static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         let hash = STANDARD.encode(Sha256::digest(STYLE));
         let policy = format!(
             "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; \
-             form-action 'none'; frame-ancestors 'none'"
+             form-action 'self'; frame-ancestors 'none'"
         );
         HeaderValue::from_str(&policy).expect("base64 is visible ASCII")
     });
     POLICY.clone()
 }
 
-/// How a task is shown, the most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
-    Failed,
-    PollFailing,
-    Stale,
-    Running,
-    Unknown,
-    NotPolled,
-    Empty,
-    Succeeded,
+/// How a state is shown.
+trait Look {
+    fn icon(self) -> char;
+    fn word(self) -> &'static str;
+    /// A class of the style sheet.
+    fn tone(self) -> &'static str;
+    /// Its part of the verdict; a number and its word stay on one line.
+    fn of(self, count: usize) -> String;
 }
 
-impl State {
-    const ALL: [Self; 8] = [
-        Self::Failed,
-        Self::PollFailing,
-        Self::Stale,
-        Self::Running,
-        Self::Unknown,
-        Self::NotPolled,
-        Self::Empty,
-        Self::Succeeded,
-    ];
-
-    fn of(task: &TaskView<'_>) -> Self {
-        match task.fresh.map(|data| data.status) {
-            Some(TaskStatus::Failed) => Self::Failed,
-            _ if task.entry.up() == Some(false) => Self::PollFailing,
-            Some(TaskStatus::Running) => Self::Running,
-            Some(TaskStatus::Unknown) => Self::Unknown,
-            Some(TaskStatus::Empty) => Self::Empty,
-            Some(TaskStatus::Succeeded) => Self::Succeeded,
-            None if task.entry.data.is_some() => Self::Stale,
-            None => Self::NotPolled,
-        }
-    }
-
+impl Look for State {
     fn icon(self) -> char {
         match self {
-            Self::Failed => '✕',
+            Self::Failing | Self::Failed => '✕',
             Self::PollFailing => '!',
             Self::Stale => '⌛',
             Self::Running => '▸',
@@ -103,6 +146,7 @@ impl State {
 
     fn word(self) -> &'static str {
         match self {
+            Self::Failing => "failing",
             Self::Failed => "failed",
             Self::PollFailing => "poll failing",
             Self::Stale => "stale",
@@ -114,10 +158,9 @@ impl State {
         }
     }
 
-    /// A class of the style sheet.
     fn tone(self) -> &'static str {
         match self {
-            Self::Failed => "bad",
+            Self::Failing | Self::Failed => "bad",
             Self::PollFailing | Self::Stale => "warn",
             Self::Running => "busy",
             Self::Unknown => "odd",
@@ -126,56 +169,62 @@ impl State {
         }
     }
 
-    /// Whether somebody may have to do something.
-    fn is_wrong(self) -> bool {
-        matches!(
-            self,
-            Self::Failed | Self::PollFailing | Self::Stale | Self::Unknown
-        )
-    }
-
-    /// Its part of the verdict; a number and its word stay on one line.
-    fn of_tasks(self, count: usize) -> String {
-        let tasks = if count == 1 { "task" } else { "tasks" };
+    fn of(self, count: usize) -> String {
+        let plural = if count == 1 { "" } else { "s" };
         match self {
-            Self::Failed => format!("{count}\u{a0}{tasks} failed"),
-            Self::PollFailing if count == 1 => "1\u{a0}poll failing".to_owned(),
-            Self::PollFailing => format!("{count}\u{a0}polls failing"),
-            Self::Succeeded => format!("{count}\u{a0}{tasks} succeeded"),
+            Self::Failing => format!("{count}\u{a0}subscription{plural} failing"),
+            Self::Failed => format!("{count}\u{a0}task{plural} failed"),
+            Self::PollFailing => format!("{count}\u{a0}poll{plural} failing"),
+            Self::Succeeded => format!("{count}\u{a0}task{plural} succeeded"),
             _ => format!("{count}\u{a0}{}", self.word()),
         }
     }
 }
 
 /// The whole document.
-pub(super) fn render(view: &View<'_>, wanted: &Wanted) -> String {
-    let mut tasks: Vec<(State, &TaskView<'_>)> = view
-        .tasks
-        .iter()
-        .map(|task| (State::of(task), task))
-        .collect();
-    // Stable: within a state they stay ordered by instance and id.
-    tasks.sort_by_key(|(state, _)| *state);
-    let pages = tasks.len().div_ceil(PAGE).max(1);
+pub(super) fn render(overview: &Overview<'_>, wanted: &Wanted) -> String {
+    let of_filter: Vec<&Item<'_>>;
+    let all: Vec<&Item<'_>> = overview.items.iter().collect();
+    let listed = if wanted.filter.is_everything() {
+        &all
+    } else {
+        let listed = all.iter().filter(|item| wanted.filter.takes(item));
+        of_filter = listed.copied().collect();
+        &of_filter
+    };
+    let pages = listed.len().div_ceil(PAGE).max(1);
     let page = wanted.page.clamp(1, pages);
     let first = (page - 1) * PAGE;
-    let shown = &tasks[first..tasks.len().min(first + PAGE)];
+    let shown = Shown {
+        items: &listed[first..listed.len().min(first + PAGE)],
+        listed: listed.len(),
+        first,
+        page,
+        pages,
+    };
 
-    let mut out = String::with_capacity(4096 + 2048 * shown.len());
-    let written = document(&mut out, view, wanted, &tasks, shown, (page, pages, first));
-    written.expect("a String takes everything");
+    let mut out = String::with_capacity(8 * 1024 + 2 * 1024 * shown.items.len());
+    document(&mut out, overview, wanted, &shown).expect("a String takes everything");
     out
+}
+
+/// The part of the list that stands on this page.
+struct Shown<'a> {
+    items: &'a [&'a Item<'a>],
+    /// How many there are on all pages.
+    listed: usize,
+    first: usize,
+    page: usize,
+    pages: usize,
 }
 
 fn document(
     out: &mut String,
-    view: &View<'_>,
+    overview: &Overview<'_>,
     wanted: &Wanted,
-    tasks: &[(State, &TaskView<'_>)],
-    shown: &[(State, &TaskView<'_>)],
-    (page, pages, first): (usize, usize, usize),
+    shown: &Shown<'_>,
 ) -> fmt::Result {
-    let verdict = Verdict::of(tasks, &view.listings);
+    let verdict = Verdict::of(overview);
     let headline = &verdict.headline;
     write!(
         out,
@@ -184,70 +233,163 @@ fn document(
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{headline} – aliyun-acr-exporter</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <header>\n<p class=\"product\">aliyun-acr-exporter <span>{version}</span></p>\n\
-         <nav aria-label=\"Pages\"><a href=\".{metrics}\">Metrics</a> \
-         <a href=\"./-/healthy\">Health</a> <a href=\"./-/ready\">Readiness</a></nav>\n</header>\n\
+         <nav aria-label=\"Other pages\"><a href=\".{metrics}\">Metrics</a> \
+         <a href=\"./config\">Configuration</a> <a href=\"./api/v1/tasks\">JSON</a> \
+         <a href=\"./-/ready\">Readiness</a></nav>\n</header>\n\
          <main>\n<h1 class=\"{tone}\">{headline}</h1>\n",
         version = env!("CARGO_PKG_VERSION"),
         tone = verdict.tone,
         metrics = Escaped(&wanted.telemetry_path),
     )?;
-
     if !verdict.rest.is_empty() {
         writeln!(out, "<p>The rest: {}.</p>", verdict.rest)?;
     }
-    for listing in &view.listings {
-        listing_trouble(out, listing, view.now_ms)?;
+    for listing in &overview.listings {
+        listing_trouble(out, listing, overview.now_ms)?;
     }
-    write!(out, "<p class=\"about\">As of {}.", Moment(view.now_ms))?;
+    write!(out, "<p class=\"about\">As of {}.", Moment(overview.now_ms))?;
     if !wanted.ready {
         out.push_str(" Not ready: not every task was tried yet, or the exporter is stopping.");
     }
-    if view.dropped > 0 {
+    if wanted.series_dropped > 0 {
         write!(
             out,
             " The limits keep {} series off the metrics page.",
-            view.dropped
-        )?;
-    }
-    if pages > 1 {
-        let last = first + shown.len();
-        write!(
-            out,
-            " Tasks {}–{last} of {}, the most urgent first.",
-            first + 1,
-            tasks.len()
+            wanted.series_dropped
         )?;
     }
     out.push_str("</p>\n");
+    if !overview.items.is_empty() {
+        choice(out, overview, wanted)?;
+        list(out, overview, wanted, shown)?;
+    }
+    out.push_str("</main>\n</body>\n</html>\n");
+    Ok(())
+}
 
-    if !shown.is_empty() {
+/// The form and the links that choose what is listed.
+fn choice(out: &mut String, overview: &Overview<'_>, wanted: &Wanted) -> fmt::Result {
+    let state = wanted.filter.state;
+    out.push_str("<form role=\"search\" aria-label=\"Tasks\">\n");
+    write!(
+        out,
+        "<label for=\"q\">Name, id, repository or error</label>\n\
+         <input id=\"q\" name=\"q\" type=\"search\" value=\"{}\" maxlength=\"{}\" \
+         autocomplete=\"off\" spellcheck=\"false\" enterkeyhint=\"search\">\n",
+        Escaped(&wanted.text),
+        Filter::TEXT_MAX,
+    )?;
+    if state != States::All {
+        writeln!(
+            out,
+            "<input name=\"state\" type=\"hidden\" value=\"{}\">",
+            state.key()
+        )?;
+    }
+    out.push_str(
+        "<button>Filter</button>\n</form>\n<nav class=\"states\" aria-label=\"Tasks by state\">",
+    );
+    let attention: usize = State::ALL
+        .into_iter()
+        .filter(|state| state.is_wrong())
+        .map(|state| overview.count(state))
+        .sum();
+    let mut link = |states: States, count: usize, look: &dyn Display, tone: &str| {
+        let current = if states == state {
+            " aria-current=\"true\""
+        } else {
+            ""
+        };
+        write!(
+            out,
+            "<a class=\"{tone}\" href=\"{}\"{current}>{look} <b>{count}</b></a> ",
+            wanted.states(states)
+        )
+    };
+    link(States::All, overview.items.len(), &"all", "calm")?;
+    if attention > 0 || state == States::Attention {
+        link(States::Attention, attention, &"need attention", "calm")?;
+    }
+    for one in State::ALL {
+        let count = overview.count(one);
+        if count > 0 || state == States::One(one) {
+            let look = format!(
+                "<span aria-hidden=\"true\">{}</span> {}",
+                one.icon(),
+                one.word()
+            );
+            link(States::One(one), count, &look, one.tone())?;
+        }
+    }
+    out.push_str("</nav>\n");
+    Ok(())
+}
+
+fn list(
+    out: &mut String,
+    overview: &Overview<'_>,
+    wanted: &Wanted,
+    shown: &Shown<'_>,
+) -> fmt::Result {
+    let &Shown {
+        items,
+        listed,
+        first,
+        page,
+        pages,
+    } = shown;
+    let all = overview.items.len();
+    if !wanted.filter.is_everything() {
+        let nothing = Link {
+            text: "",
+            ..wanted.states(States::All)
+        };
+        let tasks = if listed == 1 { "task" } else { "tasks" };
+        writeln!(
+            out,
+            "<p class=\"about\" role=\"status\">{} {tasks} of {all} {}. \
+             <a href=\"{nothing}\">Show all</a></p>",
+            if listed == 0 {
+                "No".to_owned()
+            } else {
+                listed.to_string()
+            },
+            if listed == 1 { "matches" } else { "match" },
+        )?;
+    }
+    if pages > 1 {
+        writeln!(
+            out,
+            "<p class=\"about\">Tasks {}–{} of {listed}, the most urgent first.</p>",
+            first + 1,
+            first + items.len(),
+        )?;
+    }
+    if !items.is_empty() {
         out.push_str(
             "<table>\n<thead><tr><th scope=\"col\">State</th><th scope=\"col\">Task</th>\
              <th scope=\"col\">Artifacts</th><th scope=\"col\">Started</th>\
              <th scope=\"col\">Took</th><th scope=\"col\">Data from</th>\
              <th scope=\"col\">Next poll</th></tr></thead>\n",
         );
-        for (state, task) in shown {
-            row(out, *state, task, view.now_ms)?;
+        for item in items {
+            row(out, &Row::of(item, overview), overview.now_ms)?;
         }
         out.push_str("</table>\n");
     }
     if pages > 1 {
         out.push_str("<nav class=\"pages\" aria-label=\"Pages of tasks\">");
         if page > 1 {
-            write!(
-                out,
-                "<a rel=\"prev\" href=\"?page={}\">Previous</a> ",
-                page - 1
-            )?;
+            let previous = wanted.page(page - 1);
+            write!(out, "<a rel=\"prev\" href=\"{previous}\">Previous</a> ")?;
         }
         write!(out, "<span>Page {page} of {pages}</span>")?;
         if page < pages {
-            write!(out, " <a rel=\"next\" href=\"?page={}\">Next</a>", page + 1)?;
+            let next = wanted.page(page + 1);
+            write!(out, " <a rel=\"next\" href=\"{next}\">Next</a>")?;
         }
         out.push_str("</nav>\n");
     }
-    out.push_str("</main>\n</body>\n</html>\n");
     Ok(())
 }
 
@@ -261,14 +403,15 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn of(tasks: &[(State, &TaskView<'_>)], listings: &[&ListingEntry]) -> Self {
+    fn of(overview: &Overview<'_>) -> Self {
+        let listings = &overview.listings;
         let failing = listings.iter().filter(|it| it.error.is_some()).count();
         let failing = match failing {
             0 => None,
             1 => Some("1\u{a0}listing failing".to_owned()),
             count => Some(format!("{count}\u{a0}listings failing")),
         };
-        let Some((worst, _)) = tasks.first() else {
+        let Some(worst) = overview.items.first() else {
             let nothing = if listings.is_empty() {
                 "No task is configured"
             } else {
@@ -284,23 +427,27 @@ impl Verdict {
             let parts: Vec<String> = State::ALL
                 .into_iter()
                 .filter(|state| wanted(*state))
-                .map(|state| (state, tasks.iter().filter(|task| task.0 == state).count()))
+                .map(|state| (state, overview.count(state)))
                 .filter(|(_, count)| *count > 0)
-                .map(|(state, count)| state.of_tasks(count))
+                .map(|(state, count)| state.of(count))
                 .collect();
             parts
         };
         let mut wrong = list(State::is_wrong);
-        let mut tone = worst.tone();
+        let mut tone = worst.state.tone();
         if let Some(failing) = failing {
             wrong.push(failing);
-            if *worst > State::PollFailing {
+            if worst.state > State::PollFailing {
                 tone = "warn";
             }
         }
         let (headline, rest) = if wrong.is_empty() {
             (list(|_| true), Vec::new())
         } else {
+            // Where something unknown is all that is wrong, it need not come first.
+            if tone != "warn" && tone != "bad" {
+                tone = "odd";
+            }
             (wrong, list(|state| !state.is_wrong()))
         };
         Self {
@@ -338,10 +485,109 @@ fn listing_trouble(out: &mut String, listing: &ListingEntry, now_ms: i64) -> fmt
     }
 }
 
-fn row(out: &mut String, state: State, task: &TaskView<'_>, now_ms: i64) -> fmt::Result {
-    let entry = task.entry;
-    let target = &entry.target;
-    let data = entry.data.as_deref();
+/// What stands in the cells of an item.
+struct Row<'a> {
+    item: &'a Item<'a>,
+    name: String,
+    instance: &'a str,
+    id: &'a str,
+    /// Into what and from where, as far as the cloud has told: namespace, name,
+    /// provider, source.
+    labels: Option<[&'a str; 4]>,
+    start_ms: Option<i64>,
+    took: Option<Took>,
+    /// When what is shown was read.
+    read_ms: Option<i64>,
+    next_ms: Option<i64>,
+}
+
+/// A length of time, milliseconds.
+enum Took {
+    /// From start to end.
+    Whole(i64),
+    /// From start to now.
+    SoFar(i64),
+}
+
+impl<'a> Row<'a> {
+    fn of(item: &'a Item<'a>, overview: &Overview<'a>) -> Self {
+        match (item.task, &item.subscription) {
+            (Some(task), _) => Self::of_task(item, task, overview.now_ms),
+            (None, Some(view)) => Self::of_subscription(item, view.entry, overview),
+            (None, None) => unreachable!("an item is one or the other"),
+        }
+    }
+
+    fn of_task(item: &'a Item<'a>, task: &'a TaskEntry, now_ms: i64) -> Self {
+        let data = task.data.as_deref();
+        let start_ms = data.and_then(|data| data.start_ms);
+        let took = data.and_then(|data| match data.duration_ms() {
+            Some(millis) => Some(Took::Whole(millis)),
+            None => so_far(data.status, start_ms, now_ms),
+        });
+        let labels = task.info.as_deref().map(|info| {
+            [
+                info.repo_namespace.as_str(),
+                &info.repo_name,
+                &info.source_provider,
+                &info.source_repository,
+            ]
+        });
+        Self {
+            item,
+            name: task.target.task.as_ref().to_owned(),
+            instance: &task.target.instance_id,
+            id: &task.target.task_id,
+            labels,
+            start_ms,
+            took,
+            read_ms: task.last_success_ms,
+            next_ms: task.next_poll_ms,
+        }
+    }
+
+    fn of_subscription(
+        item: &'a Item<'a>,
+        entry: &'a SubscriptionEntry,
+        overview: &Overview<'a>,
+    ) -> Self {
+        let labels = &entry.subscription;
+        let run = entry.last_run.as_ref();
+        let start_ms = run.and_then(|run| run.start_ms);
+        let took = run.and_then(|run| match run.duration_ms {
+            Some(millis) => Some(Took::Whole(millis)),
+            None => so_far(run.status, start_ms, overview.now_ms),
+        });
+        let listing = overview
+            .listings
+            .iter()
+            .find(|listing| listing.instance_id == entry.instance_id);
+        Self {
+            item,
+            name: format!("{}/{}", labels.repo_namespace, labels.repo_name),
+            instance: &entry.instance_id,
+            id: run.map_or("no run yet", |run| &run.task_id),
+            labels: Some([
+                &labels.repo_namespace,
+                &labels.repo_name,
+                &labels.source_provider,
+                &labels.source_repository,
+            ]),
+            start_ms,
+            took,
+            read_ms: listing.and_then(|listing| listing.last_success_ms),
+            next_ms: listing.and_then(|listing| listing.next_ms),
+        }
+    }
+}
+
+fn so_far(status: TaskStatus, start_ms: Option<i64>, now_ms: i64) -> Option<Took> {
+    let start_ms = start_ms.filter(|start_ms| *start_ms <= now_ms)?;
+    (status == TaskStatus::Running).then(|| Took::SoFar(now_ms - start_ms))
+}
+
+fn row(out: &mut String, row: &Row<'_>, now_ms: i64) -> fmt::Result {
+    let state = row.item.state;
     write!(
         out,
         "<tbody class=\"{tone}\">\n<tr><td class=\"state\"><span class=\"badge\">\
@@ -351,64 +597,57 @@ fn row(out: &mut String, state: State, task: &TaskView<'_>, now_ms: i64) -> fmt:
         tone = state.tone(),
         icon = state.icon(),
         word = state.word(),
-        name = Escaped(&target.task),
-        instance = Escaped(&target.instance_id),
-        id = Escaped(&target.task_id),
+        name = Escaped(&row.name),
+        instance = Escaped(row.instance),
+        id = Escaped(row.id),
     )?;
-    repository(out, entry)?;
+    labels(out, row)?;
+    success(out, row.item, now_ms)?;
     out.push_str("</th><td data-label=\"Artifacts\"><span>");
-    match data {
+    match row.item.task.and_then(|task| task.data.as_deref()) {
         Some(data) => counts(out, data)?,
         None => out.push('–'),
     }
     out.push_str("</span></td><td data-label=\"Started\"><span>");
-    match data.and_then(|data| data.start_ms) {
+    match row.start_ms {
         Some(start_ms) => write!(out, "{}", Ago(start_ms, now_ms))?,
         None => out.push('–'),
     }
     out.push_str("</span></td><td data-label=\"Took\"><span>");
-    match data {
-        Some(data) => took(out, data, now_ms)?,
-        None => out.push('–'),
-    }
+    took(out, row)?;
     out.push_str("</span></td><td data-label=\"Data from\"><span>");
-    match entry.last_success_ms {
-        Some(polled_ms) => write!(out, "{}", Ago(polled_ms, now_ms))?,
+    match row.read_ms {
+        Some(read_ms) => write!(out, "{}", Ago(read_ms, now_ms))?,
         None => out.push_str("never"),
     }
     out.push_str("</span></td><td data-label=\"Next poll\"><span>");
-    match entry.next_poll_ms {
+    match row.next_ms {
         Some(due_ms) if due_ms > now_ms => write!(out, "{}", Ago(due_ms, now_ms))?,
         Some(_) => out.push_str("now"),
         None => out.push('–'),
     }
     out.push_str("</span></td></tr>\n");
-    details(out, task, now_ms)?;
+    details(out, row.item, now_ms)?;
     out.push_str("</tbody>\n");
     Ok(())
 }
 
 /// From where to where, as far as the cloud has told.
-fn repository(out: &mut String, entry: &TaskEntry) -> fmt::Result {
-    let Some(info) = entry.info.as_deref() else {
+fn labels(out: &mut String, row: &Row<'_>) -> fmt::Result {
+    let Some([namespace, name, provider, source]) = row.labels else {
         return Ok(());
     };
-    if info.repo_name.is_empty() && info.repo_namespace.is_empty() {
+    let target = format!("{namespace}/{name}");
+    if target == "/" {
         return Ok(());
     }
-    write!(
-        out,
-        " <span class=\"repository\">{}/{}",
-        Escaped(&info.repo_namespace),
-        Escaped(&info.repo_name)
-    )?;
-    if !info.source_repository.is_empty() {
-        write!(
-            out,
-            " from {} {}",
-            Escaped(&info.source_provider),
-            Escaped(&info.source_repository)
-        )?;
+    out.push_str(" <span class=\"repository\">");
+    // A subscription's own name says it already.
+    if target != row.name {
+        write!(out, "{} ", Escaped(&target))?;
+    }
+    if !source.is_empty() {
+        write!(out, "from {} {}", Escaped(provider), Escaped(source))?;
     }
     out.push_str("</span>");
     Ok(())
@@ -419,43 +658,141 @@ fn counts(out: &mut String, data: &Assessment) -> fmt::Result {
         out.push_str("none");
         return Ok(());
     }
-    let mut separator = "";
-    for (outcome, word, tone) in [
+    let outcomes = [
         (Outcome::Failed, "failed", "bad"),
         (Outcome::Running, "running", "busy"),
         (Outcome::Unknown, "unknown", "odd"),
         (Outcome::Succeeded, "ok", "good"),
-    ] {
+    ];
+    let mut rest = data.artifacts.len();
+    for (outcome, word, tone) in outcomes {
         let count = data.count(outcome);
         if count > 0 {
+            rest = rest.saturating_sub(count as usize);
+            let comma = if rest > 0 { "," } else { "" };
             write!(
                 out,
-                "{separator}<span class=\"count {tone}\">{count} {word}</span>"
+                "<span class=\"count {tone}\">{count} {word}{comma}</span> "
             )?;
-            separator = ", ";
         }
     }
     Ok(())
 }
 
-fn took(out: &mut String, data: &Assessment, now_ms: i64) -> fmt::Result {
-    if let Some(duration_ms) = data.duration_ms() {
-        return write!(out, "{}", Span(duration_ms));
-    }
-    match data.start_ms {
-        Some(start_ms) if data.status == TaskStatus::Running && start_ms <= now_ms => {
-            write!(out, "{} so far", Span(now_ms - start_ms))
+fn took(out: &mut String, row: &Row<'_>) -> fmt::Result {
+    let now = match &row.took {
+        Some(Took::Whole(millis)) => {
+            write!(out, "{}", Span(*millis))?;
+            *millis
         }
-        _ => {
+        Some(Took::SoFar(millis)) => {
+            write!(out, "{} so far", Span(*millis))?;
+            *millis
+        }
+        None => {
             out.push('–');
-            Ok(())
+            return Ok(());
+        }
+    };
+    let Some(view) = &row.item.subscription else {
+        return Ok(());
+    };
+    let mut millis = view.entry.recent_durations_ms.to_vec();
+    if millis.len() < 2 {
+        return Ok(());
+    }
+    let usual = Usual::of(&millis);
+    let last = view.entry.last_finished_run.as_ref();
+    let marked = match &row.took {
+        Some(Took::SoFar(_)) => {
+            millis.push(now);
+            true
+        }
+        // An older run is somewhere among them, unless it is too old.
+        _ => last.is_some_and(|run| *run.task_id == *row.id),
+    };
+    out.push_str(" <span class=\"usual\">");
+    bars(out, &millis, marked, &usual)?;
+    write!(out, "median {}</span>", Span(usual.median))
+}
+
+/// What runs of a subscription usually take, milliseconds.
+struct Usual {
+    count: usize,
+    shortest: i64,
+    median: i64,
+    longest: i64,
+}
+
+impl Usual {
+    /// Of at least one duration.
+    fn of(millis: &[i64]) -> Self {
+        let mut sorted = millis.to_vec();
+        sorted.sort_unstable();
+        let middle = sorted.len() / 2;
+        let median = if sorted.len() % 2 == 1 {
+            sorted[middle]
+        } else {
+            i64::midpoint(sorted[middle - 1], sorted[middle])
+        };
+        Self {
+            count: sorted.len(),
+            shortest: sorted[0],
+            median,
+            longest: sorted[sorted.len() - 1],
         }
     }
 }
 
+/// One bar each; the last one is the run of this row where it is `marked`.
+fn bars(out: &mut String, millis: &[i64], marked: bool, usual: &Usual) -> fmt::Result {
+    const HEIGHT: i64 = 14;
+    /// Of a bar and the gap behind it.
+    const STEP: usize = 3;
+    let highest = millis.iter().copied().max().unwrap_or(0).max(1);
+    let width = STEP * millis.len() - 1;
+    write!(
+        out,
+        "<svg role=\"img\" width=\"{width}\" height=\"{HEIGHT}\" viewBox=\"0 0 {width} {HEIGHT}\">\
+         <title>The last {} runs took {} to {}{}.</title>",
+        usual.count,
+        Span(usual.shortest),
+        Span(usual.longest),
+        if marked {
+            "; the bar at the end is this run"
+        } else {
+            ""
+        },
+    )?;
+    let (others, this) = millis.split_at(millis.len() - usize::from(marked));
+    let bar = |out: &mut String, (index, millis): (usize, &i64)| {
+        // Rounded, and never nothing.
+        let height =
+            (millis.saturating_mul(HEIGHT).saturating_add(highest / 2) / highest).clamp(1, HEIGHT);
+        write!(out, "M{} {HEIGHT}v-{height}h2v{height}z", STEP * index)
+    };
+    out.push_str("<path d=\"");
+    for one in others.iter().enumerate() {
+        bar(out, one)?;
+    }
+    out.push_str("\"/>");
+    if let Some(this) = this.first() {
+        out.push_str("<path class=\"this\" d=\"");
+        bar(out, (others.len(), this))?;
+        out.push_str("\"/>");
+    }
+    out.push_str("</svg> ");
+    Ok(())
+}
+
 /// What a person needs who has to do something about it.
-fn details(out: &mut String, task: &TaskView<'_>, now_ms: i64) -> fmt::Result {
-    let entry = task.entry;
+fn details(out: &mut String, item: &Item<'_>, now_ms: i64) -> fmt::Result {
+    if let Some(view) = &item.subscription {
+        runs(out, item, view, now_ms)?;
+    }
+    let Some(entry) = item.task else {
+        return Ok(());
+    };
     let failed = entry
         .data
         .as_ref()
@@ -466,30 +803,113 @@ fn details(out: &mut String, task: &TaskView<'_>, now_ms: i64) -> fmt::Result {
         .map(|info| info.message.trim())
         .filter(|message| failed && !message.is_empty());
     if let Some(message) = message {
-        writeln!(
+        detail(
             out,
-            "<tr class=\"detail\"><td></td><td colspan=\"6\"><b>The cloud says:</b> {}</td></tr>",
-            Escaped(message)
+            format_args!("The cloud says:"),
+            format_args!("{}", Escaped(message)),
         )?;
     }
     if let Some(error) = &entry.error {
-        write!(
-            out,
-            "<tr class=\"detail\"><td></td><td colspan=\"6\"><b>The last poll failed ({}",
-            Escaped(error.reason)
-        )?;
-        if let Some(polled_ms) = entry.last_poll_ms {
-            write!(out, ", {}", Ago(polled_ms, now_ms))?;
+        let reason = Escaped(error.reason);
+        let text = Escaped(&error.text);
+        match entry.last_poll_ms {
+            Some(polled_ms) => detail(
+                out,
+                format_args!(
+                    "The last poll failed ({reason}, {}):",
+                    Ago(polled_ms, now_ms)
+                ),
+                format_args!("{text}"),
+            )?,
+            None => detail(
+                out,
+                format_args!("The last poll failed ({reason}):"),
+                format_args!("{text}"),
+            )?,
         }
-        writeln!(out, "):</b> {}</td></tr>", Escaped(&error.text))?;
     }
-    if task.fresh.is_none() && entry.data.is_some() {
-        out.push_str(
-            "<tr class=\"detail\"><td></td><td colspan=\"6\"><b>Stale:</b> what is shown here is old \
-             and no longer on the metrics page.</td></tr>\n",
-        );
+    if item.fresh.is_none() && entry.data.is_some() {
+        detail(
+            out,
+            format_args!("Stale:"),
+            format_args!("what is shown here is old and no longer on the metrics page."),
+        )?;
     }
     Ok(())
+}
+
+/// When the subscription was last well; where it is not, `runs` tells it.
+fn success(out: &mut String, item: &Item<'_>, now_ms: i64) -> fmt::Result {
+    match &item.subscription {
+        Some(view) if item.state != State::Failing => write!(
+            out,
+            " <span class=\"repository\">subscription: {}</span>",
+            LastSuccess(view.entry, now_ms)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// What the runs of a subscription say about this one.
+fn runs(
+    out: &mut String,
+    item: &Item<'_>,
+    view: &SubscriptionView<'_>,
+    now_ms: i64,
+) -> fmt::Result {
+    let entry = view.entry;
+    if item.state == State::Failing {
+        let head = match entry.consecutive_failed_runs {
+            0 | 1 => "The last run failed:".to_owned(),
+            count => format!("The last {count} runs failed:"),
+        };
+        let newest = entry.last_run.as_ref().map(|run| run.status);
+        let again = if newest == Some(TaskStatus::Running) {
+            "; a new run is under way"
+        } else {
+            ""
+        };
+        return detail(
+            out,
+            format_args!("{head}"),
+            format_args!("{}{again}.", LastSuccess(entry, now_ms)),
+        );
+    }
+    let newer_succeeded = entry.last_finished_run.as_ref().is_some_and(|run| {
+        let this = item.task.and_then(|task| task.data.as_deref()?.start_ms);
+        view.fresh && run.status == TaskStatus::Succeeded && run.start_ms > this
+    });
+    if item.state == State::Failed && newer_succeeded {
+        detail(
+            out,
+            format_args!("Since then"),
+            format_args!("a newer run of this subscription succeeded."),
+        )?;
+    }
+    Ok(())
+}
+
+struct LastSuccess<'a>(&'a SubscriptionEntry, i64);
+
+impl Display for LastSuccess<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(entry, now_ms) = *self;
+        if let Some(at_ms) = entry.last_success_ms {
+            return write!(f, "last success {}", Ago(at_ms, now_ms));
+        }
+        f.write_str("no success is known")?;
+        match entry.created_ms() {
+            Some(since_ms) => write!(f, ", subscribed {}", Ago(since_ms, now_ms)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn detail(out: &mut String, head: fmt::Arguments<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    writeln!(
+        out,
+        "<tr class=\"detail\"><td></td><td colspan=\"6\"><b>{head}</b> {text}</td></tr>"
+    )
 }
 
 /// Text as it may stand in an element or a quoted attribute.
@@ -517,16 +937,15 @@ impl Display for Escaped<'_> {
 struct Moment(i64);
 
 impl Moment {
-    fn exact(&self) -> Option<String> {
-        let moment = Timestamp::from_second(self.0.div_euclid(1000)).ok()?;
-        Some(moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+    fn timestamp(&self) -> Option<Timestamp> {
+        Timestamp::from_second(self.0.div_euclid(1000)).ok()
     }
 }
 
 impl Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.exact() {
-            Some(exact) => f.write_str(&exact),
+        match self.timestamp() {
+            Some(moment) => write!(f, "{}", moment.strftime("%Y-%m-%d %H:%M:%S UTC")),
             None => f.write_str("a time out of range"),
         }
     }
@@ -540,7 +959,11 @@ impl Display for Ago {
         let Self(moment_ms, now_ms) = *self;
         let exact = Moment(moment_ms);
         let distance = now_ms.saturating_sub(moment_ms);
-        write!(f, "<time title=\"{exact}\">")?;
+        write!(f, "<time title=\"{exact}\"")?;
+        if let Some(moment) = exact.timestamp() {
+            write!(f, " datetime=\"{moment}\"")?;
+        }
+        f.write_str(">")?;
         // To the second: nobody waits for tenths.
         let seconds = Span(distance.saturating_abs() / 1000 * 1000);
         match distance {

@@ -20,12 +20,12 @@ use crate::store::{self, ArtifactSeries, Target, TaskEntry};
 const NOW_MS: i64 = 1_700_000_000_000;
 
 /// Far beyond what anything here needs; a test that gets there hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// As small as the kernel allows, so that a long answer cannot hide in it.
 const SOCKET_BUFFER: u32 = 4 * 1024;
 
-fn entry(id: &str, artifacts: u32) -> TaskEntry {
+pub(super) fn entry(id: &str, artifacts: u32) -> TaskEntry {
     let target = Target {
         instance_id: "cri-a".into(),
         task_id: id.into(),
@@ -84,18 +84,18 @@ impl Log {
     }
 }
 
-struct Running {
-    address: SocketAddr,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
     settings: Settings,
-    stop: CancellationToken,
-    serving: JoinHandle<()>,
+    pub(super) stop: CancellationToken,
+    pub(super) serving: JoinHandle<()>,
 }
 
-fn start(entries: Vec<TaskEntry>, change: impl FnOnce(&mut Settings)) -> Running {
+pub(super) fn start(entries: Vec<TaskEntry>, change: impl FnOnce(&mut Settings)) -> Running {
     start_within(LIMITS, entries, change)
 }
 
-fn start_within(
+pub(super) fn start_within(
     limits: Limits,
     entries: Vec<TaskEntry>,
     change: impl FnOnce(&mut Settings),
@@ -117,6 +117,8 @@ fn start_within(
         clock: Clock::fixed(NOW_MS),
         ready: Arc::new(AtomicBool::new(true)),
         telemetry_path: "/metrics".into(),
+        config: watch::channel("poll: {}\n".into()).1,
+        web: Arc::default(),
         max_requests: 40,
         // A server that waits for it does not end in time.
         reload: None,
@@ -157,7 +159,7 @@ impl Running {
         connection.answer(method).await
     }
 
-    async fn stopped(self) {
+    pub(super) async fn stopped(self) {
         self.stop.cancel();
         timeout(PATIENCE, self.serving).await.unwrap().unwrap();
     }
@@ -356,6 +358,14 @@ async fn every_path_and_method() {
         ("POST", "/-/ready", 405, Some("GET, HEAD"), None),
         ("GET", "/", 200, None, None),
         ("GET", "/?page=7", 200, None, None),
+        ("GET", "/api/v1/tasks", 200, None, None),
+        ("GET", "/api/v1/tasks?limit=x", 400, None, None),
+        ("POST", "/api/v1/tasks", 405, Some("GET, HEAD"), None),
+        ("GET", "/api/v1/openapi.json", 200, None, None),
+        ("GET", "/config", 200, None, Some("poll: {}\n")),
+        ("PUT", "/config", 405, Some("GET, HEAD"), None),
+        ("GET", "/api/v1/", 404, None, None),
+        ("GET", "/api/v1/tasks/", 404, None, None),
         ("GET", "/nothing", 404, None, None),
         ("POST", "/nothing", 404, None, None),
         ("GET", "/metrics/", 404, None, None),
@@ -383,13 +393,19 @@ async fn every_path_and_method() {
             r#"{code="200",path="/"} 2"#,
             r#"{code="200",path="/-/healthy"} 2"#,
             r#"{code="200",path="/-/ready"} 2"#,
+            r#"{code="200",path="/api/v1/openapi.json"} 1"#,
+            r#"{code="200",path="/api/v1/tasks"} 1"#,
+            r#"{code="200",path="/config"} 1"#,
             r#"{code="200",path="/metrics"} 0"#,
+            r#"{code="400",path="/api/v1/tasks"} 1"#,
             r#"{code="403",path="/-/reload"} 2"#,
-            r#"{code="404",path="other"} 5"#,
+            r#"{code="404",path="other"} 7"#,
             r#"{code="405",path="/"} 1"#,
             r#"{code="405",path="/-/healthy"} 1"#,
             r#"{code="405",path="/-/ready"} 1"#,
             r#"{code="405",path="/-/reload"} 2"#,
+            r#"{code="405",path="/api/v1/tasks"} 1"#,
+            r#"{code="405",path="/config"} 1"#,
             r#"{code="405",path="/metrics"} 2"#,
         ]
     );
@@ -400,7 +416,15 @@ async fn every_path_and_method() {
 async fn head_is_get_without_a_body() {
     let server = start(vec![entry("crast-1", 1)], |_| {});
     let mut connection = server.connect().await;
-    for target in ["/", "/healthz", "/readyz", "/nothing"] {
+    for target in [
+        "/",
+        "/api/v1/tasks",
+        "/api/v1/tasks?a",
+        "/config",
+        "/healthz",
+        "/readyz",
+        "/nothing",
+    ] {
         connection.send("GET", target).await;
         let get = connection.answer("GET").await;
         // A body after HEAD would be taken for the head of the next answer.
@@ -463,8 +487,53 @@ async fn the_status_page_is_locked_down_and_escaped() {
         policy.starts_with("default-src 'none'; style-src 'sha256-"),
         "{policy}"
     );
-    assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"));
+    for directive in [
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(directive), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"));
+    // What the hash does not allow is not there.
+    assert_eq!(answer.body.matches("<style>").count(), 1);
+    assert!(!answer.body.contains("style=") && !answer.body.contains("<script"));
     assert!(answer.body.contains("&lt;nginx&gt;") && !answer.body.contains("<nginx>"));
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn the_api_answers_in_json_and_the_configuration_in_text() {
+    let (shown, config) = watch::channel(Arc::from("a: <b>\n"));
+    let server = start(vec![entry("crast-1", 1), entry("crast-2", 0)], |settings| {
+        settings.config = config;
+    });
+    let page = server.ask("GET", "/api/v1/tasks?limit=1").await;
+    assert_eq!(page.header("content-type"), "application/json");
+    let page: serde_json::Value = serde_json::from_str(&page.body).unwrap();
+    assert_eq!(page["tasks"][0]["task_id"], "crast-1");
+    assert_eq!(page["tasks"][0]["task"], "<nginx>");
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let next = format!("/api/v1/tasks?limit=1&cursor={cursor}");
+    let next = server.ask("GET", &next).await.body;
+    let next: serde_json::Value = serde_json::from_str(&next).unwrap();
+    assert_eq!(next["tasks"][0]["task_id"], "crast-2");
+    assert!(next["next_cursor"].is_null());
+
+    let refusal = server.ask("GET", "/api/v1/tasks?limit=0").await;
+    assert_eq!(refusal.header("content-type"), "application/json");
+    let refusal: serde_json::Value = serde_json::from_str(&refusal.body).unwrap();
+    assert_eq!(refusal["error"]["parameter"], "limit");
+
+    let document = server.ask("GET", "/api/v1/openapi.json").await;
+    assert_eq!(document.header("content-type"), "application/json");
+    assert_eq!(document.body, include_str!("openapi.json"));
+
+    let config = server.ask("GET", "/config").await;
+    assert_eq!(config.header("content-type"), "text/plain; charset=utf-8");
+    assert_eq!(config.body, "a: <b>\n");
+    shown.send(Arc::from("a: c\n")).unwrap();
+    assert_eq!(server.ask("GET", "/config").await.body, "a: c\n");
     server.stopped().await;
 }
 

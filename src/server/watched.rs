@@ -59,7 +59,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let progress = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        // Under HTTP/2 `frames` knows better.
+        if buffer.filled().len() > before && !self.connection.is_http2() {
             self.connection.received();
         }
         progress

@@ -1,4 +1,4 @@
-//! What the quick start shows: two instances, four rules that run by
+//! What the quick start shows: two instances, five rules that run by
 //! themselves, and tasks under fixed ids, one for each thing worth seeing. Ids,
 //! keys and names are here so that the demo's configuration can name them.
 
@@ -79,6 +79,7 @@ pub(super) fn world(now: i64) -> World {
     world = world
         .rule(rule(now, "crasr-demonginx00001", &hub("nginx"), 10, 0))
         .rule(rule(now, "crasr-demoredis00001", &hub("redis"), 15, 3))
+        .rule(busy_rule(now, &hub("alpine")))
         .single(
             SUCCEEDED,
             Begin::At(now - 2 * HOUR),
@@ -130,6 +131,20 @@ fn rule(now: i64, id: &str, source: &Source, minutes: i64, fails_every: u32) -> 
         tag_millis: 45_000,
         fails_every,
         message: PULL_LIMIT,
+    })
+}
+
+/// A rule that has something new each half minute, for those who look on.
+fn busy_rule(now: i64, source: &Source) -> RuleSpec {
+    let first = now - HOUR;
+    RuleSpec::new("crasr-demoalpine0001", source, first).schedule(Schedule {
+        first,
+        every: MINUTE / 2,
+        kept: 50,
+        tags: 2,
+        tag_millis: 2_000,
+        fails_every: 0,
+        message: "",
     })
 }
 
@@ -224,8 +239,8 @@ mod tests {
                 results.insert(fields.get("TaskResult").cloned());
             }
         }
-        // Four rules, of whose runs 50, 50, 50 and all 49 are kept, and nine tasks.
-        assert_eq!(ids.len(), 50 + 50 + 50 + 49 + 9);
+        // Five rules, of whose runs 50 are kept, or all 49, and nine tasks.
+        assert_eq!(ids.len(), 4 * 50 + 49 + 9);
         assert!(results.contains(&Some("FAILED".into())));
         assert!(results.contains(&Some("SUCCESS".into())));
     }

@@ -78,7 +78,7 @@ fn wrong_usage_ends_with_2() {
         &["--web.listen-address=127.0.0.1:99999", "demo"],
         &["--web.listen-address=:", "demo"],
         &["--web.listen-address=[::1", "demo"],
-        &["--web.config.file=web.yaml"],
+        &["--web.config.file=/nowhere/web.yaml", "demo"],
         &["--shard.total=2"],
         &["--shard.index=2", "--shard.total=2"],
         &["check-config", "--shard.index=one", "--shard.total=2"],

@@ -280,7 +280,7 @@ pub(crate) fn real_part_of_prometheus3(name: &str) -> Option<PathBuf> {
     clippy::disallowed_methods,
     reason = "tests are told by the environment"
 )]
-fn left_out(name: &str) {
+pub(crate) fn left_out(name: &str) {
     assert!(
         std::env::var_os("REQUIRE_REAL_PARTS").is_none(),
         "{name} is not installed"

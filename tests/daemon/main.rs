@@ -16,7 +16,10 @@ mod follow;
 mod harness;
 mod key_sources;
 mod lifecycle;
+mod page;
 mod prometheus;
+#[path = "../python_sdk/python.rs"]
+mod python;
 mod reload;
 mod secrets;
 mod values;

@@ -50,6 +50,8 @@ impl Bench {
             own: Arc::clone(&own),
             clock,
             changes,
+            web: Arc::default(),
+            show: watch::channel("".into()).0,
         };
         let stop = CancellationToken::new();
         Self {

@@ -129,19 +129,23 @@ async fn many_scrapes_of_a_large_page_are_one_encoding() {
     many_scrapes_are_one_encoding(60_000).await;
 }
 
-/// The runtime's one thread goes on while a large page is made.
+/// The runtime's one thread goes on while much is chosen or compressed.
 #[tokio::test]
 async fn a_large_page_holds_nothing_up() {
-    let store = store(60_000);
-    let generation = Pages::default().generation(&store, NOW_MS);
-    let making =
-        tokio::spawn(async move { generation.compressed(Format::Text, Coding::Gzip).await });
-    // It has its turn, and only hands over.
-    tokio::task::yield_now().await;
-    assert!(!making.is_finished());
-    store.update(entry("crast-2", 1));
-    assert_eq!(store.snapshot().entries().len(), 2);
-    assert!(making.await.unwrap().is_some());
+    // A first look hands over what is large and does what is small.
+    let is_made_at_once = async |artifacts: usize, coding| {
+        let store = store(artifacts);
+        let generation = Pages::default().generation(&store, NOW_MS);
+        let content = generation.content().now_or_never().is_some();
+        generation.content().await.unwrap();
+        let compressed = generation.compressed(Format::Text, coding);
+        (content, compressed.now_or_never().is_some())
+    };
+    for coding in [Coding::Gzip, Coding::Zstd] {
+        assert_eq!(is_made_at_once(60_000, coding).await, (false, false));
+        assert_eq!(is_made_at_once(20_000, coding).await, (true, false));
+        assert_eq!(is_made_at_once(100, coding).await, (true, true));
+    }
 }
 
 /// Each page of the generation while it is kept.

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::metrics::catalog::SERIES;
-use crate::model::{Folded, Row, TaskInfo, Words};
-use crate::store::{ArtifactSeries, Limits, PollError, Store, Target};
+use crate::model::{self, Folded, Rule, Subscription, TaskInfo, Words};
+use crate::store::{ArtifactSeries, Limits, PollError, RunSummary, Store, Target};
 
 /// 2023-11-14 22:13:20 UTC.
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -27,7 +26,7 @@ fn entry(id: &str, name: &str) -> TaskEntry {
 /// Polled 30 s ago with these artifacts, each begun an hour ago and, unless it
 /// runs, over after 83.5 s.
 fn polled(mut entry: TaskEntry, info: TaskInfo, results: &[&str]) -> TaskEntry {
-    let rows = results.iter().enumerate().map(|(tag, result)| Row {
+    let rows = results.iter().enumerate().map(|(tag, result)| model::Row {
         repo_namespace: "mirror".into(),
         repo_name: "nginx".into(),
         tag: tag.to_string(),
@@ -66,14 +65,15 @@ fn stale(mut entry: TaskEntry) -> TaskEntry {
     entry
 }
 
-fn html(entries: Vec<TaskEntry>, page: usize) -> String {
-    html_with(entries, [], page)
+fn html(entries: Vec<TaskEntry>, query: &str) -> String {
+    html_with(entries, [], [], query)
 }
 
 fn html_with(
     entries: Vec<TaskEntry>,
+    subscriptions: impl IntoIterator<Item = SubscriptionEntry>,
     listings: impl IntoIterator<Item = ListingEntry>,
-    page: usize,
+    query: &str,
 ) -> String {
     let limits = Limits {
         series: 200_000,
@@ -81,16 +81,19 @@ fn html_with(
         stale_after: Duration::from_secs(300),
     };
     let wanted = Wanted {
-        page,
         telemetry_path: "/metrics".into(),
         ready: true,
+        ..Wanted::by(query)
     };
     let store = Store::new(limits, entries);
+    for subscription in subscriptions {
+        store.update_subscription(subscription);
+    }
     for listing in listings {
         store.update_listing(listing);
     }
     let snapshot = store.snapshot();
-    render(&snapshot.view(NOW_MS, SERIES), &wanted)
+    render(&Overview::new(&snapshot, NOW_MS), &wanted)
 }
 
 fn info() -> TaskInfo {
@@ -143,15 +146,18 @@ fn words(html: &str) -> String {
 
 #[test]
 fn the_worst_comes_first_and_the_verdict_before_it() {
-    let page = html(one_of_each(), 1);
+    let page = html(one_of_each(), "");
     assert_eq!(
         words(&page),
         "1 task failed, 1 poll failing, 1 stale, 1 unknown \
          The rest: 1 running, 1 not polled yet, 1 empty, 1 task succeeded. \
          As of 2023-11-14 22:13:20 UTC. \
+         Name, id, repository or error Filter all 8 need attention 4 ✕ failed 1 \
+         ! poll failing 1 ⌛ stale 1 ▸ running 1 ? unknown 1 … not polled yet 1 – empty 1 \
+         ✓ succeeded 1 \
          State Task Artifacts Started Took Data from Next poll \
          ✕ failed bad cri-a / crast-8 mirror/nginx from DOCKER_HUB library/nginx \
-         2 failed , 1 ok 1 h 0 min ago 1 min 23 s 30 s ago in 12 s \
+         2 failed, 1 ok 1 h 0 min ago 1 min 23 s 30 s ago in 12 s \
          The cloud says: manifest unknown \
          ! poll failing deaf cri-a / crast-7 mirror/nginx from DOCKER_HUB library/nginx \
          1 ok 1 h 0 min ago 1 min 23 s 30 s ago in 12 s \
@@ -160,7 +166,7 @@ fn the_worst_comes_first_and_the_verdict_before_it() {
          1 ok 1 h 0 min ago 1 min 23 s 1 d 0 h ago now \
          Stale: what is shown here is old and no longer on the metrics page. \
          ▸ running busy cri-a / crast-5 mirror/nginx from DOCKER_HUB library/nginx \
-         1 running , 1 ok 1 h 0 min ago 1 h 0 min so far 30 s ago in 12 s \
+         1 running, 1 ok 1 h 0 min ago 1 h 0 min so far 30 s ago in 12 s \
          ? unknown odd cri-a / crast-4 mirror/nginx from DOCKER_HUB library/nginx \
          none – – 30 s ago in 12 s \
          … not polled yet new cri-a / crast-3 – – – never in 12 s \
@@ -170,13 +176,16 @@ fn the_worst_comes_first_and_the_verdict_before_it() {
          2 ok 1 h 0 min ago 1 min 23 s 30 s ago in 12 s"
     );
     assert!(page.contains("<h1 class=\"bad\">"));
-    assert!(page.contains("<time title=\"2023-11-14 21:13:20 UTC\">1 h 0 min ago</time>"));
+    assert!(page.contains(
+        "<time title=\"2023-11-14 21:13:20 UTC\" datetime=\"2023-11-14T21:13:20Z\">\
+         1 h 0 min ago</time>"
+    ));
 }
 
 #[test]
 fn a_good_day_and_an_empty_one() {
     let good = (1..=3).map(|n| polled(entry(&n.to_string(), "t"), info(), &["SUCCESS"]));
-    let page = html(good.collect(), 1);
+    let page = html(good.collect(), "");
     assert!(page.contains("<h1 class=\"good\">3\u{a0}tasks succeeded</h1>"));
     assert!(!page.contains("The rest"));
     assert!(
@@ -184,7 +193,18 @@ fn a_good_day_and_an_empty_one() {
         "a message is news only with a failure"
     );
 
-    let page = html(Vec::new(), 1);
+    let odd = TaskInfo {
+        status: "ODD".into(),
+        ..info()
+    };
+    let odd = polled(entry("crast-1", "odd"), odd, &[]);
+    let busy = polled(entry("crast-2", "busy"), info(), &["RUNNING"]);
+    let page = html(vec![odd, busy], "");
+    assert!(
+        page.contains("<h1 class=\"odd\">1\u{a0}unknown</h1>\n<p>The rest: 1\u{a0}running.</p>")
+    );
+
+    let page = html(Vec::new(), "");
     assert!(page.contains("<h1 class=\"calm\">No task is configured</h1>"));
     assert!(!page.contains("<table>"));
 }
@@ -219,7 +239,7 @@ fn a_list_that_cannot_be_read_is_part_of_the_verdict() {
     let good = || vec![polled(entry("crast-1", "t"), info(), &["SUCCESS"])];
     let bad = || vec![polled(entry("crast-1", "t"), info(), &["FAILED"])];
 
-    let page = html_with(good(), [listing("cri-a")], 1);
+    let page = html_with(good(), [], [listing("cri-a")], "");
     assert!(page.contains("<h1 class=\"good\">1\u{a0}task succeeded</h1>"));
     assert!(!page.contains("cannot be read") && !page.contains("max_tasks"));
 
@@ -228,7 +248,7 @@ fn a_list_that_cannot_be_read_is_part_of_the_verdict() {
         ..unreadable("cri-b", "denied <b>")
     };
     let listings = [unreadable("cri-a", "denied (request id 4F2A)"), never];
-    let page = html_with(good(), listings.clone(), 1);
+    let page = html_with(good(), [], listings.clone(), "");
     assert!(page.contains("<h1 class=\"warn\">2\u{a0}listings failing</h1>"));
     let text = words(&page);
     assert!(
@@ -242,11 +262,11 @@ fn a_list_that_cannot_be_read_is_part_of_the_verdict() {
         "{text}"
     );
 
-    let page = html_with(bad(), listings, 1);
+    let page = html_with(bad(), [], listings, "");
     assert!(page.contains("<h1 class=\"bad\">1\u{a0}task failed, 2\u{a0}listings failing</h1>"));
-    let page = html_with(Vec::new(), [unreadable("cri-a", "denied")], 1);
+    let page = html_with(Vec::new(), [], [unreadable("cri-a", "denied")], "");
     assert!(page.contains("<h1 class=\"warn\">1\u{a0}listing failing</h1>"));
-    let page = html_with(Vec::new(), [listing("cri-a")], 1);
+    let page = html_with(Vec::new(), [], [listing("cri-a")], "");
     assert!(page.contains("<h1 class=\"calm\">No task is known</h1>"));
 }
 
@@ -256,48 +276,367 @@ fn runs_that_were_left_out_are_told() {
         tasks_dropped: runs,
         ..listing("cri-a")
     };
-    let text = |runs| words(&html_with(Vec::new(), [dropping(runs)], 1));
+    let text = |runs| words(&html_with(Vec::new(), [], [dropping(runs)], ""));
     assert!(text(1).starts_with("No task is known cri-a: 1 run left out by max_tasks. As of"));
     assert!(text(12).starts_with("No task is known cri-a: 12 runs left out by max_tasks. As of"));
 }
 
 #[test]
 fn several_pages() {
-    let many: Vec<_> = (0..401)
+    let many: Vec<_> = (0..201)
         .map(|n| entry(&format!("crast-{n:03}"), "t"))
         .collect();
-    let first = html(many.clone(), 1);
-    assert!(first.contains("Tasks 1–200 of 401"));
-    assert!(first.contains("crast-199") && !first.contains("crast-200"));
+    let first = html(many.clone(), "");
+    assert!(first.contains("Tasks 1–100 of 201"));
+    assert!(first.contains("crast-099") && !first.contains("crast-100"));
     assert!(first.contains("href=\"?page=2\"") && !first.contains("rel=\"prev\""));
 
-    let second = html(many.clone(), 2);
-    assert!(second.contains("crast-200") && second.contains("crast-399"));
-    assert!(!second.contains("crast-199") && !second.contains("crast-400"));
-    assert!(second.contains("href=\"?page=1\"") && second.contains("href=\"?page=3\""));
+    let second = html(many.clone(), "page=2");
+    assert!(second.contains("crast-100") && second.contains("crast-199"));
+    assert!(!second.contains("crast-099") && !second.contains("crast-200"));
+    assert!(second.contains("rel=\"prev\" href=\"?\"") && second.contains("href=\"?page=3\""));
 
-    for beyond in [3, 4, usize::MAX] {
+    for beyond in ["page=3", "page=4", "page=18446744073709551615"] {
         let last = html(many.clone(), beyond);
-        assert!(last.contains("Tasks 401–401 of 401"));
+        assert!(last.contains("Tasks 201–201 of 201"));
         assert!(!last.contains("rel=\"next\""));
     }
-    assert!(html(many, 0).contains("Tasks 1–200 of 401"));
-    assert!(!html(vec![entry("crast-1", "t")], 1).contains("?page="));
+    for odd in [
+        "page=0",
+        "page=-1",
+        "page=x",
+        "page=99999999999999999999999",
+        "page",
+        "%",
+    ] {
+        assert!(
+            html(many.clone(), odd).contains("Tasks 1–100 of 201"),
+            "{odd}"
+        );
+    }
+    assert!(!html(vec![entry("crast-1", "t")], "").contains("?page="));
+
+    // The filter goes with the reader.
+    let filtered = html(many, "state=not_polled&q=crast+%3C&page=2");
+    assert!(filtered.contains("No tasks of 201 match. <a href=\"?\">Show all</a>"));
+    let many = (0..201).map(|n| entry(&format!("crast-{n:03}"), "a&b"));
+    let filtered = html(many.collect(), "state=not_polled&q=A%26b&page=2");
+    assert!(filtered.contains("Tasks 101–200 of 201"));
+    for link in [
+        "rel=\"prev\" href=\"?q=A%26b&amp;state=not_polled\"",
+        "rel=\"next\" href=\"?q=A%26b&amp;state=not_polled&amp;page=3\"",
+        "href=\"?q=A%26b\">all",
+    ] {
+        assert!(filtered.contains(link), "{link}");
+    }
 }
 
 #[test]
-fn queries() {
-    for (query, page) in [
-        ("page=2", 2),
-        ("a=b&page=3", 3),
-        ("page=", 1),
-        ("page=-1", 1),
-        ("page=99999999999999999999999", 1),
-        ("xpage=4", 1),
-        ("", 1),
+fn ten_thousand_tasks_are_a_hundred_pages_each_as_small_as_one() {
+    let many: Vec<_> = (0..10_000)
+        .map(|n| {
+            polled(
+                entry(&format!("crast-{n:05}"), "mirror/nginx"),
+                info(),
+                &["SUCCESS"],
+            )
+        })
+        .collect();
+    let few = html(many[..100].to_vec(), "");
+    let last = html(many, "page=100");
+    assert!(last.contains("Tasks 9901–10000 of 10000"));
+    assert_eq!(listed(&last).len(), 100);
+    assert!(
+        last.len() < few.len() + 1_000 && last.len() < 200_000,
+        "{}",
+        last.len()
+    );
+}
+
+/// The names of the tasks that a query lists, in order.
+fn listed(page: &str) -> Vec<&str> {
+    let names = page.split("<span class=\"name\">").skip(1);
+    names.map(|rest| rest.split('<').next().unwrap()).collect()
+}
+
+#[test]
+fn filters() {
+    for (query, names) in [
+        ("state=failed", &["bad"][..]),
+        ("state=poll_failing", &["deaf"]),
+        ("state=stale", &["old"]),
+        ("state=running", &["busy"]),
+        ("state=unknown", &["odd"]),
+        ("state=not_polled", &["new"]),
+        ("state=empty", &["none"]),
+        ("state=succeeded", &["good"]),
+        ("state=failing", &[]),
+        ("state=attention", &["bad", "deaf", "old", "odd"]),
+        // The name, case ignored; id; instance with a name; error; message of the
+        // cloud; repositories.
+        ("q=GOOD", &["good"]),
+        ("q=CRAST-5", &["busy"]),
+        ("q=Timeout", &["deaf"]),
+        ("q=4f2a", &["deaf"]),
+        ("q=manifest&state=failed", &["bad"]),
+        ("q=zz", &[]),
+        ("q=a.t", &[]),
+        ("q=++good+", &["good"]),
+        ("q=good&state=failed", &[]),
     ] {
-        assert_eq!(page_of(query), page, "{query}");
+        assert_eq!(listed(&html(one_of_each(), query)), names, "{query}");
     }
+    let everything = listed(&html(one_of_each(), "")).len();
+    assert_eq!(everything, 8);
+    for query in [
+        "q=",
+        "q=+",
+        "state=",
+        "state=nonsense",
+        "a=b",
+        "&&==",
+        "q=cri-a",
+    ] {
+        assert_eq!(listed(&html(one_of_each(), query)).len(), 8, "{query}");
+    }
+    for query in ["q=mirror/NGINX", "q=docker_hub+library/"] {
+        // All but the one that was never polled.
+        assert_eq!(listed(&html(one_of_each(), query)).len(), 7, "{query}");
+    }
+    let accent = vec![polled(entry("crast-1", "Übung"), info(), &[])];
+    assert_eq!(listed(&html(accent, "q=%C3%BCBUNG")), ["Übung"]);
+}
+
+#[test]
+fn the_verdict_speaks_of_all_tasks_and_the_list_of_some() {
+    let page = html(one_of_each(), "state=succeeded");
+    let text = words(&page);
+    assert!(
+        text.starts_with("1 task failed, 1 poll failing, 1 stale, 1 unknown The rest:"),
+        "{text}"
+    );
+    assert!(
+        text.contains(" ✓ succeeded 1 1 task of 8 matches. Show all State Task"),
+        "{text}"
+    );
+    assert!(page.contains("<a class=\"good\" href=\"?state=succeeded\" aria-current=\"true\">"));
+    assert_eq!(page.matches("aria-current=\"true\"").count(), 1);
+    assert!(page.contains("<input name=\"state\" type=\"hidden\" value=\"succeeded\">"));
+
+    let none = html(one_of_each(), "state=failing&q=%22%3E%3Cb%3E");
+    assert!(none.contains("No tasks of 8 match.") && !none.contains("<table>"));
+    assert!(none.contains("value=\"&quot;&gt;&lt;b&gt;\""));
+    assert!(
+        none.contains("aria-current=\"true\"><span aria-hidden=\"true\">✕</span> failing <b>0</b>")
+    );
+}
+
+fn run(id: &str, status: TaskStatus) -> RunSummary {
+    RunSummary {
+        task_id: id.into(),
+        status,
+        start_ms: Some(NOW_MS - 3_600_000),
+        duration_ms: (status != TaskStatus::Running).then_some(83_500),
+        tags_total: None,
+        tags_synced: None,
+    }
+}
+
+/// What [`info`] tells a run of, made ten days ago; its newest run has failed.
+fn subscription(newest: RunSummary) -> SubscriptionEntry {
+    let subscription = info().subscription();
+    let rule = Rule {
+        rule_id: "crasr-1".into(),
+        subscription: subscription.clone(),
+        tag_regexp: ".*".into(),
+        created_ms: Some(NOW_MS - 864_000_000),
+    };
+    SubscriptionEntry {
+        instance_id: "cri-a".into(),
+        subscription: Arc::new(subscription),
+        rules: [rule].into(),
+        last_run: Some(newest),
+        last_finished_run: Some(run("crast-1", TaskStatus::Failed)),
+        consecutive_failed_runs: 3,
+        last_success_ms: Some(NOW_MS - 172_800_000),
+        counts: Arc::default(),
+        recent_durations_ms: [].into(),
+    }
+}
+
+fn read_now() -> ListingEntry {
+    ListingEntry {
+        last_success_ms: Some(NOW_MS - 60_000),
+        next_ms: Some(NOW_MS + 240_000),
+        ..listing("cri-a")
+    }
+}
+
+#[test]
+fn a_failing_subscription_comes_first_whatever_runs_now() {
+    let failed = polled(entry("crast-1", "mirror/nginx"), info(), &["FAILED"]);
+    let other = polled(entry("crast-0", "other"), TaskInfo::default(), &["FAILED"]);
+    let page = html_with(
+        vec![other.clone(), failed.clone()],
+        [subscription(run("crast-1", TaskStatus::Failed))],
+        [read_now()],
+        "",
+    );
+    assert_eq!(listed(&page), ["mirror/nginx", "other"]);
+    let text = words(&page);
+    assert!(
+        text.starts_with("1 subscription failing, 1 task failed As of"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "✕ failing mirror/nginx cri-a / crast-1 from DOCKER_HUB library/nginx \
+             1 failed 1 h 0 min ago 1 min 23 s 30 s ago in 12 s \
+             The last 3 runs failed: last success 2 d 0 h ago . The cloud says: manifest unknown"
+        ),
+        "{text}"
+    );
+
+    // A run that merely starts resolves nothing.
+    let newest = polled(entry("crast-2", "mirror/nginx"), info(), &["RUNNING"]);
+    let page = html_with(
+        vec![failed.clone(), newest],
+        [SubscriptionEntry {
+            consecutive_failed_runs: 1,
+            last_success_ms: None,
+            ..subscription(run("crast-2", TaskStatus::Running))
+        }],
+        [read_now()],
+        "",
+    );
+    let text = words(&page);
+    assert!(
+        text.starts_with("1 subscription failing, 1 task failed As of"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "The last run failed: no success is known, subscribed 10 d 0 h ago ; \
+             a new run is under way."
+        ),
+        "{text}"
+    );
+
+    // A poll knows sooner than the next listing that all is well again.
+    let well = polled(entry("crast-2", "mirror/nginx"), info(), &["SUCCESS"]);
+    let again = subscription(run("crast-2", TaskStatus::Running));
+    let page = html_with(vec![well], [again], [read_now()], "");
+    assert!(page.contains("<h1 class=\"good\">1\u{a0}task succeeded</h1>"));
+    assert!(words(&page).contains("subscription: last success 2 d 0 h ago"));
+
+    // A run before the last good one is still a failed task, and not more.
+    let newer = RunSummary {
+        start_ms: Some(NOW_MS - 60_000),
+        ..run("crast-2", TaskStatus::Succeeded)
+    };
+    let well = SubscriptionEntry {
+        last_finished_run: Some(newer.clone()),
+        ..subscription(newer)
+    };
+    let page = html_with(vec![failed], [well], [read_now()], "");
+    let text = words(&page);
+    assert!(
+        text.starts_with("1 task failed The rest: 1 task succeeded."),
+        "{text}"
+    );
+    assert!(
+        text.contains("Since then a newer run of this subscription succeeded."),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_subscription_without_a_watched_run_has_a_row_of_its_own() {
+    let failing = subscription(run("crast-1", TaskStatus::Failed));
+    let page = html_with(Vec::new(), [failing.clone()], [read_now()], "");
+    let text = words(&page);
+    assert!(text.starts_with("1 subscription failing As of"), "{text}");
+    assert!(
+        text.contains(
+            "✕ failing mirror/nginx cri-a / crast-1 from DOCKER_HUB library/nginx \
+             – 1 h 0 min ago 1 min 23 s 1 min 0 s ago in 4 min 0 s The last 3 runs failed:"
+        ),
+        "{text}"
+    );
+    // Of an instance whose lists were not read for long nothing is known.
+    let page = html_with(Vec::new(), [failing], [listing("cri-a")], "");
+    assert!(page.contains("<h1 class=\"warn\">1\u{a0}stale</h1>"));
+    let unused = SubscriptionEntry {
+        last_run: None,
+        last_finished_run: None,
+        last_success_ms: None,
+        ..subscription(run("crast-1", TaskStatus::Failed))
+    };
+    let text = words(&html_with(
+        Vec::new(),
+        [unused],
+        [read_now()],
+        "q=LIBRARY/nginx",
+    ));
+    assert!(
+        text.contains("– empty mirror/nginx cri-a / no run yet"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_run_is_compared_with_the_last_ones() {
+    let with = |recent: &[i64], results: &[&str]| {
+        let status = if results == ["RUNNING"] {
+            TaskStatus::Running
+        } else {
+            TaskStatus::Failed
+        };
+        let followed = SubscriptionEntry {
+            last_finished_run: Some(run(
+                if status == TaskStatus::Running {
+                    "crast-0"
+                } else {
+                    "crast-1"
+                },
+                TaskStatus::Failed,
+            )),
+            recent_durations_ms: recent.into(),
+            ..subscription(run("crast-1", status))
+        };
+        let task = polled(entry("crast-1", "t"), info(), results);
+        html_with(vec![task], [followed], [read_now()], "")
+    };
+    // The highest is 14 high: 10 s of 140 s are 1, 71 s are 7.1.
+    let page = with(&[10_000, 140_000, 71_000, 83_500], &["FAILED"]);
+    assert!(
+        page.contains(
+            "1 min 23 s <span class=\"usual\">\
+             <svg role=\"img\" width=\"11\" height=\"14\" viewBox=\"0 0 11 14\">\
+             <title>The last 4 runs took 10 s to 2 min 20 s; the bar at the end is this run.</title>\
+             <path d=\"M0 14v-1h2v1zM3 14v-14h2v14zM6 14v-7h2v7z\"/>\
+             <path class=\"this\" d=\"M9 14v-8h2v8z\"/></svg> median 1 min 17 s</span>"
+        ),
+        "{page}"
+    );
+    // One that runs is not among them yet: an hour so far beside nothing.
+    let page = with(&[0, 1], &["RUNNING"]);
+    assert!(
+        page.contains(
+            "1 h 0 min so far <span class=\"usual\">\
+             <svg role=\"img\" width=\"8\" height=\"14\" viewBox=\"0 0 8 14\">\
+             <title>The last 2 runs took 0 s to 0 s; the bar at the end is this run.</title>\
+             <path d=\"M0 14v-1h2v1zM3 14v-1h2v1z\"/>\
+             <path class=\"this\" d=\"M6 14v-14h2v14z\"/></svg> median 0 s</span>"
+        ),
+        "{page}"
+    );
+    assert!(
+        !with(&[10_000], &["FAILED"]).contains("<svg"),
+        "nothing to compare with"
+    );
+    let odd = with(&[30_000, 10_000, 20_000], &["FAILED"]);
+    assert!(odd.contains("median 20 s</span>"));
 }
 
 #[test]
@@ -324,11 +663,23 @@ fn nothing_of_the_cloud_breaks_out() {
         tasks_dropped: 1,
         ..unreadable(hostile, hostile)
     };
-    let page = html_with(vec![task], [listing], 1);
+    let followed = SubscriptionEntry {
+        instance_id: hostile.into(),
+        subscription: Arc::new(Subscription {
+            repo_namespace: hostile.into(),
+            repo_name: "b".into(),
+            source_provider: hostile.into(),
+            source_repository: hostile.into(),
+        }),
+        last_run: Some(run(hostile, TaskStatus::Running)),
+        ..subscription(run("crast-1", TaskStatus::Failed))
+    };
+    let page = html_with(vec![task], [followed], [listing], "");
     assert!(!page.contains("<script") && !page.contains("<img"));
     // Name, instance, id, four of the repository, message, error; the listing's
-    // instance twice and its error.
-    assert_eq!(page.matches(harmless).count(), 12);
+    // instance twice and its error; of the subscription that is another's name,
+    // instance, run and source.
+    assert_eq!(page.matches(harmless).count(), 17);
 }
 
 #[test]
@@ -362,12 +713,14 @@ fn moments() {
 
 #[test]
 fn links_are_relative() {
-    let page = html(one_of_each(), 1);
+    let page = html(one_of_each(), "");
     for link in page.split("href=\"").skip(1) {
         assert!(
             link.starts_with("./") || link.starts_with('?'),
             "{link:.20}"
         );
     }
-    assert!(page.contains("href=\"./metrics\""));
+    for link in ["./metrics", "./config", "./api/v1/tasks"] {
+        assert!(page.contains(&format!("href=\"{link}\"")), "{link}");
+    }
 }

@@ -1,0 +1,433 @@
+//! TLS as the web configuration says, on ring: the server's certificate, and
+//! what is asked of a client's.
+//!
+//! A client's certificate is never required in the handshake, where nothing but
+//! the possession of its key is proved: whether it is good enough is judged for
+//! each request, so that the paths of health stay open, and by what is in force
+//! then.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::ring::{self, cipher_suite};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, InconsistentKeys, RootCertStore,
+    ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+};
+use secrecy::{ExposeSecret as _, SecretSlice};
+use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
+
+use crate::config::web::{self, CipherSuite, ClientAuth, Curve, Material, Mistake, Version};
+
+const HTTP1: &[u8] = b"http/1.1";
+pub(super) const HTTP2: &[u8] = b"h2";
+
+/// TLS in force.
+pub(super) struct Tls {
+    config: Arc<ServerConfig>,
+    client_auth: ClientAuth,
+    /// Where certificates are verified; nobody is trusted where it is `None`.
+    authorities: Option<Authorities>,
+    allowed_sans: Vec<String>,
+}
+
+/// Who may have signed a client's certificate.
+struct Authorities {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// A client's own certificate may be among them.
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+/// Why a client is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There is no certificate.
+    Missing,
+    /// It is not signed by whom it should, or not valid now.
+    Untrusted,
+    /// It names nobody who is let in.
+    NotAllowed,
+}
+
+impl Tls {
+    /// For a new connection; a server that stops answers one request on it.
+    pub(super) fn config(&self, stopping: bool) -> Arc<ServerConfig> {
+        if !stopping {
+            return Arc::clone(&self.config);
+        }
+        // Under HTTP/1 an answer can close its connection.
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![HTTP1.to_vec()];
+        Arc::new(config)
+    }
+
+    pub(super) fn requires_certificate(&self) -> bool {
+        self.client_auth.requires()
+    }
+
+    /// Judges the chain that a client has shown, its own certificate first.
+    pub(super) fn judge(&self, chain: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+        let Some((own, others)) = chain.split_first() else {
+            return if self.client_auth.requires() {
+                Err(Refusal::Missing)
+            } else {
+                Ok(())
+            };
+        };
+        if !self.client_auth.verifies() {
+            return Ok(());
+        }
+        let now = UnixTime::now();
+        let trusted = self.authorities.as_ref().is_some_and(|authorities| {
+            authorities
+                .verifier
+                .verify_client_cert(own, others, now)
+                .is_ok()
+                || (authorities.certificates.contains(own) && may_stand_alone(own, now))
+        });
+        if !trusted {
+            return Err(Refusal::Untrusted);
+        }
+        if self.allowed_sans.is_empty() || names(own, |name| self.is_allowed(name)) {
+            Ok(())
+        } else {
+            Err(Refusal::NotAllowed)
+        }
+    }
+
+    fn is_allowed(&self, name: &str) -> bool {
+        self.allowed_sans.iter().any(|allowed| allowed == name)
+    }
+}
+
+/// Whether a certificate that is trusted itself is a client's, and valid now.
+fn may_stand_alone(certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let Ok(now) = i64::try_from(now.as_secs()).map(ASN1Time::from_timestamp) else {
+        return false;
+    };
+    let usage = match certificate.extended_key_usage() {
+        Ok(None) => true,
+        Ok(Some(usage)) => usage.value.client_auth || usage.value.any,
+        Err(_) => false,
+    };
+    usage && now.is_ok_and(|now| certificate.validity().is_valid_at(now))
+}
+
+/// Whether one of the certificate's alternative names is one that `wanted` wants.
+fn names(certificate: &CertificateDer<'_>, wanted: impl Fn(&str) -> bool) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return false;
+    };
+    names.value.general_names.iter().any(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
+            wanted(name)
+        }
+        GeneralName::IPAddress(bytes) => {
+            let address = <[u8; 4]>::try_from(*bytes)
+                .map(IpAddr::from)
+                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+            address.is_ok_and(|address| wanted(&address.to_canonical().to_string()))
+        }
+        _ => false,
+    })
+}
+
+/// Makes TLS of what the web configuration says and of the content of what it
+/// names: certificate, key, the authorities of clients.
+pub(super) fn build(
+    web: &web::Tls,
+    http2: bool,
+    contents: &[io::Result<SecretSlice<u8>>],
+) -> Result<Tls, Vec<Mistake>> {
+    let mut contents = contents.iter();
+    let mut mistakes = Vec::new();
+    let mut read = |material| {
+        let content = contents.next()?.as_ref();
+        note(
+            &mut mistakes,
+            content.map_err(|error| unreadable(material, error)),
+        )
+    };
+    let certificate = read(&web.certificate);
+    let key = read(&web.key);
+    let client_ca = web
+        .client_ca
+        .as_ref()
+        .map(|material| (material, read(material)));
+
+    let provider = Arc::new(provider(web));
+    let chain = certificate
+        .and_then(|content| note(&mut mistakes, certificates(&web.certificate, content)));
+    let key = key.and_then(|content| note(&mut mistakes, private_key(&web.key, content)));
+    let certified = key.and_then(|key| note(&mut mistakes, certify(web, chain, key, &provider)));
+    let authorities = match client_ca {
+        Some((material, content)) => content.and_then(|content| {
+            let trusted = certificates(material, content)
+                .and_then(|certificates| trust(material, certificates, &provider));
+            note(&mut mistakes, trusted)
+        }),
+        None if web.client_auth.verifies() => public_authorities(&provider),
+        None => None,
+    };
+    let Some(Some(certified)) = certified.filter(|_| mistakes.is_empty()) else {
+        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        return Err(mistakes);
+    };
+
+    let asking = Asking {
+        hints: authorities
+            .as_ref()
+            .map(|authorities| authorities.verifier.root_hint_subjects().to_vec())
+            .unwrap_or_default(),
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions(web))
+        .map_err(|error| vec![web.certificate.mistake(error.to_string())])?;
+    let builder = if web.client_auth == ClientAuth::None {
+        builder.with_no_client_auth()
+    } else {
+        builder.with_client_cert_verifier(Arc::new(asking))
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.ignore_client_order = web.prefer_server_cipher_suites;
+    config.alpn_protocols = if http2 {
+        vec![HTTP2.to_vec(), HTTP1.to_vec()]
+    } else {
+        vec![HTTP1.to_vec()]
+    };
+    Ok(Tls {
+        config: Arc::new(config),
+        client_auth: web.client_auth,
+        authorities,
+        allowed_sans: web.client_allowed_sans.clone(),
+    })
+}
+
+/// What is no mistake.
+fn note<T>(mistakes: &mut Vec<Mistake>, result: Result<T, Mistake>) -> Option<T> {
+    result.map_err(|mistake| mistakes.push(mistake)).ok()
+}
+
+fn unreadable(material: &Material, error: &io::Error) -> Mistake {
+    match &material.source {
+        web::Secret::File(path) => {
+            material.mistake(format!("cannot read {}: {error}", path.display()))
+        }
+        web::Secret::Inline(_) => material.mistake(format!("cannot be read: {error}")),
+    }
+}
+
+fn provider(web: &web::Tls) -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    if let Some(suites) = &web.cipher_suites {
+        provider
+            .cipher_suites
+            .retain(|suite| suite.tls13().is_some());
+        provider
+            .cipher_suites
+            .extend(suites.iter().map(|suite| suite_of(*suite)));
+    }
+    if !web.curves.is_empty() {
+        let group = |curve: &Curve| match curve {
+            Curve::X25519 => ring::kx_group::X25519,
+            Curve::P256 => ring::kx_group::SECP256R1,
+            Curve::P384 => ring::kx_group::SECP384R1,
+        };
+        provider.kx_groups = web.curves.iter().map(group).collect();
+    }
+    provider
+}
+
+fn suite_of(suite: CipherSuite) -> SupportedCipherSuite {
+    match suite {
+        CipherSuite::EcdsaAes128Gcm => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdsaAes256Gcm => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdsaChaCha20 => cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::RsaAes128Gcm => cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::RsaAes256Gcm => cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::RsaChaCha20 => cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    }
+}
+
+fn versions(web: &web::Tls) -> Vec<&'static SupportedProtocolVersion> {
+    let known = [
+        (Version::Tls13, &rustls::version::TLS13),
+        (Version::Tls12, &rustls::version::TLS12),
+    ];
+    let allowed = web.min_version..=web.max_version;
+    let allowed = known
+        .into_iter()
+        .filter(|(version, _)| allowed.contains(version));
+    allowed.map(|(_, version)| version).collect()
+}
+
+/// All certificates of a PEM.
+fn certificates(
+    material: &Material,
+    content: &SecretSlice<u8>,
+) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+    let sections = CertificateDer::pem_slice_iter(content.expose_secret());
+    let certificates: Result<Vec<_>, pem::Error> = sections.collect();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(material.mistake("holds no certificate; PEM with BEGIN CERTIFICATE is wanted"))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(_) => Err(material.mistake("is no valid PEM; look at its first and last lines")),
+    }
+}
+
+fn private_key(
+    material: &Material,
+    content: &SecretSlice<u8>,
+) -> Result<PrivateKeyDer<'static>, Mistake> {
+    let content = content.expose_secret();
+    PrivateKeyDer::from_pem_slice(content).map_err(|error| {
+        let encrypted = b"ENCRYPTED";
+        let is_encrypted = content
+            .windows(encrypted.len())
+            .any(|window| window == encrypted);
+        material.mistake(match error {
+            _ if is_encrypted => "is protected by a passphrase; store it without one",
+            pem::Error::NoItemsFound => {
+                "holds no private key; PEM with BEGIN PRIVATE KEY is wanted"
+            }
+            _ => "is no valid PEM; look at its first and last lines",
+        })
+    })
+}
+
+/// The key with its chain, which may be a mistake itself.
+fn certify(
+    web: &web::Tls,
+    chain: Option<Vec<CertificateDer<'static>>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<Option<CertifiedKey>, Mistake> {
+    let key = provider.key_provider.load_private_key(key).map_err(|_| {
+        web.key.mistake(
+            "is no key that can be used; RSA of 2048 bits or more, ECDSA on P-256 or P-384 and \
+             Ed25519 can",
+        )
+    })?;
+    let Some(chain) = chain else {
+        return Ok(None);
+    };
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Ok(Some(certified))
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => Err(web
+            .key
+            .mistake("is not the key of the certificate; its first certificate is the server's")),
+        Err(_) => Err(web
+            .certificate
+            .mistake("is no valid certificate of X.509 version 3")),
+    }
+}
+
+fn trust(
+    material: &Material,
+    certificates: Vec<CertificateDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Authorities, Mistake> {
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|_| {
+            material.mistake("holds what is no valid certificate of X.509 version 3")
+        })?;
+    }
+    authorities(roots, certificates, provider)
+        .ok_or_else(|| material.mistake("holds no certificate of an authority"))
+}
+
+/// Those of the system: what Go takes where none is named.
+fn public_authorities(provider: &Arc<CryptoProvider>) -> Option<Authorities> {
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots
+    });
+    authorities(roots.clone(), Vec::new(), provider)
+}
+
+fn authorities(
+    roots: RootCertStore,
+    certificates: Vec<CertificateDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Option<Authorities> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    Some(Authorities {
+        verifier: verifier.build().ok()?,
+        certificates,
+    })
+}
+
+/// Asks for a certificate and takes any; see the module.
+#[derive(Debug)]
+struct Asking {
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for Asking {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        match X509Certificate::from_der(own) {
+            Ok(_) => Ok(ClientCertVerified::assertion()),
+            Err(_) => Err(CertificateError::BadEncoding.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        own: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, own, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        own: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, own, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
