@@ -16,7 +16,7 @@ as_root() {
 step 'parts beyond Rust'
 packages=()
 command -v promtool >/dev/null && command -v prometheus >/dev/null || packages+=(prometheus)
-command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
+command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
 # Debian 12 has one that is too old for the overlays, which the check then tells.
 command -v kubectl >/dev/null || packages+=(kubernetes-client)
 command -v systemd-analyze >/dev/null || packages+=(systemd)
@@ -41,6 +41,7 @@ if [ ! -x .venv/bin/python ]; then
 fi
 .venv/bin/python -m pip install -q --disable-pip-version-check -r tests/python_sdk/requirements.txt -r tests/requirements-lint.txt -r tests/requirements-schemathesis.txt
 npm ci --prefix tests/browser --no-audit --no-fund --silent
+scripts/get-prometheus3.sh
 export REQUIRE_REAL_PARTS=1
 
 step 'format'
@@ -60,9 +61,18 @@ step 'documentation and its examples'
 cargo test --locked --doc
 RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
 
-step 'Prometheus rules'
-promtool check rules deploy/prometheus/rules.yaml
-promtool test rules deploy/prometheus/rules_test.yaml
+step 'alerts: rules and routes, with both Prometheus releases'
+for bin in '' target/prometheus3/usr/bin/; do
+    "${bin}promtool" --version | sed -n 1p
+    "${bin}promtool" check rules deploy/prometheus/rules.yaml
+    "${bin}promtool" check config deploy/prometheus/scrape.yaml
+    "${bin}promtool" test rules deploy/prometheus/rules_test.yaml deploy/prometheus/rules_long_test.yaml
+    "${bin}amtool" check-config deploy/prometheus/alertmanager.yaml
+    for route in critical=pager warning=team info=team none=nobody; do
+        "${bin}amtool" config routes test --config.file=deploy/prometheus/alertmanager.yaml \
+            --verify.receivers="${route#*=}" severity="${route%=*}"
+    done
+done
 
 step 'chart, kustomize, compose'
 scripts/check-deploy.sh

@@ -108,6 +108,11 @@ pub const OWN: &[OwnMetric] = &[
         "Times that no key could be had from the source of these credentials.",
     ),
     gauge(
+        "aliyun_acr_exporter_follow_error",
+        &["instance_id", "reason"],
+        "1 while the lists of the followed instance cannot be read, with the reason.",
+    ),
+    gauge(
         "aliyun_acr_exporter_follow_last_success_timestamp_seconds",
         FOLLOW,
         "Unix time at which the lists of the followed instance were last read, 0 before the first time.",
@@ -289,6 +294,7 @@ pub struct Own {
     config_successful: GaugeVec,
     credentials_expiration: GaugeVec,
     credentials_failures: IntCounterVec,
+    follow_error: IntGaugeVec,
     follow_last_success: GaugeVec,
     follow_tasks_dropped: IntGaugeVec,
     follow_up: IntGaugeVec,
@@ -345,6 +351,7 @@ impl Own {
             config_successful: gauges("config_last_reload_successful"),
             credentials_expiration: gauges("credentials_expiration_timestamp_seconds"),
             credentials_failures: counters("credentials_refresh_failures_total"),
+            follow_error: register(&registry, "follow_error", IntGaugeVec::new),
             follow_last_success: gauges("follow_last_success_timestamp_seconds"),
             follow_tasks_dropped: register(&registry, "follow_tasks_dropped", IntGaugeVec::new),
             follow_up: register(&registry, "follow_up", IntGaugeVec::new),
@@ -496,6 +503,7 @@ impl Own {
             last_success: self.follow_last_success.with_label_values(&labels),
             tasks_dropped: self.follow_tasks_dropped.with_label_values(&labels),
             up: self.follow_up.clone(),
+            error: self.follow_error.clone(),
             instance_id: instance_id.to_owned(),
         }
     }
@@ -508,6 +516,7 @@ impl Own {
         let _ = self.follow_last_success.remove_label_values(&labels);
         let _ = self.follow_tasks_dropped.remove_label_values(&labels);
         let _ = self.follow_up.remove_label_values(&labels);
+        forget_errors(&self.follow_error, instance_id);
     }
 
     /// The metrics of the state file, there at 0 from now on.
@@ -651,6 +660,14 @@ pub struct FollowMetrics {
     last_success: Gauge,
     tasks_dropped: IntGauge,
     up: IntGaugeVec,
+    error: IntGaugeVec,
+}
+
+fn forget_errors(error: &IntGaugeVec, instance_id: &str) {
+    for reason in API_REASONS.iter().chain([&CREDENTIALS_REASON]) {
+        // An error means that it was not there.
+        let _ = error.remove_label_values(&[instance_id, reason]);
+    }
 }
 
 impl FollowMetrics {
@@ -662,6 +679,15 @@ impl FollowMetrics {
         self.up
             .with_label_values(&[&self.instance_id])
             .set(i64::from(ok));
+    }
+
+    /// Notes why the lists cannot be read; `None` once they can.
+    pub fn set_error(&self, reason: Option<&str>) {
+        forget_errors(&self.error, &self.instance_id);
+        if let Some(reason) = reason {
+            let labels = [&self.instance_id, reason];
+            self.error.with_label_values(&labels).set(1);
+        }
     }
 
     /// Shows when both lists were last read, Unix seconds, from before a restart.
@@ -737,13 +763,18 @@ mod tests {
 
         a.listed(true, 1_700_000_000.25);
         a.listed(false, 1_700_000_060.0);
+        a.set_error(Some("connect"));
+        a.set_error(Some("credentials"));
         a.set_tasks_dropped(7);
+        b.set_error(Some("timeout"));
+        b.set_error(None);
         b.listed(true, 1_700_000_001.0);
         // Asking again changes nothing.
         own.follow("cri-a");
         assert_eq!(
             samples(&own, "follow_"),
             [
+                r#"follow_error{instance_id="cri-a",reason="credentials"} 1"#,
                 r#"follow_last_success_timestamp_seconds{instance_id="cri-a"} 1700000000.25"#,
                 r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 1700000001"#,
                 r#"follow_tasks_dropped{instance_id="cri-a"} 7"#,

@@ -465,11 +465,21 @@ async fn lists_that_are_denied_do_not_look_like_silence() {
             .find(|one| one.name() == "aliyun_acr_exporter_follow_up");
         family.map(|family| family.get_metric()[0].get_gauge().get_value())
     };
+    let reasons = |bench: &Bench| {
+        let families = bench.own.gather();
+        let mut families = families.iter();
+        let family = families.find(|one| one.name() == "aliyun_acr_exporter_follow_error");
+        let samples = family.map_or(&[][..], |family| family.get_metric());
+        let reason = |sample: &prometheus::proto::Metric| sample.get_label()[1].value().to_owned();
+        samples.iter().map(reason).collect::<Vec<_>>()
+    };
     pass(10).await;
     assert_eq!(up(&bench), Some(1.0));
+    assert!(reasons(&bench).is_empty());
     *bench.registry.denied.lock().unwrap() = Some("forbidden");
     pass(600).await;
     assert_eq!(up(&bench), Some(0.0));
+    assert_eq!(reasons(&bench), ["forbidden"]);
     let snapshot = bench.store.snapshot();
     let listing = snapshot.listings().next().unwrap();
     assert_eq!(listing.error.as_ref().unwrap().reason, "forbidden");
@@ -477,6 +487,7 @@ async fn lists_that_are_denied_do_not_look_like_silence() {
     assert_eq!(bench.status("crast-nginx-1"), Some(TaskStatus::Succeeded));
     *bench.registry.denied.lock().unwrap() = None;
     bench.until(301, |bench| up(bench) == Some(1.0)).await;
+    assert!(reasons(&bench).is_empty());
     bench.end().await;
 }
 

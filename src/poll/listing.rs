@@ -239,6 +239,7 @@ impl Listing {
         } else {
             metrics.restored(success);
         }
+        metrics.set_error(self.entry.error.as_ref().map(|error| error.reason));
         metrics.set_tasks_dropped(self.entry.tasks_dropped);
     }
 

@@ -271,6 +271,16 @@ pub(crate) fn real_part(name: &str) -> Option<PathBuf> {
     found
 }
 
+/// The same of Prometheus 3, which stands beside the system's.
+pub(crate) fn real_part_of_prometheus3(name: &str) -> Option<PathBuf> {
+    let file = project().join("target/prometheus3/usr/bin").join(name);
+    let found = file.exists().then_some(file);
+    if found.is_none() {
+        left_out(&format!("{name} of Prometheus 3"));
+    }
+    found
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "tests are told by the environment"

@@ -6,6 +6,7 @@
     reason = "helpers of tests, where a panic is the right end"
 )]
 
+mod alerting;
 mod check_config;
 mod commands;
 mod credentials;
