@@ -29,6 +29,9 @@ const WHOLE_EVERY: Duration = Duration::from_secs(6 * 3_600);
 /// How long a run that left the list, or a subscription without a rule, is
 /// remembered, so that nothing is counted twice should it come back.
 const REMEMBER: Duration = Duration::from_secs(30 * 86_400);
+/// How long the rows of a run that is over may fail to be read, milliseconds,
+/// until it is counted without them.
+const ROWS_PATIENCE: i64 = 3_600_000;
 /// No more runs than these are remembered.
 const REMEMBER_MOST: usize = 100_000;
 
@@ -169,6 +172,8 @@ struct Run {
     counted: bool,
     /// What its rows say, once they were read.
     rows: Option<RowsVerdict>,
+    /// Since when they cannot be read, Unix milliseconds.
+    failing_since_ms: Option<i64>,
 }
 
 /// A run that the list does not hold any more.
@@ -220,6 +225,7 @@ impl Run {
             in_view: false,
             counted,
             rows: None,
+            failing_since_ms: None,
         }
     }
 
@@ -380,6 +386,7 @@ impl Follower {
             start_ms: data.start_ms,
             end_ms: data.end_ms,
         });
+        run.failing_since_ms = None;
         let info_before = Arc::clone(&run.info);
         if let Some(info) = info {
             run.info = Arc::clone(info);
@@ -409,37 +416,40 @@ impl Follower {
         }
     }
 
-    /// Takes in that a run could not be polled. One that is over by the list, and
-    /// whose rows the cloud will not give, is counted without them: a failure
-    /// must not be missed because its details are denied.
+    /// Takes in that a run could not be polled. One that is over by the list is
+    /// counted without its rows where the cloud will not give them, or has not for
+    /// an hour: a failure must not be missed because its details are.
     pub fn poll_failed(
         &mut self,
         task_id: &str,
         reason: &'static str,
+        now_ms: i64,
     ) -> (Option<SubscriptionEntry>, bool) {
-        let words = &self.settings.words;
         let Some(run) = self.runs.get_mut(task_id) else {
             return (None, false);
         };
         let info = Arc::clone(&run.info);
-        let key = info.subscription();
         let for_good = matches!(reason, "forbidden" | "not_found" | "bad_request");
         if for_good {
             // What the rows said once is no answer to what the list says now.
             run.rows = None;
         }
-        let status = run.info.status(words);
-        if for_good && !run.counted && status.is_over() {
-            run.counted = true;
-            if let Some(followed) = self.subscriptions.get_mut(&key) {
-                followed.count(status, []);
-            }
-        } else if !for_good {
+        let since = *run.failing_since_ms.get_or_insert(now_ms);
+        let given_up = for_good || now_ms.saturating_sub(since) >= ROWS_PATIENCE;
+        if !given_up {
             return (None, true);
         }
-        let on = !self.runs.get(task_id).is_some_and(|run| run.counted);
+        let status = info.status(&self.settings.words);
+        if !run.counted && status.is_over() {
+            run.counted = true;
+            if let Some(followed) = self.subscriptions.get_mut(&info.subscription()) {
+                followed.count(status, []);
+            }
+        }
+        // What passes by itself is tried again.
+        let on = !run.counted || !for_good;
         self.touch(task_id, &info);
-        (self.entry(&key), on)
+        (self.entry(&info.subscription()), on)
     }
 
     /// Rules that pass the filter; answers the subscriptions that have none any more.
@@ -563,10 +573,16 @@ impl Follower {
         let words = &self.settings.words;
         let listings = self.listings;
         let left = self.runs.extract_if(|_, run| run.seen_in != listings);
-        for (id, run) in left {
+        for (id, mut run) in left {
             let key = run.info.subscription();
             if let Some(followed) = self.subscriptions.get_mut(&key) {
                 followed.forget(&run, words);
+                // Nobody can read its rows any more.
+                let status = run.info.status(words);
+                if !run.counted && status.is_over() && followed.is_ours() {
+                    run.counted = true;
+                    followed.count(status, []);
+                }
             }
             self.touched.subscription(key);
             Arc::make_mut(&mut self.known).remove(&id);
@@ -684,7 +700,7 @@ impl Follower {
                 let Some(run) = self.runs.get(id) else {
                     continue;
                 };
-                let uncounted = !run.counted && run.info.status(words) != TaskStatus::Running;
+                let uncounted = !run.counted && run.info.may_be_over(words);
                 if run.in_view || uncounted {
                     let settings = &self.settings;
                     wanted.push(Wanted {
@@ -806,6 +822,7 @@ fn restored_run(saved: SavedRun) -> (Arc<str>, Run) {
         in_view: false,
         counted: saved.counted,
         rows: saved.rows,
+        failing_since_ms: None,
     };
     (saved.task_id, run)
 }

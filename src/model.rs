@@ -294,6 +294,12 @@ impl TaskInfo {
         }
     }
 
+    /// Whether it may be over: it is by its status, or there is a result already,
+    /// which the cloud gives beside RUNNING too.
+    pub fn may_be_over(&self, words: &Words) -> bool {
+        !words.is_running(&self.status) || words.verdict(&self.result).is_some()
+    }
+
     /// How a task stands of which nothing but this is known.
     pub fn status(&self, words: &Words) -> TaskStatus {
         if words.is_running(&self.status) {

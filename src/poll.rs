@@ -481,7 +481,7 @@ impl<S: Source> Scheduler<S> {
         if let Some(list) = watched.follower {
             let entry = watched.entry();
             let list = self.lists[list].as_mut();
-            let (subscription, on) = list.map_or((None, false), |list| list.polled(entry));
+            let (subscription, on) = list.map_or((None, false), |list| list.polled(entry, now_ms));
             let idle = !on && !watched.shown && !watched.is_configured();
             if let Some(subscription) = subscription {
                 self.store.update_subscription(subscription);

@@ -236,11 +236,73 @@ fn a_failure_counts_though_its_rows_are_denied() {
     follower.listed(rules(), whole(vec![]), T0);
     let list = whole(vec![failed("n1", "nginx", T0 + MINUTE)]);
     follower.listed(rules(), list, T0 + 5 * MINUTE);
-    assert_eq!(follower.poll_failed("n1", "timeout"), (None, true));
-    let (entry, _) = follower.poll_failed("n1", "forbidden");
+    assert_eq!(follower.poll_failed("n1", "timeout", T0), (None, true));
+    let (entry, _) = follower.poll_failed("n1", "forbidden", T0);
     let counts = &entry.unwrap().counts;
     assert_eq!((counts.runs, counts.failures), (1, 1));
     assert_eq!(counts.artifacts.count(), 0);
+}
+
+#[test]
+fn a_failure_counts_though_its_rows_cannot_be_read_for_an_hour() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    follower.listed(rules(), whole(vec![]), T0);
+    let list = whole(vec![failed("n1", "nginx", T0 + MINUTE)]);
+    follower.listed(rules(), list, T0 + 5 * MINUTE);
+    let mut failures = |minute| {
+        let (entry, on) = follower.poll_failed("n1", "server", T0 + minute * MINUTE);
+        assert!(on, "it may work again");
+        entry.map(|entry| entry.counts.failures)
+    };
+    assert_eq!(failures(6), None);
+    assert_eq!(failures(65), None);
+    assert_eq!(failures(66), Some(1));
+    assert_eq!(failures(67), Some(1));
+}
+
+#[test]
+fn a_run_that_leaves_before_its_rows_were_read_is_counted_too() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    follower.listed(rules(), whole(vec![]), T0);
+    let list = || whole(vec![failed("n1", "nginx", T0 + MINUTE)]);
+    follower.listed(rules(), list(), T0 + 5 * MINUTE);
+    follower.poll_failed("n1", "server", T0 + 6 * MINUTE);
+    let listed = follower.listed(rules(), whole(vec![]), T0 + 10 * MINUTE);
+    assert_eq!(listed.subscriptions[0].counts.failures, 1);
+    // Back again, it was counted.
+    follower.listed(rules(), list(), T0 + 15 * MINUTE);
+    let n1 = failed("n1", "nginx", T0 + MINUTE);
+    let (entry, _) = follower.polled("n1", None, &rows(&[("FAILED", T0, 3)], &n1.info));
+    assert_eq!(entry.unwrap().counts.failures, 1);
+}
+
+#[test]
+fn a_run_with_a_result_counts_though_its_status_says_that_it_runs() {
+    let mut follower = Follower::new(Settings {
+        max_tasks: 0,
+        ..settings()
+    });
+    let rules = || Some(vec![rule("nginx")]);
+    follower.listed(rules(), whole(vec![]), T0);
+    // As in the vendor's own sample.
+    let odd = |id, result, minute| run(id, "nginx", "RUNNING", result, T0 + minute * MINUTE);
+    let list = vec![
+        odd("n3", "SUCCESS", 3),
+        odd("n2", "FAILED", 2),
+        odd("n1", "", 1),
+    ];
+    let listed = follower.listed(rules(), whole(list), T0 + 5 * MINUTE);
+    assert_eq!(ids(&listed, false), ["n2", "n3"]);
+    let failed = odd("n2", "FAILED", 2).info;
+    follower.polled("n2", None, &rows(&[("FAILED", T0, 3)], &failed));
+    let succeeded = odd("n3", "SUCCESS", 3).info;
+    let (entry, on) = follower.polled("n3", None, &rows(&[("SUCCESS", T0, 3)], &succeeded));
+    let entry = entry.unwrap();
+    assert!(!on);
+    assert_eq!((entry.counts.runs, entry.counts.failures), (2, 1));
+    assert_eq!(entry.last_run.unwrap().status, TaskStatus::Succeeded);
 }
 
 #[test]
@@ -476,7 +538,7 @@ proptest! {
                 }
                 Event::Failed(run, gone) => {
                     let reason = if gone { "not_found" } else { "timeout" };
-                    let (entry, _) = follower.poll_failed(&format!("crast-{run}"), reason);
+                    let (entry, _) = follower.poll_failed(&format!("crast-{run}"), reason, now);
                     entries.extend(entry.map(|entry| (Arc::clone(&entry.subscription), entry)));
                 }
                 Event::Listed { whole, rules, minutes } => {

@@ -245,10 +245,14 @@ impl Listing {
 
     /// Takes in what a poll of one of its runs has brought; answers what is new of
     /// its subscription, and whether the run is to be polled on.
-    pub(super) fn polled(&mut self, task: &TaskEntry) -> (Option<SubscriptionEntry>, bool) {
+    pub(super) fn polled(
+        &mut self,
+        task: &TaskEntry,
+        now_ms: i64,
+    ) -> (Option<SubscriptionEntry>, bool) {
         let id = &task.target.task_id;
         match (&task.error, &task.data) {
-            (Some(error), _) => self.follower.poll_failed(id, error.reason),
+            (Some(error), _) => self.follower.poll_failed(id, error.reason, now_ms),
             (None, Some(data)) => self.follower.polled(id, task.info.as_ref(), data),
             (None, None) => (None, true),
         }
