@@ -487,7 +487,7 @@ async fn what_is_not_valid_changes_nothing() {
     let server = start(Vec::new(), |settings| settings.web = Arc::clone(&web));
     let client = site.client(None, false);
     let broken = [
-        text.replace("cert_file", "cert_flie"),
+        text.replace("cert_file", "cert_fileX"),
         text.replace(OPEN_SESAME, "open sesame"),
         text.replace("server.crt", "nowhere.crt"),
         text.replace("server.key", "server.crt"),
