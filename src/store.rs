@@ -273,14 +273,18 @@ impl Store {
         &self,
         counts: impl IntoIterator<Item = (&'a Arc<str>, &'a Arc<Subscription>, &'a Arc<Counts>)>,
     ) {
-        self.change(|inner| {
-            for (instance_id, subscription, counts) in counts {
-                let key = (Arc::clone(instance_id), Arc::clone(subscription));
-                if let Some(followed) = inner.subscriptions.get_mut(&key) {
-                    followed.shown = Arc::clone(counts);
-                }
+        let mut inner = self.lock();
+        for (instance_id, subscription, counts) in counts {
+            let key = (Arc::clone(instance_id), Arc::clone(subscription));
+            let Some(followed) = inner.subscriptions.get_mut(&key) else {
+                continue;
+            };
+            // Most saves bring nothing to show: the page stays what it is.
+            if !Arc::ptr_eq(&followed.shown, counts) {
+                followed.shown = Arc::clone(counts);
+                inner.newest = None;
             }
-        });
+        }
     }
 
     /// Everything known now; the same snapshot until something changes.

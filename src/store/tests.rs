@@ -271,6 +271,31 @@ fn series_of_subscriptions_are_counted_and_never_dropped() {
 }
 
 #[test]
+fn only_counts_that_are_new_make_another_snapshot() {
+    let store = store(100, 100, Vec::new()).holding_counts_back();
+    let before = subscription("a");
+    store.update_subscription(before.clone());
+    let publish = |entry: &SubscriptionEntry| {
+        store.publish([(&entry.instance_id, &entry.subscription, &entry.counts)]);
+    };
+    let snapshot = store.snapshot();
+    publish(&before);
+    assert!(Arc::ptr_eq(&snapshot, &store.snapshot()));
+    let counted = SubscriptionEntry {
+        counts: Arc::new(Counts {
+            runs: 1,
+            ..Counts::default()
+        }),
+        ..before
+    };
+    store.update_subscription(counted.clone());
+    let shows = || store.snapshot().subscriptions[0].shown.runs;
+    assert_eq!(shows(), 0);
+    publish(&counted);
+    assert_eq!(shows(), 1);
+}
+
+#[test]
 fn a_view_stays_the_same_until_the_next_data_turns_stale_and_since_the_last_did() {
     let polled = |task_id: &str, last_success_ms: i64| TaskEntry {
         last_success_ms: Some(last_success_ms),
