@@ -16,6 +16,7 @@ mod overview;
 mod query;
 mod rate;
 mod routes;
+mod scrapes;
 mod status_page;
 mod tls;
 mod watched;
@@ -65,6 +66,7 @@ const LIMITS: Limits = Limits {
     idle: Duration::from_secs(75),
     head: Duration::from_secs(10),
     stall: Duration::from_secs(30),
+    answer: Duration::from_secs(120),
 };
 
 /// Requests at once on a connection that speaks HTTP/2.
@@ -101,7 +103,7 @@ pub struct Settings {
     pub config: watch::Receiver<Arc<str>>,
     /// TLS and who may ask.
     pub web: Arc<WebSource>,
-    /// Metrics pages in the making at once, 0 for no limit; more are refused.
+    /// Metrics pages on their way at once, 0 for no limit; more are refused.
     pub max_requests: usize,
     /// Whom to ask for a reload; `None` where nobody may.
     pub reload: Option<mpsc::Sender<ReloadRequest>>,
@@ -373,6 +375,9 @@ async fn answer<B>(
     let mut response = gate.answer(&request, peer).await;
     if request.version() == Version::HTTP_2 {
         response.headers_mut().remove(CONNECTION);
+    }
+    if let Some(scrape) = &response.body().scrape {
+        scrape.read_by(connection);
     }
     Ok(response.map(|page| Answer { page, answering }))
 }

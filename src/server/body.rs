@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::scrapes::Scrape;
 use crate::exposition::PIECE;
 use crate::exposition::compress::Compressed;
 use crate::exposition::text::Writer;
@@ -19,7 +19,7 @@ use crate::exposition::text::Writer;
 pub(super) struct Page {
     rest: Rest,
     /// Held while a metrics page is in flight.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) scrape: Option<Scrape>,
 }
 
 enum Rest {
@@ -66,7 +66,7 @@ impl Page {
     }
 
     fn of(rest: Rest) -> Self {
-        Self { rest, permit: None }
+        Self { rest, scrape: None }
     }
 
     /// Takes the content away, as HEAD wants it.
@@ -128,6 +128,9 @@ impl Body for Page {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(scrape) = &self.scrape {
+            scrape.proceeds();
+        }
         Poll::Ready(self.rest.next().map(|piece| Ok(Frame::data(piece))))
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Limits {
     pub(super) head: Duration,
     /// A client that takes nothing of its answer for so long is gone.
     pub(super) stall: Duration,
+    /// From the first piece of an answer until all of it is written.
+    pub(super) answer: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,17 @@ struct State {
     rested: Instant,
     /// Answers in the making, more than one under HTTP/2 alone.
     answers: usize,
+    /// An answer has lost its place.
+    is_cut_off: bool,
+}
+
+/// How a client takes an answer.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// The first piece was asked for.
+    began: Instant,
+    /// The last one was.
+    last: Instant,
 }
 
 /// All connections of a server.
@@ -137,6 +150,7 @@ impl Connections {
             since: now,
             rested: now,
             answers: 0,
+            is_cut_off: false,
         });
         room.states.insert(id, state.clone());
         Some(Arc::new(Connection {
@@ -172,8 +186,8 @@ pub(super) struct Connection {
     state: watch::Sender<State>,
     all: Arc<Connections>,
     is_http2: AtomicBool,
-    /// When something was last taken of each answer.
-    paces: Mutex<HashMap<u64, Instant>>,
+    /// Of each answer of which something was taken.
+    paces: Mutex<HashMap<u64, Pace>>,
 }
 
 impl Connection {
@@ -247,6 +261,24 @@ impl Connection {
         self.state.borrow().phase.is_resting()
     }
 
+    /// Whether a request came whose answer is not all written.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.state.borrow().phase.is_in_flight()
+    }
+
+    /// Ends the connection although its answer is not written.
+    pub(super) fn cut_off(&self) {
+        self.state.send_if_modified(|state| {
+            state.is_cut_off |= state.phase.is_in_flight();
+            state.is_cut_off
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.state.borrow().is_cut_off
+    }
+
     /// Returns once nothing is in flight on it.
     pub(super) async fn finished(&self) {
         // `self` holds the sender.
@@ -269,26 +301,22 @@ impl Connection {
         let came_late = stop.is_cancelled();
         let mut states = self.state.subscribe();
         loop {
-            let State { phase, since, .. } = *states.borrow_and_update();
+            let state = *states.borrow_and_update();
             let stopping = stop.is_cancelled();
-            let limit = match phase {
+            let due = match state.phase {
                 Phase::Closed => return,
                 Phase::Idle | Phase::Head if stopping && !came_late => return,
-                Phase::Idle => Some(limits.idle),
-                Phase::Head => Some(limits.head),
-                Phase::Answering | Phase::Flushing => None,
+                Phase::Idle => state.since + limits.idle,
+                Phase::Head => state.since + limits.head,
+                Phase::Answering => self.answers_due(),
+                Phase::Flushing => state.since + limits.answer,
             };
-            let stalled = match phase {
-                Phase::Answering if self.is_http2() => Some(self.stalled_at()),
-                _ => None,
-            };
-            if stalled.is_some_and(|at| at <= Instant::now()) {
+            if state.is_cut_off || due <= Instant::now() {
                 return;
             }
             tokio::select! {
                 _ = states.changed() => {}
-                () = sleep_until(since + limit.unwrap_or_default()), if limit.is_some() => return,
-                () = sleep_until(stalled.unwrap_or(since)), if stalled.is_some() => {}
+                () = sleep_until(due) => {}
                 () = stop.cancelled(), if !stopping => {}
             }
         }
@@ -296,13 +324,24 @@ impl Connection {
 }
 
 impl Connection {
-    /// When the slowest answer stalls unless something is taken of it.
-    fn stalled_at(&self) -> Instant {
-        let slowest = self.paces().values().min().copied();
-        slowest.unwrap_or_else(Instant::now) + self.all.limits.stall
+    /// When the first of the answers is too slow; while none has begun, when to
+    /// look again.
+    fn answers_due(&self) -> Instant {
+        let limits = self.all.limits;
+        let due = |pace: &Pace| {
+            let whole = pace.began + limits.answer;
+            if self.is_http2() {
+                whole.min(pace.last + limits.stall)
+            } else {
+                // `watched` sees a stall.
+                whole
+            }
+        };
+        let first = self.paces().values().map(due).min();
+        first.unwrap_or_else(|| Instant::now() + limits.stall.min(limits.answer))
     }
 
-    fn paces(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+    fn paces(&self) -> MutexGuard<'_, HashMap<u64, Pace>> {
         self.paces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -334,13 +373,16 @@ pub(super) struct Answering {
 impl Answering {
     /// A piece of the answer is asked for, the first or one after another was taken.
     pub(super) fn proceeds(&self) {
-        self.connection.paces().insert(self.id, Instant::now());
+        let last = Instant::now();
+        let mut paces = self.connection.paces();
+        let pace = paces.entry(self.id).or_insert(Pace { began: last, last });
+        pace.last = last;
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.connection.paces().remove(&self.id);
+        let pace = self.connection.paces().remove(&self.id);
         self.connection.state.send_if_modified(|state| {
             if state.phase != Phase::Answering {
                 return false;
@@ -348,7 +390,8 @@ impl Drop for Answering {
             state.answers -= 1;
             if state.answers == 0 {
                 state.phase = Phase::Flushing;
-                state.since = Instant::now();
+                // The time for the whole answer goes on.
+                state.since = pace.map_or_else(Instant::now, |pace| pace.began);
             }
             state.answers == 0
         });
@@ -372,7 +415,7 @@ fn advance(state: &watch::Sender<State>, from: impl Fn(Phase) -> bool, to: Phase
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{advance, timeout};
+    use tokio::time::{advance, sleep, timeout};
 
     use super::super::LIMITS;
     use super::super::tests::Log;
@@ -412,9 +455,66 @@ mod tests {
         let never = CancellationToken::new();
         timeout(day, connection.overdue(&never)).await.unwrap_err();
         drop(answering);
-        timeout(day, connection.overdue(&never)).await.unwrap_err();
         connection.flushed();
         assert_eq!(overdue_after(&connection).await, 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_has_2_minutes_from_its_first_piece_to_its_last_byte() {
+        for (is_http2, hyper_has_all) in [(false, false), (false, true), (true, false)] {
+            let connection = connected().await;
+            if is_http2 {
+                connection.speaks_http2();
+            }
+            connection.received();
+            let answering = connection.request();
+            // Making it may take any time.
+            advance(Duration::from_secs(1_000)).await;
+            for _ in 0..4 {
+                answering.proceeds();
+                advance(Duration::from_secs(20)).await;
+            }
+            let proceeding = async {
+                if hyper_has_all {
+                    drop(answering);
+                    return std::future::pending().await;
+                }
+                loop {
+                    answering.proceeds();
+                    sleep(Duration::from_secs(1)).await;
+                }
+            };
+            let seconds = tokio::select! {
+                biased;
+                () = proceeding => 0,
+                seconds = overdue_after(&connection) => seconds,
+            };
+            assert_eq!(seconds, 40);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_http2_an_answer_may_stall_for_30_s() {
+        let connection = connected().await;
+        connection.speaks_http2();
+        let (slow, fast) = (connection.request(), connection.request());
+        slow.proceeds();
+        fast.proceeds();
+        advance(Duration::from_secs(20)).await;
+        fast.proceeds();
+        assert_eq!(overdue_after(&connection).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_is_in_flight_is_cut_off() {
+        let connection = connected().await;
+        connection.cut_off();
+        assert_eq!(overdue_after(&connection).await, 75);
+        let answering = connection.request();
+        connection.cut_off();
+        assert_eq!(overdue_after(&connection).await, 0);
+        assert!(connection.is_in_flight());
+        drop(answering);
     }
 
     #[tokio::test(start_paused = true)]

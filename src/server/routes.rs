@@ -11,15 +11,18 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::body::Page;
+use super::negotiate::{Media, NotAcceptable};
 use super::overview::Overview;
+use super::scrapes::Scrapes;
 use super::{Settings, api, negotiate, status_page};
 use crate::exposition::Names;
+use crate::exposition::compress::Coding;
 use crate::exposition::page::{self, Pages};
 use crate::exposition::text::{self, Writer};
 use crate::metrics::catalog::series_at_most;
@@ -37,7 +40,7 @@ const JSON: &str = "application/json";
 pub(super) struct Routes {
     settings: Settings,
     stop: CancellationToken,
-    scrapes: Arc<Semaphore>,
+    scrapes: Arc<Scrapes>,
     pub(super) pages: Pages,
 }
 
@@ -89,14 +92,10 @@ impl Route {
 
 impl Routes {
     pub(super) fn new(settings: Settings, stop: CancellationToken) -> Self {
-        let scrapes = match settings.max_requests {
-            0 => Semaphore::MAX_PERMITS,
-            limit => limit.min(Semaphore::MAX_PERMITS),
-        };
         Self {
+            scrapes: Scrapes::new(settings.max_requests),
             settings,
             stop,
-            scrapes: Arc::new(Semaphore::new(scrapes)),
             pages: Pages::default(),
         }
     }
@@ -178,7 +177,9 @@ impl Routes {
     }
 
     async fn metrics(&self, headers: &HeaderMap, query: Option<&str>) -> Response<Page> {
-        let Ok(permit) = Arc::clone(&self.scrapes).try_acquire_owned() else {
+        let coding = negotiate::coding(headers);
+        let is_plain = !matches!(coding, Ok(Some(_)));
+        let Some(place) = self.scrapes.enter(is_plain) else {
             let mut refusal = plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Too many scrapes at once: --web.max-requests is the limit.\n",
@@ -187,23 +188,30 @@ impl Routes {
             refusal.headers_mut().insert(RETRY_AFTER, seconds);
             return refusal;
         };
-        let page = self.scrape(headers, &negotiate::names(query)).await;
-        let mut response = page.unwrap_or_else(broken);
-        response.body_mut().permit = Some(permit);
+        let mut response = match coding {
+            Ok(coding) => {
+                let names = negotiate::names(query);
+                let page = self.scrape(negotiate::media(headers), coding, &names);
+                page.await.unwrap_or_else(broken)
+            }
+            Err(NotAcceptable) => plain(
+                StatusCode::NOT_ACCEPTABLE,
+                "There is identity, gzip and zstd.\n",
+            ),
+        };
+        response.body_mut().scrape = Some(place);
         let vary = HeaderValue::from_static("Accept, Accept-Encoding");
         response.headers_mut().insert(VARY, vary);
         response
     }
 
     /// The metrics page as the client wants it; `None` if making it has panicked.
-    async fn scrape(&self, headers: &HeaderMap, names: &Names) -> Option<Response<Page>> {
-        let media = negotiate::media(headers);
-        let Ok(coding) = negotiate::coding(headers) else {
-            return Some(plain(
-                StatusCode::NOT_ACCEPTABLE,
-                "There is identity, gzip and zstd.\n",
-            ));
-        };
+    async fn scrape(
+        &self,
+        media: Media,
+        coding: Option<Coding>,
+        names: &Names,
+    ) -> Option<Response<Page>> {
         let format = media.format();
         let now_ms = self.settings.clock.now_millis();
         let generation = self.pages.generation(&self.settings.store, now_ms);

@@ -772,6 +772,80 @@ async fn a_request_with_a_body_is_answered() {
     server.stopped().await;
 }
 
+/// Nobody reads it, however long it is and whatever path it is for.
+#[tokio::test]
+async fn the_body_of_a_request_ends_the_connection() {
+    let server = start(Vec::new(), |_| {});
+    for (target, status) in [("/-/reload", 403), ("/metrics", 405), ("/nothing", 404)] {
+        for length in ["Content-Length: 1000000000", "Transfer-Encoding: chunked"] {
+            let mut connection = server.connect().await;
+            let length = format!("{length}\r\n");
+            connection.send_with("POST", target, &length).await;
+            assert_eq!(connection.answer("POST").await.status, status, "{target}");
+            let chunk = format!("ffff\r\n{}\r\n", "a".repeat(0xffff));
+            let mut sent = 0;
+            let sending = async {
+                while connection.0.write_all(chunk.as_bytes()).await.is_ok() {
+                    sent += chunk.len();
+                }
+            };
+            timeout(PATIENCE, sending).await.unwrap();
+            // What the two sockets hold.
+            assert!(sent < 20_000_000, "{target}: {sent}");
+        }
+    }
+    server.stopped().await;
+}
+
+/// It takes something all the time, and never enough.
+#[tokio::test]
+async fn a_client_that_reads_for_too_long_is_cut_off() {
+    let limits = Limits {
+        answer: Duration::from_millis(500),
+        ..LIMITS
+    };
+    let server = start_within(limits, vec![entry("crast-1", 5_000)], |_| {});
+    let mut slow = server.connect().await;
+    let began = tokio::time::Instant::now();
+    slow.send("GET", "/metrics").await;
+    let mut piece = [0; 100];
+    let mut read = 0;
+    // A piece each 5 ms makes 100 s for the whole page.
+    let reading = async {
+        loop {
+            match slow.0.read(&mut piece).await {
+                Ok(0) | Err(_) => return,
+                Ok(some) => read += some,
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, reading).await.unwrap();
+    assert!(began.elapsed() >= limits.answer);
+    assert!(read < 1_000_000, "{read}");
+    assert_eq!(server.ask("GET", "/metrics").await.status, 200);
+    server.stopped().await;
+}
+
+/// One of HTTP/1.0 knows the end of a page by the end of the connection.
+#[tokio::test]
+async fn a_page_that_is_cut_off_does_not_look_whole() {
+    let server = start(vec![entry("crast-1", 5_000)], |settings| {
+        settings.drain = Duration::ZERO;
+    });
+    let mut old = server.connect().await;
+    let request = b"GET /metrics HTTP/1.0\r\n\r\n";
+    old.0.write_all(request).await.unwrap();
+    assert_eq!(old.line().await, "HTTP/1.0 200 OK");
+    server.stopped().await;
+    let mut rest = Vec::new();
+    let read = timeout(PATIENCE, old.0.read_to_end(&mut rest)).await;
+    assert_eq!(
+        read.unwrap().unwrap_err().kind(),
+        io::ErrorKind::ConnectionReset
+    );
+}
+
 #[tokio::test]
 async fn nonsense_is_refused() {
     let server = start(Vec::new(), |_| {});

@@ -1,6 +1,8 @@
 //! The stream below hyper. It tells `connections` what comes and what is
 //! written, and its writes fail once the other side takes nothing for a while:
-//! hyper does not bound how slowly an answer is read.
+//! hyper does not bound how slowly an answer is read. What ends in the middle of
+//! an answer is reset: a client of HTTP/1.0 would take it for the whole, and the
+//! system would keep what nobody reads.
 
 use std::io;
 use std::pin::Pin;
@@ -9,27 +11,54 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+use tracing::debug;
 
 use super::connections::Connection;
 
 /// See the module.
-pub(super) struct Watched<S> {
+pub(super) struct Watched<S: Reset> {
     stream: S,
     connection: Arc<Connection>,
     /// A write may wait for so long.
     limit: Duration,
     /// Runs while a write waits.
     since: Option<Pin<Box<Sleep>>>,
+    /// hyper has ended it in order.
+    is_shut: bool,
 }
 
-impl<S> Watched<S> {
+/// A stream whose end can tell the other side that something is missing.
+pub(super) trait Reset {
+    /// What was written and not yet taken is thrown away at the end.
+    fn reset(&self);
+}
+
+impl Reset for TcpStream {
+    fn reset(&self) {
+        if let Err(error) = self.set_zero_linger() {
+            debug!(%error, "cannot reset a connection");
+        }
+    }
+}
+
+impl<S: Reset> Drop for Watched<S> {
+    fn drop(&mut self) {
+        if !self.is_shut && self.connection.is_in_flight() {
+            self.stream.reset();
+        }
+    }
+}
+
+impl<S: Reset> Watched<S> {
     pub(super) fn new(stream: S, connection: Arc<Connection>, limit: Duration) -> Self {
         Self {
             stream,
             connection,
             limit,
             since: None,
+            is_shut: false,
         }
     }
 
@@ -51,7 +80,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Reset + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -67,7 +96,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Reset + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -98,6 +127,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_shut = true;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
@@ -110,6 +140,10 @@ mod tests {
     use super::super::LIMITS;
     use super::super::connections::Connections;
     use super::*;
+
+    impl Reset for DuplexStream {
+        fn reset(&self) {}
+    }
 
     async fn watched(stream: DuplexStream) -> Watched<DuplexStream> {
         let connection = Connections::new(LIMITS).enter().await;

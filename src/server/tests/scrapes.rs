@@ -273,6 +273,63 @@ async fn many_scrapes_at_once() {
     server.stopped().await;
 }
 
+/// Lets time pass while nothing waits for a socket.
+async fn pass(time: Duration) {
+    pause();
+    advance(time).await;
+    resume();
+}
+
+#[tokio::test]
+async fn a_page_that_nobody_reads_makes_room_for_one_that_somebody_may_read() {
+    let server = start(vec![entry("crast-1", 5_000)], |settings| {
+        settings.max_requests = 1;
+    });
+    let mut slow = server.connect().await;
+    slow.send("GET", "/metrics").await;
+    slow.head().await;
+    assert_eq!(server.ask("GET", "/metrics").await.status, 503);
+    pass(Duration::from_millis(1_500)).await;
+    assert_eq!(server.ask("GET", "/metrics").await.status, 503);
+
+    // Far more than the sockets and the server's buffer hold.
+    slow.bytes(1_000_000).await;
+    pass(Duration::from_millis(1_500)).await;
+    assert_eq!(server.ask("GET", "/metrics").await.status, 503);
+
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(server.ask("GET", "/metrics").await.status, 200);
+    let mut rest = Vec::new();
+    let read = timeout(PATIENCE, slow.0.read_to_end(&mut rest)).await;
+    assert_eq!(
+        read.unwrap().unwrap_err().kind(),
+        io::ErrorKind::ConnectionReset
+    );
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_crowd_of_slow_readers_does_not_keep_out_who_compresses() {
+    let server = start(vec![entry("crast-1", 5_000)], |_| {});
+    let mut crowd = Vec::new();
+    for place in 0..60 {
+        let mut slow = server.connect().await;
+        slow.send("GET", "/metrics").await;
+        let status = slow.head().await.status;
+        // One in ten of 40 places is kept.
+        assert_eq!(status, if place < 36 { 200 } else { 503 }, "{place}");
+        crowd.push(slow);
+    }
+    for coding in ["gzip", "zstd"] {
+        let lines = format!("Accept-Encoding: {coding}\r\n");
+        let answer = server.ask_with("GET", "/metrics", &lines).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.body.contains("\naliyun_acr_exporter_series 10020\n"));
+    }
+    drop(crowd);
+    server.stopped().await;
+}
+
 #[tokio::test]
 async fn what_nobody_asks_for_is_dropped() {
     let server = start(vec![entry("crast-1", 1)], |_| {});
