@@ -4,7 +4,7 @@
 #   aliyun-acr-exporter_VERSION-1_ARCH.deb      the same for Debian and Ubuntu, linked to libc
 #   aliyun-acr-exporter-VERSION-TARGET.cdx.json CycloneDX SBOM of the dependencies in the binary and its build
 #   SHA256SUMS
-# The same commit and toolchain give the same bytes, whatever the folder. Needs Rust, a C compiler,
+# What is packed is packed the same way each time: order, owners and times are fixed. Needs Rust, a C compiler,
 # glibc's static libraries (libc6-dev) and Debian's tools for the package; the two cargo commands are
 # installed where they are missing.
 #
