@@ -10,6 +10,7 @@ mod alerting;
 mod check_config;
 mod commands;
 mod credentials;
+mod crowd;
 mod discover;
 mod failures;
 mod follow;
