@@ -3,7 +3,7 @@
 # deploy/README.md for the package and the archive, and what they should lead to.
 # deploy/tests/package.sh starts it.
 set -Eeuo pipefail
-cd /work
+cd /srv
 export HOME=/root ALIBABA_CLOUD_ECS_METADATA_DISABLED=true
 
 fail() {
@@ -18,7 +18,7 @@ guide() {
     printf '== the guide: %s\n' "$1"
     set -x
     # shellcheck source=/dev/null
-    . "/work/$1.sh"
+    . "/srv/$1.sh"
     { set +x; } 2>/dev/null
 }
 is() { [ "$(systemctl is-active "aliyun-acr-exporter.$1" || true)" = "$2" ] || fail "the $1 is not $2"; }
@@ -137,7 +137,7 @@ userdel aliyun-acr-exporter
 guide archive
 for file in aliyun-acr-exporter.1 completions/{aliyun-acr-exporter,_aliyun-acr-exporter,aliyun-acr-exporter.fish} config.example.yaml \
     prometheus/rules.yaml dashboards/aliyun-acr-overview.json ram-policy.json LICENSE README.md CHANGELOG.md; do
-    [ -s "/work/archive/$file" ] || fail "the archive has no $file"
+    [ -s "/srv/archive/$file" ] || fail "the archive has no $file"
 done
 guide archive-service
 is service active

@@ -93,21 +93,21 @@ if [ ! -e "$base" ]; then
     rm -rf "$work/base"
 fi
 guest="$work/guest"
-mkdir -p "$guest/work/target"
+mkdir -p "$guest/srv/target"
 tar -C "$guest" -xf "$base"
-cp -r target/dist "$guest/work/target"
-cp deploy/tests/package-guest.sh "$guest/work"
+cp -r target/dist "$guest/srv/target"
+cp deploy/tests/package-guest.sh "$guest/srv"
 for mark in package package-socket package-remove archive archive-service; do
-    python3 deploy/tests/commands.py deploy/README.md "$mark" >"$guest/work/$mark.sh"
+    python3 deploy/tests/commands.py deploy/README.md "$mark" >"$guest/srv/$mark.sh"
 done
 cat >"$guest/etc/systemd/system/guide.service" <<'UNIT'
 [Unit]
 After=multi-user.target
 [Service]
 Type=oneshot
-WorkingDirectory=/work
-ExecStart=/work/package-guest.sh
-StandardOutput=file:/work/log
+WorkingDirectory=/srv
+ExecStart=/srv/package-guest.sh
+StandardOutput=file:/srv/log
 StandardError=inherit
 ExecStopPost=/bin/sh -c 'systemctl exit "$$([ "$SERVICE_RESULT" = success ] && echo 0 || echo 1)"'
 [Install]
@@ -117,7 +117,7 @@ ln -s ../guide.service "$guest/etc/systemd/system/multi-user.target.wants/guide.
 status=0
 timeout 300 systemd-nspawn -q -D "$guest" --register=no --keep-unit --private-network --console=pipe -b \
     </dev/null >"$work/console" 2>&1 || status=$?
-cat "$guest/work/log"
+cat "$guest/srv/log"
 [ "$status" = 0 ] || { tail -n 20 "$work/console"; fail "the guest ended with $status"; }
-grep -qx 'all of the guide ran' "$guest/work/log" || fail 'the guide did not run to its end'
+grep -qx 'all of the guide ran' "$guest/srv/log" || fail 'the guide did not run to its end'
 ls -l target/dist
