@@ -126,7 +126,20 @@ pub fn is_reserved(path: &str) -> bool {
 /// for no longer than [`Settings::drain`]: a stopping server says that it is not
 /// ready. Without a listener it returns at once.
 pub async fn serve(listeners: Vec<TcpListener>, settings: Settings, stop: CancellationToken) {
-    serve_within(LIMITS, listeners, settings, stop).await;
+    let limits = Limits {
+        connections: most_connections(),
+        ..LIMITS
+    };
+    serve_within(limits, listeners, settings, stop).await;
+}
+
+/// As many as [`LIMITS`] says, but no more than half of the descriptors that the
+/// process may have: whoever only connects must not keep it from polling, nor
+/// others from being answered.
+fn most_connections() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let half = descriptors.and_then(|most| usize::try_from(most / 2).ok());
+    half.map_or(LIMITS.connections, |half| half.clamp(1, LIMITS.connections))
 }
 
 async fn serve_within(

@@ -150,7 +150,7 @@ fn logfmt<'a>(writer: &mut Writer<'_>, pairs: impl Iterator<Item = Pair<'a>>) ->
         let bare = !value.is_empty()
             && value
                 .chars()
-                .all(|c| !c.is_whitespace() && !c.is_control() && !"\"=\\".contains(c));
+                .all(|c| !c.is_whitespace() && !is_unsafe(c) && !"\"=\\".contains(c));
         if bare {
             write!(writer, "{space}{key}={value}")?;
         } else {
@@ -172,9 +172,29 @@ fn json<'a>(writer: &mut Writer<'_>, pairs: impl Iterator<Item = Pair<'a>>) -> f
     writeln!(writer, "}}")
 }
 
-/// JSON's quoting serves logfmt too.
+/// JSON's quoting serves logfmt too. It leaves in place what a terminal obeys.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    if !json.contains(is_unsafe) {
+        return json;
+    }
+    let mut quoted = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unsafe(c) {
+            // All of them are in the first plane.
+            quoted.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            quoted.push(c);
+        }
+    }
+    quoted
+}
+
+/// Characters that a terminal obeys, or that break a line or turn text around
+/// where it is shown.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[derive(Default)]
@@ -231,6 +251,14 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+
+    #[test]
+    fn nothing_in_a_value_is_obeyed_by_a_terminal() {
+        let hostile = "a\u{9b}31m\u{7f}b\u{202e}c\u{2028}d\u{85}";
+        let told = "\"a\\u009b31m\\u007fb\\u202ec\\u2028d\\u0085\"";
+        assert_eq!(quoted(hostile), told);
+        assert_eq!(quoted("grün 中文"), "\"grün 中文\"");
+    }
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);

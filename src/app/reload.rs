@@ -137,14 +137,18 @@ impl Reloader {
             .is_some_and(|origin| origin.tried != digest(&bytes))
         {
             tracing::info!("the configuration file has changed");
-            let outcome = self.try_out(&bytes).await;
+            // The other file is looked after by itself.
+            let outcome = self.try_out(&bytes, Ok(())).await;
             let _ = self.tell(outcome);
         }
     }
 
     async fn reload(&mut self) -> Result<String, String> {
         let outcome = match self.read().await {
-            Ok(bytes) => self.try_out(&bytes).await,
+            Ok(bytes) => {
+                let web = self.web.reload().await;
+                self.try_out(&bytes, web).await
+            }
             Err(failure) => Err(failure),
         };
         self.tell(outcome)
@@ -164,18 +168,27 @@ impl Reloader {
         }
     }
 
-    /// Puts what the file holds into force; answers what that takes a restart for.
-    async fn try_out(&mut self, bytes: &[u8]) -> Result<Vec<String>, Failure> {
+    /// Puts what the file holds into force, unless it or the `web` configuration is
+    /// wrong; answers what that takes a restart for.
+    async fn try_out(
+        &mut self,
+        bytes: &[u8],
+        web: Result<(), config::Error>,
+    ) -> Result<Vec<String>, Failure> {
         let Some(origin) = &mut self.origin else {
             return Err(Failure::NoFile);
         };
         origin.tried = digest(bytes);
         let config = config::judge(bytes, &origin.path);
         // Both may be wrong.
-        let web = self.web.reload().await;
         let config = match (config, web) {
             (Ok(config), Ok(())) => config,
-            (Ok(_), Err(error)) | (Err(error), Ok(())) => return Err(error.into()),
+            (Ok(_), Err(error)) => {
+                // Nobody has found anything wrong with the file itself.
+                origin.tried = [0; 32];
+                return Err(error.into());
+            }
+            (Err(error), Ok(())) => return Err(error.into()),
             (Err(error), Err(web)) => return Err(Failure::Both(error, web)),
         };
         systemd::reloading();
@@ -231,7 +244,9 @@ impl Reloader {
                     .collect())
             }
             Err(failure) => {
-                self.own.config_failed();
+                if !matches!(failure, Failure::NoFile) {
+                    self.own.config_failed();
+                }
                 let lines = failure.lines();
                 for mistake in &lines {
                     tracing::error!(error = %mistake, "the configuration cannot be reloaded, the one before stays in force");

@@ -2,6 +2,8 @@
 //! Without one, nothing happens.
 
 use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -10,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials::environment;
 use crate::poll::AliveRequest;
 
 /// The daemon answers.
@@ -34,9 +37,23 @@ pub(super) async fn accompany(scheduler: mpsc::Sender<AliveRequest>, stop: Cance
 }
 
 fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    // The library knows paths alone.
+    let socket = environment::process("NOTIFY_SOCKET");
+    let told = match socket.as_deref().and_then(|name| name.strip_prefix('@')) {
+        Some(name) => notify_abstract(name, state),
+        None => sd_notify::notify(state),
+    };
+    if let Err(error) = told {
         tracing::warn!(%error, "the service manager cannot be told");
     }
+}
+
+fn notify_abstract(name: &str, state: &[NotifyState<'_>]) -> io::Result<()> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    let lines: Vec<String> = state.iter().map(ToString::to_string).collect();
+    let message = lines.join("\n") + "\n";
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address)?;
+    Ok(())
 }
 
 /// The sockets that the service manager has opened, instead of our own.
@@ -55,7 +72,8 @@ pub(super) fn listeners() -> io::Result<Vec<TcpListener>> {
 /// Feeds the watchdog, where there is one, as long as the scheduler answers
 /// between two rounds. A timer alone would feed it whatever hangs.
 async fn watchdog(scheduler: mpsc::Sender<AliveRequest>, stop: CancellationToken) {
-    let Some(limit) = sd_notify::watchdog_enabled() else {
+    let limit = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero());
+    let Some(limit) = limit else {
         return stop.cancelled().await;
     };
     feed(limit, scheduler, stop, || notify(&[NotifyState::Watchdog])).await;

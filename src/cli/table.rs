@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::telemetry;
+
 /// Rows under a header, two spaces apart, the last column as long as it likes.
 pub(super) fn align(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
@@ -27,10 +29,9 @@ pub(super) fn align(header: &[&str], rows: &[Vec<String>]) -> String {
 /// A terminal obeys control characters and turns text around at others; a
 /// value of the cloud must do neither.
 pub(super) fn shown(cell: &str) -> String {
-    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut text = String::with_capacity(cell.len());
     for c in cell.chars() {
-        if c.is_control() || turns(c) {
+        if telemetry::is_unsafe(c) {
             text.extend(c.escape_unicode());
         } else {
             text.push(c);

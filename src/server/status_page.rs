@@ -18,6 +18,7 @@ use super::overview::{Filter, Item, Overview, State, Wanted as States};
 use super::query;
 use crate::model::{Assessment, Outcome, TaskStatus};
 use crate::store::{ListingEntry, SubscriptionEntry, SubscriptionView, TaskEntry};
+use crate::telemetry::is_unsafe;
 
 /// Tasks on one page.
 const PAGE: usize = 100;
@@ -917,17 +918,22 @@ struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let special = |c: char| "&<>\"'".contains(c) || is_unsafe(c);
         let mut rest = self.0;
-        while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| special(*c)) {
             f.write_str(&rest[..at])?;
-            f.write_str(match rest.as_bytes()[at] {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                _ => "&#39;",
+            f.write_str(match c {
+                '&' => "&amp;",
+                '<' => "&lt;",
+                '>' => "&gt;",
+                '"' => "&quot;",
+                '\'' => "&#39;",
+                '\n' => "\n",
+                '\t' => "\t",
+                // Not shown, and it must not turn around what is.
+                _ => "\u{fffd}",
             })?;
-            rest = &rest[at + 1..];
+            rest = &rest[at + c.len_utf8()..];
         }
         f.write_str(rest)
     }

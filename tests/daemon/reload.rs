@@ -1,7 +1,8 @@
 //! Another configuration without a restart, and what the service manager is told
 //! of it.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 
 use aliyun_acr_exporter::simulator::demo;
@@ -123,24 +124,33 @@ fn the_service_manager_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
+    is_told(&manager, path.to_str().unwrap());
+}
+
+#[test]
+fn a_service_manager_without_a_path_is_told_too() {
+    let name = format!("aliyun-acr-exporter-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&address).unwrap();
+    is_told(&manager, &format!("@{name}"));
+}
+
+fn is_told(manager: &UnixDatagram, name: &str) {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let cloud = cloud([TaskSpec::new("crast-1")]);
     let mut daemon = Daemon::serve_with(
         &config(&cloud, "[crast-1]", ""),
         &[],
-        &[
-            ("NOTIFY_SOCKET", path.to_str().unwrap()),
-            ("WATCHDOG_USEC", "300000"),
-        ],
+        &[("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", "300000")],
     );
-    assert_eq!(told(&manager), "READY=1\n");
+    assert_eq!(told(manager), "READY=1\n");
     for _ in 0..3 {
-        assert_eq!(told(&manager), "WATCHDOG=1\n");
+        assert_eq!(told(manager), "WATCHDOG=1\n");
     }
     daemon.signal("HUP");
     let after = || {
         eventually("news", || {
-            Some(told(&manager)).filter(|it| it != "WATCHDOG=1\n")
+            Some(told(manager)).filter(|it| it != "WATCHDOG=1\n")
         })
     };
     let reloading = after();

@@ -37,6 +37,9 @@ impl Bench {
         let path = folder.path().join("config.yaml");
         symlink("..data/config.yaml", &path).unwrap();
         let (config, origin) = Origin::load(&path).unwrap();
+        let web = folder.path().join("web.yaml");
+        std::fs::write(&web, "").unwrap();
+        let web = Arc::new(WebSource::open(&web).unwrap());
         let own = Arc::new(Own::new(Build::CURRENT));
         let clock = Clock::fixed(1_000_000);
         let (changes, asked) = mpsc::channel(1);
@@ -50,7 +53,7 @@ impl Bench {
             own: Arc::clone(&own),
             clock,
             changes,
-            web: Arc::default(),
+            web,
             show: watch::channel("".into()).0,
         };
         let stop = CancellationToken::new();
@@ -117,6 +120,24 @@ async fn a_broken_file_is_tried_once_and_again_when_it_has_changed() {
     );
     tokio::task::yield_now().await;
     assert!(bench.successful() > 0.5);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_web_configuration_keeps_no_changed_file_out() {
+    let mut bench = Bench::new();
+    std::fs::write(bench.folder.path().join("web.yaml"), "foo: 1\n").unwrap();
+    mount(bench.folder.path(), "..2", &text("crast-2"));
+    assert_eq!(bench.changed(31).await.unwrap(), ["crast-2"]);
+    // Who asks is told of both.
+    let (request, told) = oneshot::channel();
+    bench.requests.send(request).await.unwrap();
+    assert!(
+        told.await
+            .unwrap()
+            .unwrap_err()
+            .contains("web.yaml:1:1: foo")
+    );
     bench.end().await;
 }
 

@@ -683,6 +683,13 @@ fn nothing_of_the_cloud_breaks_out() {
 }
 
 #[test]
+fn nothing_turns_the_text_around() {
+    let hostile = "a\u{202e}b\u{0}c\u{9b}d\ne<";
+    let shown = "a\u{fffd}b\u{fffd}c\u{fffd}d\ne&lt;";
+    assert_eq!(Escaped(hostile).to_string(), shown);
+}
+
+#[test]
 fn lengths_of_time() {
     for (millis, text) in [
         (0, "0 s"),
