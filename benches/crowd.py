@@ -42,8 +42,9 @@ def read_byte(stream):
     return stream.recv(1) != b""
 
 
-def crowd(port, first, goes_on, stop):
+def crowd(port, first, goes_on, there, stop):
     streams = [connect(port, first) for _ in range(SLOW)]
+    there.wait()
     while not stop.wait(1):
         for place, stream in enumerate(streams):
             try:
@@ -93,12 +94,13 @@ def main():
             whole.ready(port)
             told("nobody else", scrapes(port, seconds))
             stop = threading.Event()
-            threads = [threading.Thread(target=crowd, args=(port, first, goes_on, stop))
+            there = threading.Barrier(3, timeout=whole.PATIENCE)
+            threads = [threading.Thread(target=crowd, args=(port, first, goes_on, there, stop))
                        for first, goes_on in ((HEAD + b"X-Slow: ", send_byte),
                                               (HEAD + b"\r\n", read_byte))]
             for thread in threads:
                 thread.start()
-            time.sleep(2)
+            there.wait()
             cpu, began = process.cpu(), time.perf_counter()
             times = scrapes(port, seconds)
             share = (process.cpu() - cpu) / (time.perf_counter() - began)

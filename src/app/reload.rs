@@ -178,14 +178,14 @@ impl Reloader {
         let Some(origin) = &mut self.origin else {
             return Err(Failure::NoFile);
         };
-        origin.tried = digest(bytes);
+        let tried_before = std::mem::replace(&mut origin.tried, digest(bytes));
         let config = config::judge(bytes, &origin.path);
         // Both may be wrong.
         let config = match (config, web) {
             (Ok(config), Ok(())) => config,
             (Ok(_), Err(error)) => {
-                // Nobody has found anything wrong with the file itself.
-                origin.tried = [0; 32];
+                // This file is good: should it have changed, it is looked at again.
+                origin.tried = tried_before;
                 return Err(error.into());
             }
             (Err(error), Ok(())) => return Err(error.into()),

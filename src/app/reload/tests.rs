@@ -138,6 +138,9 @@ async fn a_broken_web_configuration_keeps_no_changed_file_out() {
             .unwrap_err()
             .contains("web.yaml:1:1: foo")
     );
+    // The failure is not covered up by loading again what is in force.
+    assert_eq!(bench.changed(100).await, None);
+    assert!(bench.successful() < 0.5);
     bench.end().await;
 }
 
