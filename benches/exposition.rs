@@ -20,7 +20,7 @@ const ARTIFACTS: i64 = 90;
 const NOW_MS: i64 = 1_700_000_100_000;
 
 fn entry(task: usize, words: &Words) -> TaskEntry {
-    let rows = (0..ARTIFACTS)
+    let rows: Vec<Row> = (0..ARTIFACTS)
         .map(|artifact| Row {
             repo_namespace: "mirror".into(),
             repo_name: format!("library-nginx-{task}"),

@@ -13,7 +13,7 @@ use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::model::{Assessment, Folded, Words};
-use aliyun_acr_exporter::poll::Source as _;
+use aliyun_acr_exporter::poll::{Rows, Source as _};
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::world::load_task_id;
 use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
@@ -81,7 +81,7 @@ async fn poll(source: &CloudSource, target: &Target, words: &Words) -> Assessmen
     let mut budget = source.budget();
     let rows = source.rows(target, &mut budget).await.expect("rows");
     assert_eq!(rows.len(), ROWS);
-    Assessment::new(Folded::new(rows, words), None, words)
+    Assessment::new(Folded::new(Rows::iter(&rows), words), None, words)
 }
 
 async fn poll_all(source: &Arc<CloudSource>, targets: &[Arc<Target>], words: &Arc<Words>) {

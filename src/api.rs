@@ -19,7 +19,6 @@ use std::time::Duration;
 use prometheus::Counter;
 use reqwest::Url;
 use secrecy::ExposeSecret;
-use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -28,7 +27,9 @@ pub use self::error::Error;
 use self::error::Failure;
 use self::pages::Pages;
 use self::throttle::Throttle;
-use self::wire::{Envelope, Page, Rule, RulePage, Task, TaskPage, TaskResult, TaskResultPage};
+use self::wire::{
+    Fields, Page, Rule, RulePage, Task, TaskPage, TaskResultPage, TaskResults, Unreadable,
+};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, ProvideCredentials};
 use crate::http::{self, Http, Route};
@@ -98,9 +99,9 @@ pub struct Client {
 
 /// A list, as far as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List<T> {
+pub struct List<R> {
     /// In the cloud's order.
-    pub rows: Vec<T>,
+    pub rows: R,
     /// Whether these are all of them.
     pub whole: bool,
     /// Pages asked for, one request at least each.
@@ -148,7 +149,8 @@ struct Attempt {
 struct Answer<T> {
     value: T,
     status: u16,
-    request_id: String,
+    /// Where somebody reads it.
+    request_id: Option<String>,
 }
 
 impl Client {
@@ -178,7 +180,7 @@ impl Client {
         instance: Instance<'_>,
         task_id: &str,
         budget: &mut Budget,
-    ) -> Result<Vec<TaskResult>, Error> {
+    ) -> Result<TaskResults, Error> {
         let task = [("TaskId", task_id.into())];
         self.list::<TaskResultPage>(&self.task_results, instance, &task, budget, |_| true)
             .await
@@ -190,7 +192,7 @@ impl Client {
         &self,
         instance: Instance<'_>,
         budget: &mut Budget,
-    ) -> Result<List<Rule>, Error> {
+    ) -> Result<List<Vec<Rule>>, Error> {
         self.list::<RulePage>(&self.rules, instance, &[], budget, |_| true)
             .await
     }
@@ -201,9 +203,9 @@ impl Client {
         &self,
         instance: Instance<'_>,
         budget: &mut Budget,
-        go_on: impl FnMut(&[Task]) -> bool,
-    ) -> Result<List<Task>, Error> {
-        self.list::<TaskPage>(&self.tasks, instance, &[], budget, go_on)
+        mut go_on: impl FnMut(&[Task]) -> bool,
+    ) -> Result<List<Vec<Task>>, Error> {
+        self.list::<TaskPage>(&self.tasks, instance, &[], budget, |page| go_on(page))
             .await
     }
 
@@ -213,14 +215,14 @@ impl Client {
         instance: Instance<'_>,
         of: &[Param<'_>],
         budget: &mut Budget,
-        mut go_on: impl FnMut(&[P::Row]) -> bool,
-    ) -> Result<List<P::Row>, Error> {
+        mut go_on: impl FnMut(&P::Rows) -> bool,
+    ) -> Result<List<P::Rows>, Error> {
         let Options {
             page_size,
             max_pages,
             ..
         } = self.options;
-        let mut pages = Pages::new(page_size, max_pages, P::IDENTIFIED);
+        let mut pages = Pages::new(page_size, max_pages);
         let mut asked = 0;
         loop {
             let window = (pages.next(), page_size);
@@ -285,7 +287,7 @@ impl Client {
         Some(format!("credentials {name} from {provider} ({id})"))
     }
 
-    async fn page<T: DeserializeOwned>(
+    async fn page<T: Fields>(
         &self,
         operation: &Operation,
         instance: Instance<'_>,
@@ -325,11 +327,7 @@ impl Client {
     }
 
     /// Attempts until one succeeds, fails for good, or was the last.
-    async fn call<T: DeserializeOwned>(
-        &self,
-        call: &Call<'_>,
-        budget: &mut Budget,
-    ) -> Result<T, Error> {
+    async fn call<T: Fields>(&self, call: &Call<'_>, budget: &mut Budget) -> Result<T, Error> {
         let mut retries = 0;
         let mut again = false;
         let mut renewed = false;
@@ -372,7 +370,7 @@ impl Client {
     }
 
     /// One attempt, from the wait for its turn to the decoded answer.
-    async fn attempt<T: DeserializeOwned>(
+    async fn attempt<T: Fields>(
         &self,
         call: &Call<'_>,
         again: bool,
@@ -483,20 +481,19 @@ impl Client {
         }
     }
 
-    /// Signs, sends, and reads the answer.
-    async fn exchange<T: DeserializeOwned>(
+    /// Where the call goes, and what proves that it is ours.
+    fn sign(
         &self,
         call: &Call<'_>,
         credentials: &Credentials,
-    ) -> Result<Answer<T>, Failed> {
-        let no_url = Failure::Unsendable(
-            "the endpoint is no URL of the form https://HOST or http://HOST:PORT",
-        );
+    ) -> Result<(Url, signing::Signed), Failure> {
         let Some((mut url, host)) = Url::parse(call.instance.endpoint)
             .ok()
             .and_then(|url| http::authority(&url).map(|host| (url, host)))
         else {
-            return Err(no_url.into());
+            return Err(Failure::Unsendable(
+                "the endpoint is no URL of the form https://HOST or http://HOST:PORT",
+            ));
         };
         let request = signing::Request {
             method: "GET",
@@ -515,19 +512,25 @@ impl Client {
                 .map(ExposeSecret::expose_secret),
         };
         let now = self.shared.clock.now_millis();
-        let signed = signing::sign(
-            self.options.algorithm,
-            &request,
-            &key,
-            now,
-            &signing::nonce(),
-        );
-        let proofs = [key.id, key.secret, &signed.signature];
-        let proofs = Proofs::new(proofs.into_iter().chain(key.token));
+        let nonce = signing::nonce();
+        let mut signed = signing::sign(self.options.algorithm, &request, &key, now, &nonce);
         url.set_path("/");
         url.set_query(Some(&signed.query));
-        let mut headers = signed.headers;
-        headers.push(("accept", "application/json".to_owned()));
+        let accept = ("accept", "application/json".to_owned());
+        signed.headers.push(accept);
+        Ok((url, signed))
+    }
+
+    /// Signs, sends, and reads the answer.
+    async fn exchange<T: Fields>(
+        &self,
+        call: &Call<'_>,
+        credentials: &Credentials,
+    ) -> Result<Answer<T>, Failed> {
+        let (url, signed) = self.sign(call, credentials)?;
+        let (headers, signature) = (signed.headers, signed.signature);
+        // A refusal and the log alone show what they must hide.
+        let proofs = || proofs(credentials, &signature);
 
         let http = &self.shared.http;
         let response = http
@@ -541,30 +544,30 @@ impl Client {
             self.shared.own.set_clock_skew(skew as f64 / 1000.0);
         }
         let hint = transport::hint(response.headers(), now);
-        let named = http::text(response.headers(), "x-acs-request-id");
-        let named = named.map(|id| proofs.shown(id));
+        let named = response.headers().get("x-acs-request-id").cloned();
         let status = response.status();
         let body = transport::body(response).await?;
 
         // What cannot be read is quoted in the error's own text.
-        let unreadable = |problem| {
-            let proofs = &proofs;
-            move |error: serde_json::Error| Failure::Unreadable {
-                status: status.as_u16(),
-                problem,
-                detail: proofs.shown(&error.to_string()),
-            }
+        let unreadable = |problem, error: &serde_json::Error| Failure::Unreadable {
+            status: status.as_u16(),
+            problem,
+            detail: proofs().shown(&error.to_string()),
         };
         if status.is_success() {
-            let envelope: Envelope =
-                wire::read(&body).map_err(unreadable("the answer is no JSON object"))?;
+            let (envelope, value) = wire::answer(&body).map_err(|error| match error {
+                Unreadable::NoObject(error) => unreadable("the answer is no JSON object", &error),
+                Unreadable::Shape(error) => {
+                    unreadable("the answer has another shape than documented", &error)
+                }
+            })?;
             if envelope.is_success() {
-                let value = wire::read(&body)
-                    .map_err(unreadable("the answer has another shape than documented"))?;
+                let is_shown = tracing::enabled!(tracing::Level::DEBUG);
+                let request_id = is_shown.then(|| proofs().shown(&envelope.request_id));
                 return Ok(Answer {
                     value,
                     status: status.as_u16(),
-                    request_id: proofs.shown(&envelope.request_id),
+                    request_id,
                 });
             }
             if !envelope.is_failure() {
@@ -576,9 +579,11 @@ impl Client {
                 .into());
             }
         }
+        let proofs = proofs();
         let mut refusal = Refusal::read(status.as_u16(), &body, &proofs);
         if refusal.request_id.is_empty() {
-            refusal.request_id = named.unwrap_or_default();
+            let named = named.as_ref().and_then(|id| id.to_str().ok());
+            refusal.request_id = named.map_or_else(String::new, |id| proofs.shown(id));
         }
         let region = match call.instance.region {
             "" => "*",
@@ -601,6 +606,20 @@ impl From<Failure> for Failed {
             hint: None,
         }
     }
+}
+
+/// What a request proved itself with.
+fn proofs(credentials: &Credentials, signature: &str) -> Proofs {
+    let token = credentials.security_token.as_ref();
+    let key = [
+        &credentials.access_key_id,
+        credentials.access_key_secret.expose_secret(),
+        signature,
+    ];
+    Proofs::new(
+        key.into_iter()
+            .chain(token.map(ExposeSecret::expose_secret)),
+    )
 }
 
 /// Full jitter: anything up to `base` doubled with each attempt.

@@ -105,6 +105,16 @@ pub enum Meaning {
     Failed,
 }
 
+impl Meaning {
+    fn verdict(self) -> Option<Outcome> {
+        match self {
+            Self::Succeeded => Some(Outcome::Succeeded),
+            Self::Failed => Some(Outcome::Failed),
+            Self::Running | Self::Finished => None,
+        }
+    }
+}
+
 const BUILT_IN: [(Meaning, &[&str]); 4] = [
     (
         Meaning::Running,
@@ -177,11 +187,7 @@ impl Words {
     }
 
     fn verdict(&self, word: &str) -> Option<Outcome> {
-        match self.meaning(word)? {
-            Meaning::Succeeded => Some(Outcome::Succeeded),
-            Meaning::Failed => Some(Outcome::Failed),
-            Meaning::Running | Meaning::Finished => None,
-        }
+        self.meaning(word)?.verdict()
     }
 
     fn is_running(&self, word: &str) -> bool {
@@ -190,22 +196,37 @@ impl Words {
 }
 
 /// One row of a task's result, as the cloud tells it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Row {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row<S = String> {
     /// The namespace that is synchronised into.
-    pub repo_namespace: String,
+    pub repo_namespace: S,
     /// The repository that is synchronised into.
-    pub repo_name: String,
+    pub repo_name: S,
     /// The tag.
-    pub tag: String,
+    pub tag: S,
     /// The cloud's word for how far it is, "" without one.
-    pub status: String,
+    pub status: S,
     /// The cloud's word for how it went, "" without one.
-    pub result: String,
+    pub result: S,
     /// When the synchronisation of this artifact began.
     pub start_ms: Option<i64>,
     /// When it ended.
     pub end_ms: Option<i64>,
+}
+
+impl<S: AsRef<str>> Row<S> {
+    /// The same with borrowed texts.
+    pub fn borrowed(&self) -> Row<&str> {
+        Row {
+            repo_namespace: self.repo_namespace.as_ref(),
+            repo_name: self.repo_name.as_ref(),
+            tag: self.tag.as_ref(),
+            status: self.status.as_ref(),
+            result: self.result.as_ref(),
+            start_ms: self.start_ms,
+            end_ms: self.end_ms,
+        }
+    }
 }
 
 /// A task as the cloud tells it, its rows apart; unknown texts are "".
@@ -423,14 +444,15 @@ impl Artifact<'_> {
 }
 
 impl Artifacts {
-    fn pack(rows: &[Judged]) -> Self {
-        let mut text = String::with_capacity(rows.iter().map(|judged| judged.row.tag.len()).sum());
+    fn pack<S: AsRef<str>>(rows: &[Judged<S>]) -> Self {
+        let tags = rows.iter().map(|judged| judged.row.tag.as_ref().len());
+        let mut text = String::with_capacity(tags.sum());
         let mut repositories: Vec<Repository> = Vec::new();
         let mut packed = Vec::with_capacity(rows.len());
         let mut current: Option<(&str, &str)> = None;
         for judged in rows {
-            let row = &judged.row;
-            let key = (row.repo_namespace.as_str(), row.repo_name.as_str());
+            let row = judged.row.borrowed();
+            let key = (row.repo_namespace, row.repo_name);
             if current != Some(key) {
                 let start = offset(text.len());
                 text.push_str(key.0);
@@ -444,7 +466,7 @@ impl Artifacts {
                 current = Some(key);
             }
             let tag = offset(text.len());
-            text.push_str(&row.tag);
+            text.push_str(row.tag);
             packed.push(Packed {
                 start_ms: row.start_ms.unwrap_or(0),
                 end_ms: row.end_ms.unwrap_or(0),
@@ -510,39 +532,63 @@ fn duration(finished: bool, start_ms: Option<i64>, end_ms: Option<i64>) -> Optio
     (finished && duration >= 0).then_some(duration)
 }
 
-struct Judged {
-    row: Row,
+struct Judged<S> {
+    row: Row<S>,
     outcome: Outcome,
     finished: bool,
 }
 
-fn judge(mut row: Row, words: &Words) -> Judged {
-    row.start_ms = row.start_ms.and_then(known);
-    row.end_ms = row.end_ms.and_then(known);
-    let status = words.meaning(&row.status);
-    let outcome = if status == Some(Meaning::Running) {
-        Outcome::Running
-    } else {
-        let deciding = if row.result.trim().is_empty() {
-            &row.status
-        } else {
-            &row.result
-        };
-        words.verdict(deciding).unwrap_or(Outcome::Unknown)
-    };
-    let finished = match outcome {
-        Outcome::Running => false,
-        Outcome::Succeeded | Outcome::Failed => true,
-        // "Over" without a verdict that we know.
-        Outcome::Unknown => {
-            row.end_ms.is_some()
-                || [status, words.meaning(&row.result)].contains(&Some(Meaning::Finished))
+/// Judges one row after the other, whose words are mostly the same.
+struct Judge<'a> {
+    words: &'a Words,
+    status: (String, Option<Meaning>),
+    result: (String, Option<Meaning>),
+}
+
+impl<'a> Judge<'a> {
+    fn new(words: &'a Words) -> Self {
+        let nothing = || (String::new(), words.meaning(""));
+        Self {
+            words,
+            status: nothing(),
+            result: nothing(),
         }
-    };
-    Judged {
-        row,
-        outcome,
-        finished,
+    }
+
+    fn judge<S: AsRef<str>>(&mut self, mut row: Row<S>) -> Judged<S> {
+        row.start_ms = row.start_ms.and_then(known);
+        row.end_ms = row.end_ms.and_then(known);
+        let newest = |(word, meaning): &mut (String, Option<Meaning>), now: &str| {
+            if word != now {
+                now.clone_into(word);
+                *meaning = self.words.meaning(now);
+            }
+            *meaning
+        };
+        let status = newest(&mut self.status, row.status.as_ref());
+        let result = newest(&mut self.result, row.result.as_ref());
+        let outcome = if status == Some(Meaning::Running) {
+            Outcome::Running
+        } else {
+            let is_silent = row.result.as_ref().trim().is_empty();
+            let deciding = if is_silent { status } else { result };
+            deciding
+                .and_then(Meaning::verdict)
+                .unwrap_or(Outcome::Unknown)
+        };
+        let finished = match outcome {
+            Outcome::Running => false,
+            Outcome::Succeeded | Outcome::Failed => true,
+            // "Over" without a verdict that we know.
+            Outcome::Unknown => {
+                row.end_ms.is_some() || [status, result].contains(&Some(Meaning::Finished))
+            }
+        };
+        Judged {
+            row,
+            outcome,
+            finished,
+        }
     }
 }
 
@@ -558,9 +604,11 @@ pub struct Folded {
 impl Folded {
     /// Judges `rows` and folds those that share namespace, repository and tag:
     /// the newest start counts, at equal start the worse outcome.
-    pub fn new(rows: Vec<Row>, words: &Words) -> Self {
-        let total = rows.len();
-        let mut judged: Vec<Judged> = rows.into_iter().map(|row| judge(row, words)).collect();
+    pub fn new<S: AsRef<str>>(rows: impl IntoIterator<Item = Row<S>>, words: &Words) -> Self {
+        let mut judge = Judge::new(words);
+        let rows = rows.into_iter().map(|row| judge.judge(row));
+        let mut judged: Vec<Judged<S>> = rows.collect();
+        let total = judged.len();
         judged.sort_by(|a, b| {
             identity(&a.row)
                 .cmp(&identity(&b.row))
@@ -626,13 +674,19 @@ impl Folded {
     }
 }
 
-fn identity(row: &Row) -> (&str, &str, &str) {
-    (&row.repo_namespace, &row.repo_name, &row.tag)
+fn identity<S: AsRef<str>>(row: &Row<S>) -> (&str, &str, &str) {
+    let Row {
+        repo_namespace,
+        repo_name,
+        tag,
+        ..
+    } = row.borrowed();
+    (repo_namespace, repo_name, tag)
 }
 
 /// Orders reports of one artifact so that the one that counts comes first,
 /// whatever order the cloud sent them in.
-fn preferred(a: &Judged, b: &Judged) -> Ordering {
+fn preferred<S>(a: &Judged<S>, b: &Judged<S>) -> Ordering {
     b.row
         .start_ms
         .cmp(&a.row.start_ms)
@@ -710,19 +764,20 @@ impl Assessment {
 }
 
 /// The words of an answer that are in no list, each with the field of the
-/// cloud's API that held it.
+/// cloud's API that held it; a word of neighbouring rows may come once.
 pub fn unrecognized<'a>(
-    rows: &'a [Row],
+    rows: impl IntoIterator<Item = Row<&'a str>>,
     info: Option<&'a TaskInfo>,
     words: &'a Words,
 ) -> impl Iterator<Item = (&'static str, &'a str)> {
-    let of_rows = rows.iter().flat_map(|row| {
-        [
-            ("Status", row.status.as_str()),
-            ("Result", row.result.as_str()),
-        ]
+    let mut before = ("", "");
+    let of_rows = rows.into_iter().filter_map(move |row| {
+        let these = (row.status, row.result);
+        let is_new = these != before;
+        before = these;
+        is_new.then_some([("Status", row.status), ("Result", row.result)])
     });
-    let of_task = info.into_iter().flat_map(|info| {
+    let of_task = info.map(|info| {
         [
             ("TaskStatus", info.status.as_str()),
             ("TaskResult", info.result.as_str()),
@@ -730,6 +785,7 @@ pub fn unrecognized<'a>(
     });
     of_rows
         .chain(of_task)
+        .flatten()
         .filter(|(_, word)| words.is_unrecognized(word))
 }
 

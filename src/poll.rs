@@ -36,10 +36,25 @@ use self::notice::Notices;
 pub use self::reload::Change;
 use self::watch::{Phase, Polled, Watched};
 
+/// The rows of a task, however a source holds them.
+pub trait Rows: Send {
+    /// Each, with its texts where they are.
+    fn iter(&self) -> impl Iterator<Item = Row<&str>>;
+}
+
+impl Rows for Vec<Row> {
+    fn iter(&self) -> impl Iterator<Item = Row<&str>> {
+        self.as_slice().iter().map(Row::borrowed)
+    }
+}
+
 /// Where answers come from: the cloud, or a test's script.
 pub trait Source: Send + Sync + 'static {
     /// What bounds one poll; made when the poll begins.
     type Budget: Send;
+
+    /// The rows of a task.
+    type Rows: Rows;
 
     /// Begins a poll of a task.
     fn budget(&self) -> Self::Budget;
@@ -52,7 +67,7 @@ pub trait Source: Send + Sync + 'static {
         &self,
         target: &Target,
         budget: &mut Self::Budget,
-    ) -> impl Future<Output = Result<Vec<Row>, SourceError>> + Send;
+    ) -> impl Future<Output = Result<Self::Rows, SourceError>> + Send;
 
     /// The task itself.
     fn task(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::api::wire;
 use crate::api::{Budget, Client, Error, Instance};
 use crate::model::{ListedRun, Row, Rule, Subscription, TaskInfo};
-use crate::poll::{RunList, Source, SourceError};
+use crate::poll::{Rows, RunList, Source, SourceError};
 use crate::store::Target;
 use crate::telemetry;
 
@@ -67,6 +67,7 @@ impl CloudSource {
 
 impl Source for CloudSource {
     type Budget = Budget;
+    type Rows = wire::TaskResults;
 
     fn budget(&self) -> Budget {
         Budget::new(self.deadline)
@@ -78,14 +79,17 @@ impl Source for CloudSource {
         Budget::new(self.deadline.max(interval))
     }
 
-    async fn rows(&self, target: &Target, budget: &mut Budget) -> Result<Vec<Row>, SourceError> {
+    async fn rows(
+        &self,
+        target: &Target,
+        budget: &mut Budget,
+    ) -> Result<wire::TaskResults, SourceError> {
         let place = self.place(&target.instance_id)?;
-        let rows = place
+        place
             .client
             .task_results(place.instance(&target.instance_id), &target.task_id, budget)
             .await
-            .map_err(|error| told(&error))?;
-        Ok(rows.into_iter().map(row).collect())
+            .map_err(|error| told(&error))
     }
 
     async fn task(&self, target: &Target, budget: &mut Budget) -> Result<TaskInfo, SourceError> {
@@ -133,9 +137,9 @@ impl Source for CloudSource {
     }
 }
 
-/// A row of the wire in our words.
-pub fn row(wire: wire::TaskResult) -> Row {
-    Row {
+/// The rows of a task in our words.
+pub fn rows(wire: &wire::TaskResults) -> impl Iterator<Item = Row<&str>> {
+    wire.iter().map(|wire| Row {
         repo_namespace: wire.namespace_name,
         repo_name: wire.repo_name,
         tag: wire.tag,
@@ -143,6 +147,12 @@ pub fn row(wire: wire::TaskResult) -> Row {
         result: wire.result,
         start_ms: wire.start_time,
         end_ms: wire.end_time,
+    })
+}
+
+impl Rows for wire::TaskResults {
+    fn iter(&self) -> impl Iterator<Item = Row<&str>> {
+        rows(self)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::wire::TaskResult;
+use aliyun_acr_exporter::api::wire::TaskResults;
 use aliyun_acr_exporter::api::{Account, Budget, Class, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::cached::Cached;
@@ -244,7 +244,7 @@ impl Setup {
         )
     }
 
-    async fn ask(&self, endpoint: &str) -> Result<Vec<TaskResult>, Error> {
+    async fn ask(&self, endpoint: &str) -> Result<TaskResults, Error> {
         let mut budget = Budget::new(LONG);
         self.client()
             .task_results(at(endpoint), "crast-1", &mut budget)
@@ -300,8 +300,8 @@ impl Setup {
     }
 }
 
-fn tags(rows: &[TaskResult]) -> Vec<&str> {
-    rows.iter().map(|row| row.tag.as_str()).collect()
+fn tags(rows: &TaskResults) -> Vec<&str> {
+    rows.iter().map(|row| row.tag).collect()
 }
 
 fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
@@ -428,7 +428,7 @@ async fn a_task_keeps_its_own_message() {
 async fn an_answer_without_rows_is_a_success() {
     let server = Server::start(|_, _| ok(&json!({"Code": "Success"}))).await;
     let rows = Setup::new().ask(&server.url()).await.expect("no rows");
-    assert_eq!(rows, []);
+    assert!(rows.is_empty());
 }
 
 /// Answers everything with `status`, `headers` and `body`; the reason must be

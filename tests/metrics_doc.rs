@@ -186,7 +186,7 @@ fn page(format: Format, own: &Own) -> String {
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
     };
-    let row = Row {
+    let row = Row::<String> {
         tag: "1".into(),
         result: "SUCCESS".into(),
         start_ms: Some(NOW_MS - 2_000),

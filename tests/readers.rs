@@ -48,7 +48,7 @@ fn task(task_id: &str, artifacts: u32) -> TaskEntry {
         end_ms: Some(NOW_MS - 10_000 + i64::from(tag)),
     });
     let words = Words::default();
-    let folded = Folded::new(rows.collect(), &words);
+    let folded = Folded::new(rows, &words);
     TaskEntry {
         data: Some(Arc::new(Assessment::new(folded, None, &words))),
         last_poll_ms: Some(NOW_MS),

@@ -13,8 +13,7 @@
 //! the total tells: such a list is read again, until it is complete or two
 //! readings agree, whose repeated rows are then the cloud's own.
 
-use std::collections::HashSet;
-use std::hash::Hash;
+use super::wire::Rows;
 
 /// Why a list cannot be had whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,39 +44,35 @@ const READINGS: u32 = 3;
 
 /// A list under way.
 #[derive(Debug)]
-pub(super) struct Pages<T> {
+pub(super) struct Pages<R> {
     asked_size: usize,
     limit: u32,
     number: u32,
-    rows: Vec<T>,
+    rows: R,
     /// The size of the pages as it turned out.
     size: usize,
     total: Option<i64>,
     again: bool,
     moved: bool,
-    /// Whether rows have ids.
-    identified: bool,
     readings: u32,
-    /// The different rows of the reading before, which was not complete.
-    before: HashSet<T>,
+    /// The rows of the reading before, which was not complete.
+    before: R,
 }
 
-impl<T: Clone + Eq + Hash> Pages<T> {
-    /// A list read in pages of `page_size`, of which there may be `max_pages`;
-    /// whether its rows have ids.
-    pub(super) fn new(page_size: u32, max_pages: u32, identified: bool) -> Self {
+impl<R: Rows> Pages<R> {
+    /// A list read in pages of `page_size`, of which there may be `max_pages`.
+    pub(super) fn new(page_size: u32, max_pages: u32) -> Self {
         Self {
             asked_size: usize::try_from(page_size).unwrap_or(usize::MAX),
             limit: max_pages,
             number: 1,
-            rows: Vec::new(),
+            rows: R::default(),
             size: 0,
             total: None,
             again: false,
             moved: false,
-            identified,
             readings: 1,
-            before: HashSet::new(),
+            before: R::default(),
         }
     }
 
@@ -87,7 +82,7 @@ impl<T: Clone + Eq + Hash> Pages<T> {
     }
 
     /// The rows of the pages taken so far.
-    pub(super) fn so_far(self) -> Vec<T> {
+    pub(super) fn so_far(self) -> R {
         self.rows
     }
 
@@ -95,10 +90,10 @@ impl<T: Clone + Eq + Hash> Pages<T> {
     /// all pages as the answer states them. `Some` are the rows of the list.
     pub(super) fn add(
         &mut self,
-        rows: Vec<T>,
+        rows: R,
         stated_size: Option<i64>,
         total: Option<i64>,
-    ) -> Result<Option<Vec<T>>, Incomplete> {
+    ) -> Result<Option<R>, Incomplete> {
         let count = rows.len();
         if self.number == 1 {
             self.size = stated_size
@@ -121,7 +116,7 @@ impl<T: Clone + Eq + Hash> Pages<T> {
             if !self.again {
                 self.again = true;
                 self.number = 1;
-                self.rows.clear();
+                self.rows = R::default();
                 return Ok(None);
             }
             if now < before {
@@ -130,7 +125,7 @@ impl<T: Clone + Eq + Hash> Pages<T> {
             self.moved = true;
             self.total = total;
         }
-        self.rows.extend(rows);
+        self.rows.append(rows);
 
         let reached = self.size.saturating_mul(self.number as usize);
         let complete = count == 0
@@ -140,13 +135,14 @@ impl<T: Clone + Eq + Hash> Pages<T> {
             let mut rows = std::mem::take(&mut self.rows);
             // A list that has grown is judged by that already; one page cannot move.
             let judged = self.moved || self.number == 1;
-            if self.identified && !judged && !self.agrees(&rows)? {
+            if R::IDENTIFIED && !judged && !self.agrees(&rows)? {
+                self.readings += 1;
+                self.before = rows;
                 self.number = 1;
                 return Ok(None);
             }
             if self.moved {
-                let mut seen = HashSet::with_capacity(rows.len());
-                rows.retain(|row| seen.insert(row.clone()));
+                rows.dedup();
             }
             return Ok(Some(rows));
         }
@@ -158,20 +154,17 @@ impl<T: Clone + Eq + Hash> Pages<T> {
     }
 
     /// Whether the list may be taken as `rows`, instead of being read again.
-    fn agrees(&mut self, rows: &[T]) -> Result<bool, Incomplete> {
+    fn agrees(&self, rows: &R) -> Result<bool, Incomplete> {
         let Some(total) = self.total else {
             return Ok(true);
         };
-        let known: HashSet<T> = rows.iter().cloned().collect();
-        if known.len() == rows.len() || !exceeds(total, known.len()) || known == self.before {
+        let known = rows.distinct();
+        if known == rows.len() || !exceeds(total, known) || rows.same(&self.before) {
             return Ok(true);
         }
         if self.readings == READINGS {
-            let known = known.len();
             return Err(Incomplete::Shuffled { known, total });
         }
-        self.readings += 1;
-        self.before = known;
         Ok(false)
     }
 }
@@ -182,6 +175,9 @@ fn exceeds(total: i64, count: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::wire::{self, TaskResultPage};
     use super::*;
 
     /// A page: rows `from..to`, the size and the total that it states.
@@ -189,7 +185,7 @@ mod tests {
 
     /// Answers one page after the other; the result and the pages asked for.
     fn read(max_pages: u32, script: &[Page]) -> (Result<Vec<u32>, Incomplete>, Vec<u32>) {
-        let mut pages = Pages::new(100, max_pages, true);
+        let mut pages = Pages::new(100, max_pages);
         let mut asked = Vec::new();
         for (rows, size, total) in script {
             asked.push(pages.next());
@@ -379,11 +375,28 @@ mod tests {
 
     #[test]
     fn rows_that_repeat_in_a_list_at_rest_are_left_to_the_reader() {
-        let mut pages = Pages::new(2, 10, false);
-        assert_eq!(pages.add(vec![1, 1], Some(2), Some(3)), Ok(None));
+        let page = |tags: &[&str]| {
+            let rows: Vec<_> = tags.iter().map(|tag| json!({"Tag": tag})).collect();
+            let body = json!({"Code": "success", "TaskResults": rows}).to_string();
+            let (_, page) = wire::answer::<TaskResultPage>(body.as_bytes()).expect("a page");
+            page.task_results
+        };
+        let mut pages = Pages::new(2, 10);
+        assert_eq!(pages.add(page(&["1", "1"]), Some(2), Some(3)), Ok(None));
         assert_eq!(
-            pages.add(vec![1], Some(2), Some(3)),
-            Ok(Some(vec![1, 1, 1]))
+            pages.add(page(&["1"]), Some(2), Some(3)),
+            Ok(Some(page(&["1", "1", "1"])))
+        );
+
+        // Unlike in one that goes on growing.
+        let mut pages = Pages::new(2, 10);
+        for (tags, total) in [(&["1", "2"], 3), (&["2", "3"], 4), (&["1", "2"], 4)] {
+            assert_eq!(pages.add(page(tags), Some(2), Some(total)), Ok(None));
+        }
+        assert_eq!(pages.add(page(&["2", "3"]), Some(2), Some(5)), Ok(None));
+        assert_eq!(
+            pages.add(page(&["4"]), Some(2), Some(5)),
+            Ok(Some(page(&["1", "2", "3", "4"])))
         );
     }
 }

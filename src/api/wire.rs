@@ -4,23 +4,80 @@
 //! absent. What the words mean is left to `source`.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{
-    Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-/// Reads one answer, which must be a JSON object.
-pub fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> serde_json::Result<T> {
+/// Reads what an answer says about itself, and what it is about. Where it says
+/// that it is no success, it need not be about anything.
+pub fn answer<T: Fields>(body: &[u8]) -> Result<(Envelope, T), Unreadable> {
+    match read(body) {
+        Ok(Answer(envelope, value)) => Ok((envelope, value)),
+        Err(error) => {
+            let envelope: Envelope = read(body).map_err(Unreadable::NoObject)?;
+            if envelope.is_success() {
+                return Err(Unreadable::Shape(error));
+            }
+            Ok((envelope, T::default()))
+        }
+    }
+}
+
+/// Why an answer says nothing.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It is no JSON object.
+    NoObject(serde_json::Error),
+    /// It is a success by its own account, and not as documented.
+    Shape(serde_json::Error),
+}
+
+fn read<T: Read>(body: &[u8]) -> serde_json::Result<T> {
     // Checked as a whole, text is not checked again string by string.
     match std::str::from_utf8(body) {
         Ok(text) => serde_json::from_str(text),
         Err(_) => serde_json::from_slice(body),
     }
-    .map(|Object(value)| value)
+    .map(|Wire(value)| value)
+}
+
+/// A struct that takes its fields out of a JSON object, which others may share.
+pub trait Fields: Default {
+    /// Takes the value of `key`; `false` where it is not one of its own.
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
+}
+
+/// A struct of public fields, each named as on the wire and read as its type is.
+macro_rules! fields {
+    (
+        $(#[$meta:meta])*
+        $name:ident { $($(#[$doc:meta])* $key:literal => $field:ident: $type:ty,)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $type,)*
+        }
+
+        impl Fields for $name {
+            fn take<'de, A: MapAccess<'de>>(
+                &mut self,
+                key: &str,
+                map: &mut A,
+            ) -> Result<bool, A::Error> {
+                match key {
+                    $($key => self.$field = map.next_value::<Wire<$type>>()?.0,)*
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+        }
+    };
 }
 
 /// What every answer says about itself. Its keys are known in any case: read
@@ -51,111 +108,96 @@ impl Envelope {
     }
 }
 
-impl<'de> Deserialize<'de> for Envelope {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Envelope;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
-                let mut envelope = Envelope::default();
-                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                    let value: Scalar = map.next_value()?;
-                    // The documented spelling wins over another one beside it.
-                    let is = |name: &str, unset: bool| {
-                        key == name || (unset && key.eq_ignore_ascii_case(name))
-                    };
-                    if is("RequestId", envelope.request_id.is_empty()) {
-                        envelope.request_id = value.into_text();
-                    } else if is("Code", envelope.code.is_empty()) {
-                        envelope.code = value.into_text();
-                        envelope.vouched |= key == "Code" && !envelope.code.is_empty();
-                    } else if is("IsSuccess", envelope.is_success.is_none()) {
-                        envelope.is_success = value.into_bool();
-                    }
-                }
-                Ok(envelope)
-            }
+impl Fields for Envelope {
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        // The documented spelling wins over another one beside it.
+        let is = |name: &str, unset: bool| key == name || (unset && key.eq_ignore_ascii_case(name));
+        if is("RequestId", self.request_id.is_empty()) {
+            self.request_id = map.next_value::<Scalar<'_>>()?.into_text();
+        } else if is("Code", self.code.is_empty()) {
+            self.code = map.next_value::<Scalar<'_>>()?.into_text();
+            self.vouched |= key == "Code" && !self.code.is_empty();
+        } else if is("IsSuccess", self.is_success.is_none()) {
+            self.is_success = map.next_value::<Scalar<'_>>()?.into_bool();
+        } else {
+            return Ok(false);
         }
-
-        deserializer.deserialize_map(Keys)
+        Ok(true)
     }
 }
 
-/// One page of `GetArtifactSubscriptionTaskResult`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct TaskResultPage {
-    /// The size of the page that the cloud used, which may not be the one asked for.
-    #[serde(deserialize_with = "integer")]
-    pub page_size: Option<i64>,
-    /// Rows over all pages.
-    #[serde(deserialize_with = "integer")]
-    pub total_count: Option<i64>,
-    /// The rows.
-    #[serde(deserialize_with = "nullable")]
-    pub task_results: Vec<TaskResult>,
+fields! {
+    /// One page of `GetArtifactSubscriptionTaskResult`.
+    TaskResultPage {
+        /// The size of the page that the cloud used, which may not be the one asked for.
+        "PageSize" => page_size: Option<i64>,
+        /// Rows over all pages.
+        "TotalCount" => total_count: Option<i64>,
+        /// The rows.
+        "TaskResults" => task_results: TaskResults,
+    }
 }
 
-/// One page of `ListArtifactSubscriptionTask`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct TaskPage {
-    /// As in [`TaskResultPage`].
-    #[serde(deserialize_with = "integer")]
-    pub page_size: Option<i64>,
-    /// Tasks over all pages.
-    #[serde(deserialize_with = "integer")]
-    pub total_count: Option<i64>,
-    /// The tasks.
-    #[serde(deserialize_with = "nullable")]
-    pub tasks: Vec<Task>,
+fields! {
+    /// One page of `ListArtifactSubscriptionTask`.
+    TaskPage {
+        /// As in [`TaskResultPage`].
+        "PageSize" => page_size: Option<i64>,
+        /// Tasks over all pages.
+        "TotalCount" => total_count: Option<i64>,
+        /// The tasks.
+        "Tasks" => tasks: Vec<Task>,
+    }
 }
 
-/// One page of `ListArtifactSubscriptionRule`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct RulePage {
-    /// As in [`TaskResultPage`].
-    #[serde(deserialize_with = "integer")]
-    pub page_size: Option<i64>,
-    /// Rules over all pages.
-    #[serde(deserialize_with = "integer")]
-    pub total_count: Option<i64>,
-    /// The rules.
-    #[serde(deserialize_with = "nullable")]
-    pub rules: Vec<Rule>,
+fields! {
+    /// One page of `ListArtifactSubscriptionRule`.
+    RulePage {
+        /// As in [`TaskResultPage`].
+        "PageSize" => page_size: Option<i64>,
+        /// Rules over all pages.
+        "TotalCount" => total_count: Option<i64>,
+        /// The rules.
+        "Rules" => rules: Vec<Rule>,
+    }
 }
 
 /// One page of some list.
-pub(super) trait Page: DeserializeOwned {
+pub(super) trait Page: Fields {
     /// What it lists.
-    type Row: Clone + Eq + Hash;
+    type Rows: Rows;
 
+    /// The rows, the size of a page and the rows of all pages, as it states them.
+    fn into_parts(self) -> (Self::Rows, Option<i64>, Option<i64>);
+}
+
+/// The rows of a list, as far as they are known.
+pub(super) trait Rows: Default {
     /// Whether rows have ids: the same one twice means that the list has moved.
     const IDENTIFIED: bool;
 
-    /// The rows, the size of a page and the rows of all pages, as it states them.
-    fn into_parts(self) -> (Vec<Self::Row>, Option<i64>, Option<i64>);
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// Takes the rows of the next page.
+    fn append(&mut self, page: Self);
+    /// How many different ones there are.
+    fn distinct(&self) -> usize;
+    /// Drops those that came before.
+    fn dedup(&mut self);
+    /// Whether the same rows are here and there, in whatever order and number.
+    fn same(&self, other: &Self) -> bool;
 }
 
 impl Page for TaskResultPage {
-    type Row = TaskResult;
-    const IDENTIFIED: bool = false;
+    type Rows = TaskResults;
 
-    fn into_parts(self) -> (Vec<TaskResult>, Option<i64>, Option<i64>) {
+    fn into_parts(self) -> (TaskResults, Option<i64>, Option<i64>) {
         (self.task_results, self.page_size, self.total_count)
     }
 }
 
 impl Page for TaskPage {
-    type Row = Task;
-    const IDENTIFIED: bool = true;
+    type Rows = Vec<Task>;
 
     fn into_parts(self) -> (Vec<Task>, Option<i64>, Option<i64>) {
         (self.tasks, self.page_size, self.total_count)
@@ -163,126 +205,458 @@ impl Page for TaskPage {
 }
 
 impl Page for RulePage {
-    type Row = Rule;
-    const IDENTIFIED: bool = true;
+    type Rows = Vec<Rule>;
 
     fn into_parts(self) -> (Vec<Rule>, Option<i64>, Option<i64>) {
         (self.rules, self.page_size, self.total_count)
     }
 }
 
+impl<T: Clone + Eq + Hash> Rows for Vec<T> {
+    const IDENTIFIED: bool = true;
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn append(&mut self, page: Self) {
+        self.extend(page);
+    }
+
+    fn distinct(&self) -> usize {
+        self.iter().collect::<HashSet<_>>().len()
+    }
+
+    fn dedup(&mut self) {
+        let mut seen = HashSet::with_capacity(self.len());
+        self.retain(|row| seen.insert(row.clone()));
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        let (here, there): (HashSet<_>, HashSet<_>) =
+            (self.iter().collect(), other.iter().collect());
+        here == there
+    }
+}
+
 /// What became of one artifact of a task; texts that are not known are "".
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct TaskResult {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TaskResult<'a> {
     /// The namespace that is synchronised into.
-    #[serde(deserialize_with = "text")]
-    pub namespace_name: String,
+    pub namespace_name: &'a str,
     /// The repository that is synchronised into.
-    #[serde(deserialize_with = "text")]
-    pub repo_name: String,
+    pub repo_name: &'a str,
     /// The tag.
-    #[serde(deserialize_with = "text")]
-    pub tag: String,
+    pub tag: &'a str,
     /// How far it is, `COMPLETED` for one.
-    #[serde(deserialize_with = "text")]
-    pub status: String,
+    pub status: &'a str,
     /// How it went, `SUCCESS` for one.
-    #[serde(deserialize_with = "text")]
-    pub result: String,
+    pub result: &'a str,
     /// Unix time, milliseconds.
-    #[serde(deserialize_with = "integer")]
     pub start_time: Option<i64>,
     /// Unix time, milliseconds.
-    #[serde(deserialize_with = "integer")]
     pub end_time: Option<i64>,
 }
 
-/// The answer of `GetArtifactSubscriptionTask`, or one row of the list of
-/// tasks; texts that are not known are "".
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Task {
-    /// The task's id.
-    #[serde(deserialize_with = "text")]
-    pub task_id: String,
-    /// How far it is.
-    #[serde(deserialize_with = "text")]
-    pub task_status: String,
-    /// How it went.
-    #[serde(deserialize_with = "text")]
-    pub task_result: String,
-    /// `AUTO`, …
-    #[serde(deserialize_with = "text")]
-    pub task_type: String,
-    /// `DOCKER_HUB`, …
-    #[serde(deserialize_with = "text")]
-    pub source_provider: String,
-    /// The namespace at the source.
-    #[serde(deserialize_with = "text")]
-    pub source_namespace_name: String,
-    /// The repository at the source.
-    #[serde(deserialize_with = "text")]
-    pub source_repo_name: String,
-    /// The namespace that is synchronised into.
-    #[serde(deserialize_with = "text")]
-    pub namespace_name: String,
-    /// The repository that is synchronised into.
-    #[serde(deserialize_with = "text")]
-    pub repo_name: String,
-    /// The only place where the cloud gives a failure's reason.
-    #[serde(deserialize_with = "text")]
-    pub message: String,
-    /// Meaning inferred from the name.
-    #[serde(deserialize_with = "integer")]
-    pub tag_total_count: Option<i64>,
-    /// Meaning inferred from the name.
-    #[serde(deserialize_with = "integer")]
-    pub tag_subscription_count: Option<i64>,
-    /// Unix time, milliseconds.
-    #[serde(deserialize_with = "integer")]
-    pub start_time: Option<i64>,
-    /// Unix time, milliseconds.
-    #[serde(deserialize_with = "integer")]
-    pub end_time: Option<i64>,
+/// What became of the artifacts of a task. A task may have thousands, which
+/// differ in little but their tags: the texts are in one buffer, and what a row
+/// has in common with the row before it is there once.
+#[derive(Clone, Default)]
+pub struct TaskResults {
+    texts: String,
+    rows: Vec<Packed>,
 }
 
-/// A standing subscription; texts that are not known are "".
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Rule {
-    /// `crasr-…`
-    #[serde(deserialize_with = "text")]
-    pub rule_id: String,
-    /// `DOCKER_HUB`, …
-    #[serde(deserialize_with = "text")]
-    pub source_provider: String,
-    /// The namespace at the source.
-    #[serde(deserialize_with = "text")]
-    pub source_namespace_name: String,
-    /// The repository at the source.
-    #[serde(deserialize_with = "text")]
-    pub source_repo_name: String,
-    /// The namespace that is synchronised into.
-    #[serde(deserialize_with = "text")]
-    pub namespace_name: String,
-    /// The repository that is synchronised into.
-    #[serde(deserialize_with = "text")]
-    pub repo_name: String,
-    /// Which tags it takes.
-    #[serde(deserialize_with = "text")]
-    pub tag_regexp: String,
-    /// How many of the newest tags it takes.
-    #[serde(deserialize_with = "integer")]
-    pub tag_count: Option<i64>,
-    /// Unix time, milliseconds.
-    #[serde(deserialize_with = "integer")]
-    pub create_time: Option<i64>,
+/// A [`TaskResult`] with the places of its texts.
+#[derive(Clone, Copy, Default)]
+struct Packed {
+    namespace_name: Place,
+    repo_name: Place,
+    tag: Place,
+    status: Place,
+    result: Place,
+    start_time: Option<i64>,
+    end_time: Option<i64>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    start: usize,
+    end: usize,
+}
+
+impl TaskResults {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows, in the cloud's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = TaskResult<'_>> {
+        let text = |place: Place| &self.texts[place.start..place.end];
+        self.rows.iter().map(move |row| TaskResult {
+            namespace_name: text(row.namespace_name),
+            repo_name: text(row.repo_name),
+            tag: text(row.tag),
+            status: text(row.status),
+            result: text(row.result),
+            start_time: row.start_time,
+            end_time: row.end_time,
+        })
+    }
+
+    /// Where `text` is; `before` is where it may be already.
+    fn keep(&mut self, text: &str, before: Place) -> Place {
+        if self.texts[before.start..before.end] == *text {
+            return before;
+        }
+        let start = self.texts.len();
+        self.texts.push_str(text);
+        Place {
+            start,
+            end: self.texts.len(),
+        }
+    }
+}
+
+impl fmt::Debug for TaskResults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for TaskResults {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for TaskResults {}
+
+impl Hash for TaskResults {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.iter().for_each(|row| row.hash(state));
+    }
+}
+
+impl Rows for TaskResults {
+    const IDENTIFIED: bool = false;
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn append(&mut self, page: Self) {
+        if self.rows.is_empty() {
+            *self = page;
+            return;
+        }
+        let by = self.texts.len();
+        let moved = |place: Place| Place {
+            start: place.start + by,
+            end: place.end + by,
+        };
+        self.texts.push_str(&page.texts);
+        self.rows.extend(page.rows.into_iter().map(|row| Packed {
+            namespace_name: moved(row.namespace_name),
+            repo_name: moved(row.repo_name),
+            tag: moved(row.tag),
+            status: moved(row.status),
+            result: moved(row.result),
+            ..row
+        }));
+    }
+
+    fn distinct(&self) -> usize {
+        self.iter().collect::<HashSet<_>>().len()
+    }
+
+    fn dedup(&mut self) {
+        let mut seen = HashSet::with_capacity(self.rows.len());
+        let is_new: Vec<bool> = self.iter().map(|row| seen.insert(row)).collect();
+        drop(seen);
+        let mut is_new = is_new.into_iter();
+        self.rows.retain(|_| is_new.next() == Some(true));
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        let (here, there): (HashSet<_>, HashSet<_>) =
+            (self.iter().collect(), other.iter().collect());
+        here == there
+    }
+}
+
+fields! {
+    /// The answer of `GetArtifactSubscriptionTask`, or one row of the list of
+    /// tasks; texts that are not known are "".
+    Task {
+        /// The task's id.
+        "TaskId" => task_id: String,
+        /// How far it is.
+        "TaskStatus" => task_status: String,
+        /// How it went.
+        "TaskResult" => task_result: String,
+        /// `AUTO`, …
+        "TaskType" => task_type: String,
+        /// `DOCKER_HUB`, …
+        "SourceProvider" => source_provider: String,
+        /// The namespace at the source.
+        "SourceNamespaceName" => source_namespace_name: String,
+        /// The repository at the source.
+        "SourceRepoName" => source_repo_name: String,
+        /// The namespace that is synchronised into.
+        "NamespaceName" => namespace_name: String,
+        /// The repository that is synchronised into.
+        "RepoName" => repo_name: String,
+        /// The only place where the cloud gives a failure's reason.
+        "Message" => message: String,
+        /// Meaning inferred from the name.
+        "TagTotalCount" => tag_total_count: Option<i64>,
+        /// Meaning inferred from the name.
+        "TagSubscriptionCount" => tag_subscription_count: Option<i64>,
+        /// Unix time, milliseconds.
+        "StartTime" => start_time: Option<i64>,
+        /// Unix time, milliseconds.
+        "EndTime" => end_time: Option<i64>,
+    }
+}
+
+fields! {
+    /// A standing subscription; texts that are not known are "".
+    Rule {
+        /// `crasr-…`
+        "RuleId" => rule_id: String,
+        /// `DOCKER_HUB`, …
+        "SourceProvider" => source_provider: String,
+        /// The namespace at the source.
+        "SourceNamespaceName" => source_namespace_name: String,
+        /// The repository at the source.
+        "SourceRepoName" => source_repo_name: String,
+        /// The namespace that is synchronised into.
+        "NamespaceName" => namespace_name: String,
+        /// The repository that is synchronised into.
+        "RepoName" => repo_name: String,
+        /// Which tags it takes.
+        "TagRegexp" => tag_regexp: String,
+        /// How many of the newest tags it takes.
+        "TagCount" => tag_count: Option<i64>,
+        /// Unix time, milliseconds.
+        "CreateTime" => create_time: Option<i64>,
+    }
+}
+
+/// How a type of ours is read.
+trait Read: Sized {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
+
+/// [`Read`] as serde knows it.
+struct Wire<T>(T);
+
+impl<'de, T: Read> Deserialize<'de> for Wire<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::read(deserializer).map(Self)
+    }
+}
+
+impl Read for String {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Scalar::deserialize(deserializer).map(Scalar::into_text)
+    }
+}
+
+impl Read for Option<i64> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Scalar::deserialize(deserializer).map(Scalar::into_integer)
+    }
+}
+
+/// From an object alone. An array by position, as serde's own structs are read
+/// too, would make `[]` a success without rows.
+impl<T: Fields> Read for T {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = T::default();
+        deserializer.deserialize_map(Object(&mut value))?;
+        Ok(value)
+    }
+}
+
+/// Fills what it holds from an object.
+struct Object<'a, T>(&'a mut T);
+
+impl<'de, T: Fields> Visitor<'de> for Object<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key()? {
+            if !self.0.take(&key, &mut map)? {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An answer, in one pass: what it says about itself and what it is about.
+#[derive(Default)]
+struct Answer<T>(Envelope, T);
+
+impl<T: Fields> Fields for Answer<T> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        Ok(self.0.take(key, map)? || self.1.take(key, map)?)
+    }
+}
+
+/// The elements of an array.
+trait Elements: Default {
+    /// Takes the next one; `false` behind the last.
+    fn take<'de, A: SeqAccess<'de>>(&mut self, array: &mut A) -> Result<bool, A::Error>;
+}
+
+impl<T: Fields> Elements for Vec<T> {
+    fn take<'de, A: SeqAccess<'de>>(&mut self, array: &mut A) -> Result<bool, A::Error> {
+        let element = array.next_element()?;
+        let is_one = element.is_some();
+        self.extend(element.map(|Wire(element)| element));
+        Ok(is_one)
+    }
+}
+
+impl Elements for TaskResults {
+    fn take<'de, A: SeqAccess<'de>>(&mut self, array: &mut A) -> Result<bool, A::Error> {
+        Ok(array.next_element_seed(NextRow(self))?.is_some())
+    }
+}
+
+/// An array of objects, or nothing. Anything else is no page.
+fn elements<'de, D: Deserializer<'de>, T: Elements>(deserializer: D) -> Result<T, D::Error> {
+    struct Array<T>(PhantomData<T>);
+
+    impl<'de, T: Elements> Visitor<'de> for Array<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_none<E>(self) -> Result<T, E> {
+            Ok(T::default())
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+            deserializer.deserialize_seq(self)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<T, A::Error> {
+            let mut all = T::default();
+            while all.take(&mut array)? {}
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_option(Array(PhantomData))
+}
+
+impl<T: Fields> Read for Vec<T> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        elements(deserializer)
+    }
+}
+
+impl Read for TaskResults {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        elements(deserializer)
+    }
+}
+
+/// Reads one row behind the others.
+struct NextRow<'a>(&'a mut TaskResults);
+
+impl<'de> DeserializeSeed<'de> for NextRow<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NextRow<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(all) = self;
+        let before = all.rows.last().copied().unwrap_or_default();
+        let mut row = Packed::default();
+        while let Some(Key(key)) = map.next_key()? {
+            let (place, before) = match &*key {
+                "NamespaceName" => (&mut row.namespace_name, before.namespace_name),
+                "RepoName" => (&mut row.repo_name, before.repo_name),
+                "Tag" => (&mut row.tag, before.tag),
+                "Status" => (&mut row.status, before.status),
+                "Result" => (&mut row.result, before.result),
+                "StartTime" => {
+                    row.start_time = map.next_value::<Scalar<'_>>()?.into_integer();
+                    continue;
+                }
+                "EndTime" => {
+                    row.end_time = map.next_value::<Scalar<'_>>()?.into_integer();
+                    continue;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *place = all.keep(&map.next_value::<Scalar<'_>>()?.text(), before);
+        }
+        all.rows.push(row);
+        Ok(())
+    }
+}
+
+/// The key of a field; no copy, unless it is escaped.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl<'de> Visitor<'de> for Name {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(name.into()))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Key<'de>, E> {
+                Ok(Key(name.to_owned().into()))
+            }
+        }
+
+        deserializer.deserialize_str(Name)
+    }
 }
 
 /// Any JSON value, as far as a field of ours may take it.
-enum Scalar {
-    Text(String),
+enum Scalar<'de> {
+    Text(Cow<'de, str>),
     Integer(i64),
     Float(f64),
     Bool(bool),
@@ -290,51 +664,51 @@ enum Scalar {
     Nothing,
 }
 
-impl<'de> Deserialize<'de> for Scalar {
+impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Any;
 
         impl<'de> Visitor<'de> for Any {
-            type Value = Scalar;
+            type Value = Scalar<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("any value")
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
-                Ok(Scalar::Text(value.to_owned()))
+            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(value.into()))
             }
 
-            fn visit_string<E>(self, value: String) -> Result<Scalar, E> {
-                Ok(Scalar::Text(value))
+            fn visit_str<E>(self, value: &str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(value.to_owned().into()))
             }
 
-            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+            fn visit_i64<E>(self, value: i64) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Integer(value))
             }
 
-            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
+            fn visit_u64<E>(self, value: u64) -> Result<Scalar<'de>, E> {
                 Ok(i64::try_from(value).map_or(Scalar::Nothing, Scalar::Integer))
             }
 
-            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+            fn visit_f64<E>(self, value: f64) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Float(value))
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+            fn visit_bool<E>(self, value: bool) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Bool(value))
             }
 
-            fn visit_unit<E>(self) -> Result<Scalar, E> {
+            fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Nothing)
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar<'de>, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(Scalar::Nothing)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar<'de>, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 Ok(Scalar::Nothing)
             }
@@ -344,15 +718,19 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-impl Scalar {
-    fn into_text(self) -> String {
+impl<'de> Scalar<'de> {
+    fn text(self) -> Cow<'de, str> {
         match self {
             Self::Text(value) => value,
-            Self::Integer(value) => value.to_string(),
-            Self::Float(value) => value.to_string(),
-            Self::Bool(value) => value.to_string(),
-            Self::Nothing => String::new(),
+            Self::Integer(value) => value.to_string().into(),
+            Self::Float(value) => value.to_string().into(),
+            Self::Bool(value) => value.to_string().into(),
+            Self::Nothing => "".into(),
         }
+    }
+
+    fn into_text(self) -> String {
+        self.text().into_owned()
     }
 
     fn into_integer(self) -> Option<i64> {
@@ -380,14 +758,6 @@ impl Scalar {
     }
 }
 
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Scalar::deserialize(deserializer).map(Scalar::into_text)
-}
-
-fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    Scalar::deserialize(deserializer).map(Scalar::into_integer)
-}
-
 /// A float as an integer, where it is one that a float can hold exactly.
 fn whole(value: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -395,56 +765,19 @@ fn whole(value: f64) -> Option<i64> {
     (value.abs() <= EXACT).then_some(value as i64)
 }
 
-/// Rows: an array of objects, or nothing. Anything else is no page.
-fn nullable<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    let rows: Option<Vec<Object<T>>> = Option::deserialize(deserializer)?;
-    // Of one layout, so that they stay where they are.
-    let rows = rows.unwrap_or_default().into_iter();
-    Ok(rows.map(|Object(row)| row).collect())
-}
-
-/// A struct from an object alone: derived ones read an array too, by position,
-/// so that `[]` would be a success without rows.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Map<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-
-        deserializer.deserialize_map(Map(PhantomData)).map(Self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn from_value<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
+    fn from_value<T: Read>(value: &Value) -> serde_json::Result<T> {
         read(value.to_string().as_bytes())
     }
 
-    fn row(value: &Value) -> TaskResult {
-        from_value(value).expect("a row")
+    fn page(row: &Value) -> TaskResultPage {
+        from_value(&json!({"TaskResults": [row]})).expect("a page")
     }
 
     /// The vendor's sample of `GetArtifactSubscriptionTaskResult`.
@@ -461,25 +794,22 @@ mod tests {
 
     #[test]
     fn a_page_is_read() {
-        let envelope: Envelope = read(SAMPLE.as_bytes()).expect("an envelope");
+        let (envelope, page) = answer::<TaskResultPage>(SAMPLE.as_bytes()).expect("an answer");
         assert!(envelope.is_success());
         assert_eq!(envelope.request_id, "30D2EC43-5E7D-4C0C-9FA5-D8E2D8D1F0B4");
-        let page: TaskResultPage = read(SAMPLE.as_bytes()).expect("a page");
+        assert_eq!((page.page_size, page.total_count), (Some(30), Some(1)));
+        let rows: Vec<_> = page.task_results.iter().collect();
         assert_eq!(
-            page,
-            TaskResultPage {
-                page_size: Some(30),
-                total_count: Some(1),
-                task_results: vec![TaskResult {
-                    namespace_name: "ns1".to_owned(),
-                    repo_name: "repo1".to_owned(),
-                    tag: "v0.1".to_owned(),
-                    status: "COMPLETED".to_owned(),
-                    result: "SUCCESS".to_owned(),
-                    start_time: Some(1_640_164_430_000),
-                    end_time: Some(1_640_164_439_000),
-                }],
-            }
+            rows,
+            [TaskResult {
+                namespace_name: "ns1",
+                repo_name: "repo1",
+                tag: "v0.1",
+                status: "COMPLETED",
+                result: "SUCCESS",
+                start_time: Some(1_640_164_430_000),
+                end_time: Some(1_640_164_439_000),
+            }]
         );
     }
 
@@ -524,10 +854,15 @@ mod tests {
             (json!([1, [2]]), None),
             (json!({"a": {"b": 1}}), None),
         ] {
-            let read = row(&json!({"StartTime": value.clone()})).start_time;
-            assert_eq!(read, expected, "{value}");
+            let page = page(&json!({"StartTime": value.clone()}));
+            let read: Vec<_> = page.task_results.iter().map(|row| row.start_time).collect();
+            assert_eq!(read, [expected], "{value}");
+            let task: Task = from_value(&json!({"StartTime": value.clone()})).expect("a task");
+            assert_eq!(task.start_time, expected, "{value}");
         }
-        assert_eq!(row(&json!({})).start_time, None);
+        let page = page(&json!({}));
+        let rows: Vec<_> = page.task_results.iter().collect();
+        assert_eq!(rows, [TaskResult::default()]);
     }
 
     #[test]
@@ -545,7 +880,11 @@ mod tests {
             (json!(["v1"]), ""),
             (json!({"a": "v1"}), ""),
         ] {
-            assert_eq!(row(&json!({"Tag": value.clone()})).tag, expected, "{value}");
+            let page = page(&json!({"Tag": value.clone()}));
+            let read: Vec<_> = page.task_results.iter().map(|row| row.tag).collect();
+            assert_eq!(read, [expected], "{value}");
+            let task: Task = from_value(&json!({"Message": value.clone()})).expect("a task");
+            assert_eq!(task.message, expected, "{value}");
         }
     }
 
@@ -589,7 +928,7 @@ mod tests {
             json!({"TaskResults": []}),
         ] {
             let page: TaskResultPage = from_value(&answer).expect("a page");
-            assert_eq!(page.task_results, []);
+            assert_eq!(page.task_results.len(), 0);
         }
         for answer in [
             json!({"TaskResults": "none"}),
@@ -663,7 +1002,8 @@ mod tests {
             let page = json!({"TaskResults": [{"Tag": "v1", "EndTime": value.clone(), "Status": value}]});
             let page: TaskResultPage =
                 from_value(&page).expect("a page");
-            prop_assert_eq!(&page.task_results[0].tag, "v1");
+            let tags: Vec<_> = page.task_results.iter().map(|row| row.tag).collect();
+            prop_assert_eq!(tags, ["v1"]);
         }
     }
 }

@@ -67,7 +67,7 @@ async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<A
             None
         }
     };
-    let rows = rows.into_iter().map(source::row).collect();
+    let rows = source::rows(&rows).collect();
     Ok(Answer::new(arguments, rows, info, &words(config)))
 }
 
@@ -114,8 +114,13 @@ struct ResultRow {
 }
 
 impl Answer {
-    fn new(arguments: &Arguments, rows: Vec<Row>, info: Option<TaskInfo>, words: &Words) -> Self {
-        let shown = rows.iter().map(|row| result_row(row, words)).collect();
+    fn new(
+        arguments: &Arguments,
+        rows: Vec<Row<&str>>,
+        info: Option<TaskInfo>,
+        words: &Words,
+    ) -> Self {
+        let shown = rows.iter().map(|row| result_row(*row, words)).collect();
         let assessment = Assessment::new(Folded::new(rows, words), info.as_ref(), words);
         Self {
             instance_id: arguments.place.instance_id.clone(),
@@ -210,19 +215,19 @@ impl Answer {
     }
 }
 
-fn result_row(row: &Row, words: &Words) -> ResultRow {
+fn result_row(row: Row<&str>, words: &Words) -> ResultRow {
     // One row by itself is never folded.
-    let alone = Assessment::new(Folded::new(vec![row.clone()], words), None, words);
+    let alone = Assessment::new(Folded::new([row], words), None, words);
     let artifact = alone.artifacts.get(0);
     ResultRow {
         outcome: artifact.outcome.as_str(),
         duration_seconds: artifact.duration_ms().map(seconds),
         start_time: artifact.start_ms.and_then(time),
         end_time: artifact.end_ms.and_then(time),
-        repo_namespace: row.repo_namespace.clone(),
-        repo_name: row.repo_name.clone(),
-        tag: row.tag.clone(),
-        status: row.status.clone(),
-        result: row.result.clone(),
+        repo_namespace: row.repo_namespace.to_owned(),
+        repo_name: row.repo_name.to_owned(),
+        tag: row.tag.to_owned(),
+        status: row.status.to_owned(),
+        result: row.result.to_owned(),
     }
 }

@@ -99,7 +99,7 @@ fn rows(rows: &[(&str, i64, i64)], info: &TaskInfo) -> Assessment {
             ..Row::default()
         });
     let words = Words::default();
-    Assessment::new(Folded::new(rows.collect(), &words), Some(info), &words)
+    Assessment::new(Folded::new(rows, &words), Some(info), &words)
 }
 
 #[test]

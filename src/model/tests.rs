@@ -341,7 +341,7 @@ fn unrecognized_words_are_named_with_their_field() {
     let rows = [row("1", "ODD", "PARTIAL", 1, 2), row("2", "DONE", "", 1, 2)];
     let info = info("STALLED", "SUCCESS");
     let words = words();
-    let found: Vec<_> = unrecognized(&rows, Some(&info), &words).collect();
+    let found: Vec<_> = unrecognized(rows.iter().map(Row::borrowed), Some(&info), &words).collect();
     assert_eq!(
         found,
         [

@@ -80,6 +80,7 @@ impl Registry {
 
 impl Source for Registry {
     type Budget = ();
+    type Rows = Vec<Row>;
 
     fn budget(&self) {}
 

@@ -184,7 +184,7 @@ impl Listing {
     pub(super) fn unrecognized(&self, read: &Read) -> HashSet<(&'static str, String)> {
         let words = &self.follower.settings().words;
         let runs = read.runs.iter().flat_map(|list| &list.runs);
-        runs.flat_map(|run| unrecognized(&[], Some(&run.info), words))
+        runs.flat_map(|run| unrecognized([], Some(&run.info), words))
             .map(|(field, word)| (field, word.to_owned()))
             .collect()
     }

@@ -52,6 +52,7 @@ impl Scripted {
 
 impl Source for Scripted {
     type Budget = ();
+    type Rows = Vec<Row>;
 
     fn budget(&self) {}
 

@@ -10,7 +10,7 @@ use crate::store::state::SavedTask;
 use crate::store::{PollError, Target, TaskEntry};
 
 use super::schedule::{self, Beat};
-use super::{Settings, Source, SourceError, Watch};
+use super::{Rows as _, Settings, Source, SourceError, Watch};
 
 /// A finished run that is followed is read again so often, its list entry
 /// unchanged.
@@ -104,10 +104,10 @@ impl Question {
                 };
             }
         };
-        let mut odd: Vec<_> = unrecognized(&rows, None, words).map(owned).collect();
+        let mut odd: Vec<_> = unrecognized(rows.iter(), None, words).map(owned).collect();
         odd.sort_unstable();
         odd.dedup();
-        let folded = Folded::new(rows, words);
+        let folded = Folded::new(rows.iter(), words);
         let served_by_list = self.served_by_list(&folded, words);
         let mut info = self.info;
         let mut asked_finished = self.asked_finished && folded.all_finished();
@@ -119,7 +119,7 @@ impl Question {
         {
             match source.task(&self.target, &mut budget).await {
                 Ok(told) => {
-                    odd.extend(unrecognized(&[], Some(&told), words).map(owned));
+                    odd.extend(unrecognized([], Some(&told), words).map(owned));
                     asked_finished = folded.all_finished();
                     task = Some(Ok(()));
                     // The same again keeps its place in memory.

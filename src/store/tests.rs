@@ -33,11 +33,7 @@ fn data(results: &[&str]) -> Arc<Assessment> {
         ..Row::default()
     });
     let words = Words::default();
-    Arc::new(Assessment::new(
-        Folded::new(rows.collect(), &words),
-        None,
-        &words,
-    ))
+    Arc::new(Assessment::new(Folded::new(rows, &words), None, &words))
 }
 
 fn entry(task_id: &str, artifacts: ArtifactSeries, results: &[&str]) -> TaskEntry {

@@ -301,6 +301,7 @@ impl Cloud {
 
 impl Source for Cloud {
     type Budget = ();
+    type Rows = Vec<Row>;
 
     fn budget(&self) {}
 

@@ -34,7 +34,7 @@ fn entry(task_id: &str, artifacts: usize) -> TaskEntry {
         ..Row::default()
     });
     let words = Words::default();
-    let folded = Folded::new(rows.collect(), &words);
+    let folded = Folded::new(rows, &words);
     TaskEntry {
         data: Some(Arc::new(Assessment::new(folded, None, &words))),
         last_poll_ms: Some(NOW_MS),

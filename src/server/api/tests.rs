@@ -68,7 +68,7 @@ fn failed_run() -> (TaskEntry, SubscriptionEntry) {
         message: " manifest unknown\n".into(),
         ..TaskInfo::default()
     };
-    let row = |tag: &str, result: &str, millis| Row {
+    let row = |tag: &str, result: &str, millis| Row::<String> {
         repo_namespace: "mirror".into(),
         repo_name: "nginx".into(),
         tag: tag.into(),

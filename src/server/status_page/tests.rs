@@ -41,7 +41,7 @@ fn polled(mut entry: TaskEntry, info: TaskInfo, results: &[&str]) -> TaskEntry {
         end_ms: (*result != "RUNNING").then_some(NOW_MS - 3_516_500),
     });
     let words = Words::default();
-    let folded = Folded::new(rows.collect(), &words);
+    let folded = Folded::new(rows, &words);
     entry.data = Some(Arc::new(Assessment::new(folded, Some(&info), &words)));
     entry.info = Some(Arc::new(info));
     entry.last_poll_ms = Some(NOW_MS - 30_000);

@@ -266,7 +266,7 @@ fn sample() -> State {
         start_ms: Some(1_700_000_000_000),
         end_ms: Some(1_700_000_060_000),
     });
-    let row = |tag: &str, result: &str| Row {
+    let row = |tag: &str, result: &str| Row::<String> {
         repo_namespace: "mirror".into(),
         repo_name: "nginx".into(),
         tag: tag.into(),
