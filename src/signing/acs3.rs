@@ -11,27 +11,53 @@ use super::{Key, Request, Signed, canonical_query, content_type, pairs, query, t
 /// The name of the scheme, in the string to sign and in `Authorization`.
 pub const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
+/// The hex SHA-256 of no body.
+const NOTHING_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /// The hex SHA-256 of a body, also where it is empty.
 pub fn content_sha256(body: &[u8]) -> String {
+    if body.is_empty() {
+        return NOTHING_SHA256.to_owned();
+    }
     hex(&Sha256::digest(body))
 }
 
 /// `name:value` lines, sorted by name; names in lower case, values trimmed.
 pub fn canonical_headers(headers: &[(&str, &str)]) -> String {
-    let mut canonical = String::new();
-    for (name, value) in sorted(headers) {
-        canonical.push_str(&name);
-        canonical.push(':');
-        canonical.push_str(value.trim());
-        canonical.push('\n');
-    }
-    canonical
+    lines(&sorted(headers))
 }
 
 /// The names of the signed headers, lower-case, sorted, joined by `;`.
 pub fn signed_headers(headers: &[(&str, &str)]) -> String {
-    let names: Vec<_> = sorted(headers).into_iter().map(|(name, _)| name).collect();
-    names.join(";")
+    names(&sorted(headers))
+}
+
+type Sorted<'a> = [(Cow<'a, str>, &'a str)];
+
+fn lines(headers: &Sorted<'_>) -> String {
+    let length = headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 2);
+    let mut lines = String::with_capacity(length.sum());
+    for (name, value) in headers {
+        lines.push_str(name);
+        lines.push(':');
+        lines.push_str(value.trim());
+        lines.push('\n');
+    }
+    lines
+}
+
+fn names(headers: &Sorted<'_>) -> String {
+    let length = headers.iter().map(|(name, _)| name.len() + 1);
+    let mut names = String::with_capacity(length.sum());
+    for (name, _) in headers {
+        if !names.is_empty() {
+            names.push(';');
+        }
+        names.push_str(name);
+    }
+    names
 }
 
 /// Joins the parts of a request to what is hashed. `canonical_headers` ends in a
@@ -43,17 +69,24 @@ pub fn canonical_request(
     signed_headers: &str,
     content_sha256: &str,
 ) -> String {
-    format!(
-        "{method}\n/\n{canonical_query}\n{canonical_headers}\n{signed_headers}\n{content_sha256}"
-    )
+    [
+        method,
+        "\n/\n",
+        canonical_query,
+        "\n",
+        canonical_headers,
+        "\n",
+        signed_headers,
+        "\n",
+        content_sha256,
+    ]
+    .concat()
 }
 
 /// What is signed: the name of the scheme and the hash of the canonical request.
 pub fn string_to_sign(canonical_request: &str) -> String {
-    format!(
-        "{ALGORITHM}\n{}",
-        content_sha256(canonical_request.as_bytes())
-    )
+    let hash = hex(&Sha256::digest(canonical_request));
+    [ALGORITHM, "\n", &hash].concat()
 }
 
 /// The hex HMAC-SHA256 of `string_to_sign`.
@@ -66,7 +99,16 @@ pub fn signature(secret: &str, string_to_sign: &str) -> String {
 
 /// The value of the `Authorization` header.
 pub fn authorization(key_id: &str, signed_headers: &str, signature: &str) -> String {
-    format!("{ALGORITHM} Credential={key_id},SignedHeaders={signed_headers},Signature={signature}")
+    [
+        ALGORITHM,
+        " Credential=",
+        key_id,
+        ",SignedHeaders=",
+        signed_headers,
+        ",Signature=",
+        signature,
+    ]
+    .concat()
 }
 
 /// Signs `host`, every `x-acs-` header, and `content-type` where there is a
@@ -93,14 +135,10 @@ pub(super) fn sign(request: &Request<'_>, key: &Key<'_>, now_millis: i64, nonce:
         .map(|(name, value)| (*name, &**value))
         .collect();
     signing.push(("host", request.host));
-    let names = signed_headers(&signing);
-    let canonical = canonical_request(
-        request.method,
-        &query,
-        &canonical_headers(&signing),
-        &names,
-        &content_sha256,
-    );
+    let signing = sorted(&signing);
+    let names = names(&signing);
+    let lines = lines(&signing);
+    let canonical = canonical_request(request.method, &query, &lines, &names, &content_sha256);
     let signature = signature(key.secret, &string_to_sign(&canonical));
     headers.push(("authorization", authorization(key.id, &names, &signature)));
     Signed {
@@ -129,10 +167,12 @@ fn sorted<'a>(headers: &[(&'a str, &'a str)]) -> Vec<(Cow<'a, str>, &'a str)> {
 
 fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
-        .collect()
+    let mut hex = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        hex.push(digit(byte >> 4));
+        hex.push(digit(byte & 0xf));
+    }
+    hex
 }
 
 #[cfg(test)]
