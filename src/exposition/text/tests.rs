@@ -3,6 +3,7 @@
 
 mod openmetrics;
 mod pieces;
+mod reference;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
