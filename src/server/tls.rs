@@ -12,9 +12,11 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::ring::{self, cipher_suite};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key,
+};
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -23,6 +25,7 @@ use rustls::{
     ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
 };
 use secrecy::{ExposeSecret as _, SecretSlice};
+use webpki::RawPublicKeyEntity;
 use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
 
 use crate::config::web::{self, CipherSuite, ClientAuth, Curve, Material, Mistake, Version};
@@ -381,6 +384,14 @@ fn authorities(
     })
 }
 
+/// The public key of a certificate, whatever else it holds: one of version 1, or
+/// with a critical extension that nobody knows, is refused later and with words.
+fn key<'a>(own: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'a>, CertificateError> {
+    X509Certificate::from_der(own)
+        .map(|(_, certificate)| certificate.tbs_certificate.subject_pki.raw.into())
+        .map_err(|_| CertificateError::BadEncoding)
+}
+
 /// Asks for a certificate and takes any; see the module.
 #[derive(Debug)]
 struct Asking {
@@ -403,10 +414,8 @@ impl ClientCertVerifier for Asking {
         _: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        match X509Certificate::from_der(own) {
-            Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(_) => Err(CertificateError::BadEncoding.into()),
-        }
+        key(own)?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -415,7 +424,18 @@ impl ClientCertVerifier for Asking {
         own: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, own, signature, &self.algorithms)
+        let algorithms = self.algorithms.mapping.iter();
+        let algorithms = algorithms.filter(|(scheme, _)| *scheme == signature.scheme);
+        let mut algorithms = algorithms.flat_map(|(_, algorithms)| *algorithms);
+        let key = key(own)?;
+        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
+        algorithms
+            .any(|algorithm| {
+                let signature = signature.signature();
+                key.verify_signature(*algorithm, message, signature).is_ok()
+            })
+            .then(HandshakeSignatureValid::assertion)
+            .ok_or_else(|| CertificateError::BadSignature.into())
     }
 
     fn verify_tls13_signature(
@@ -424,7 +444,7 @@ impl ClientCertVerifier for Asking {
         own: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, own, signature, &self.algorithms)
+        verify_tls13_signature_with_raw_key(message, &key(own)?, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -11,12 +11,16 @@ use std::sync::Arc;
 use aliyun_acr_exporter::simulator::Running;
 use aliyun_acr_exporter::simulator::world::TaskSpec;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 use tempfile::TempDir;
 
 use crate::harness::{Answer, Daemon, binary, eventually, real_part, request, run, say};
@@ -77,6 +81,10 @@ impl Site {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![usage];
+        self.sign(name, &params);
+    }
+
+    fn sign(&self, name: &str, params: &CertificateParams) {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.authority).unwrap();
         self.write(&format!("{name}.crt"), &certificate.pem());
@@ -96,11 +104,20 @@ impl Site {
         address: SocketAddr,
         identity: Option<&str>,
     ) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+        self.tls_of(rustls::ALL_VERSIONS, address, identity)
+    }
+
+    fn tls_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        address: SocketAddr,
+        identity: Option<&str>,
+    ) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
         let config = match identity {
@@ -109,9 +126,10 @@ impl Site {
                 let file = |end: &str| fs::read(self.path(&format!("{name}.{end}"))).unwrap();
                 let certificate = CertificateDer::from_pem_slice(&file("crt")).unwrap();
                 let key = PrivateKeyDer::from_pem_slice(&file("key")).unwrap();
-                builder
-                    .with_client_auth_cert(vec![certificate], key)
-                    .unwrap()
+                // Unlike `with_client_auth_cert`, without a look at the certificate.
+                let key = ring::sign::any_supported_type(&key).unwrap();
+                let certified = CertifiedKey::new(vec![certificate], key);
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };
         let name = ServerName::try_from("localhost").unwrap();
@@ -123,7 +141,15 @@ impl Site {
     }
 
     fn ask(&self, daemon: &Daemon, path: &str, identity: Option<&str>, headers: &str) -> Answer {
-        let mut stream = self.tls(daemon.address, identity).unwrap();
+        let stream = self.tls(daemon.address, identity).unwrap();
+        Self::ask_on(stream, path, headers)
+    }
+
+    fn ask_on(
+        mut stream: StreamOwned<ClientConnection, TcpStream>,
+        path: &str,
+        headers: &str,
+    ) -> Answer {
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
@@ -205,6 +231,40 @@ fn certificate_and_password_are_needed_but_for_health() {
     let key = key.lines().nth(1).unwrap();
     for secret in ["open sesame", "cHJvbWV0aGV1cz", &HASH[7..], key] {
         assert!(!log.contains(secret), "{secret}");
+    }
+}
+
+/// Such as one with a critical extension that nobody knows, which rustls refuses.
+#[test]
+fn a_client_with_an_odd_certificate_is_told_so_and_sees_the_health() {
+    let site = Site::new();
+    let mut params = CertificateParams::new(vec!["prometheus".to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let mut odd = CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99_999, 1], vec![5, 0]);
+    odd.set_criticality(true);
+    params.custom_extensions = vec![odd];
+    site.sign("odd", &params);
+
+    let daemon = site.serve(&with_everything());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (identity, path, status) in [
+            ("odd", "/metrics", 403),
+            ("odd", "/-/healthy", 200),
+            ("prometheus", "/metrics", 200),
+        ] {
+            let stream = site.tls_of(&[version], daemon.address, Some(identity));
+            let answer = Site::ask_on(stream.unwrap(), path, PASSWORD);
+            assert_eq!(answer.status, status, "{version:?} {identity} {path}");
+        }
+        // Whose key does not belong to the certificate is nobody.
+        fs::copy(site.path("odd.crt"), site.path("thief.crt")).unwrap();
+        fs::copy(site.path("grafana.key"), site.path("thief.key")).unwrap();
+        let thief = site.tls_of(&[version], daemon.address, Some("thief"));
+        let refused = thief.and_then(|mut stream| {
+            stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+            stream.read_to_end(&mut Vec::new())
+        });
+        assert!(refused.is_err(), "{version:?} {refused:?}");
     }
 }
 
