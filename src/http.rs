@@ -445,6 +445,51 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_first_request_to_a_host_goes_alone_until_it_is_known() {
+        let host = Host::default();
+        let took = async || {
+            let began = Instant::now();
+            let permit = host.wait().await;
+            (permit.is_some(), began.elapsed())
+        };
+        let at_once = Duration::ZERO;
+
+        // One that is not answered holds the others up for a moment only.
+        let first = host.wait().await;
+        assert!(first.is_some());
+        assert_eq!(took().await, (false, FIRST));
+        // It failed: the next is the first.
+        host.note(None);
+        drop(first);
+        assert_eq!(took().await, (true, at_once));
+
+        // One connection is enough as long as it is kept.
+        host.note(Some(Version::HTTP_2));
+        assert_eq!(took().await, (false, at_once));
+        tokio::time::advance(IDLE).await;
+        assert_eq!(took().await, (true, at_once));
+        host.note(Some(Version::HTTP_2));
+        host.note(None);
+        assert_eq!(took().await, (true, at_once));
+
+        // Whoever waits goes on with all others once it is there.
+        let first = host.wait().await;
+        let answered = async {
+            tokio::task::yield_now().await;
+            host.note(Some(Version::HTTP_2));
+            drop(first);
+        };
+        let (second, third, ()) = tokio::join!(took(), took(), answered);
+        assert_eq!([second, third], [(false, at_once); 2]);
+
+        // Under HTTP/1.1 each needs its own, broken ones or not.
+        host.note(Some(Version::HTTP_11));
+        host.note(None);
+        tokio::time::advance(2 * IDLE).await;
+        assert_eq!(took().await, (false, at_once));
+    }
+
     #[test]
     fn this_machine_is_known_by_its_names() {
         for (url, expected) in [
