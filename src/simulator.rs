@@ -13,6 +13,7 @@ pub mod demo;
 pub mod faults;
 pub mod world;
 
+mod connections;
 mod control;
 mod gateway;
 mod issuing;
@@ -21,6 +22,7 @@ mod metadata;
 mod operations;
 mod run;
 mod sts;
+mod tls;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -35,24 +37,31 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+pub use connections::{Connection, Connections};
 use faults::{Fault, FaultRule, Faults};
 use gateway::{Call, Nonces, Product, Refusal};
 use issuing::Issuer;
 pub use issuing::{Issued, Issuing, Metadata};
 use log::Log;
 pub use log::{Requests, Seen};
+pub use tls::{Tls, TlsError};
 pub use world::World;
 
 /// A request's body is small: inputs travel in the query.
 const BODY_LIMIT: usize = 1024 * 1024;
+
+/// How long a handshake of TLS may take.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long [`Running::stop`] waits for a client that does not read its answer.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -94,6 +103,8 @@ impl fmt::Debug for AccessKey {
 pub struct SimulatorConfig {
     /// Where to listen; a loopback address, port 0 picks a free one.
     pub listen: SocketAddr,
+    /// TLS, and with it HTTP/2; plain HTTP/1.1 without.
+    pub tls: Option<Tls>,
     /// The keys it accepts.
     pub keys: Vec<AccessKey>,
     /// The cloud's clock.
@@ -113,6 +124,7 @@ impl Default for SimulatorConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
             keys: vec![AccessKey::new(demo::KEY_ID, demo::KEY_SECRET)],
             clock: Clock::system(),
             date_window: Duration::from_secs(15 * 60),
@@ -209,7 +221,12 @@ impl Running {
 
     /// Its URL, without a slash at the end: an `endpoint` of the configuration.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        let scheme = if self.shared.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.addr)
     }
 
     /// Changes the world between two requests.
@@ -266,7 +283,19 @@ impl Running {
         self.shared.log.read()
     }
 
-    /// Forgets what was asked so far, the counts included.
+    /// What connections there were.
+    pub fn connections(&self) -> Connections {
+        self.shared.log.connections()
+    }
+
+    /// Takes no more requests on the connections that there are: those of HTTP/2
+    /// get GOAWAY, those of HTTP/1.1 are closed after their answer. Requests in
+    /// flight are answered.
+    pub fn retire_connections(&self) {
+        self.shared.retire();
+    }
+
+    /// Forgets what was asked so far, the counts of requests and connections included.
     pub fn clear_requests(&self) {
         self.shared.log.clear();
     }
@@ -298,33 +327,60 @@ struct Shared {
     clock: Clock,
     date_window: Duration,
     latency: Duration,
+    tls: Option<Tls>,
     issuer: Mutex<Issuer>,
     world: Mutex<World>,
     faults: Mutex<Faults>,
     nonces: Mutex<Nonces>,
     log: Log,
     stopping: CancellationToken,
+    /// Ends the connections that there are.
+    retiring: Mutex<CancellationToken>,
     aborting: CancellationToken,
 }
 
-/// Closes the connection without an answer.
+/// A connection, counted as open until this is dropped.
+struct Open {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Open {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            number: shared.log.connection(shared.tls.is_some()),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.log.closed(self.number);
+    }
+}
+
+/// Closes the connection without an answer, of HTTP/2 the stream.
 #[derive(Debug, thiserror::Error)]
 #[error("connection dropped on purpose")]
 struct Dropped;
 
 impl Shared {
     fn new(config: SimulatorConfig) -> Self {
+        let stopping = CancellationToken::new();
         Self {
             keys: config.keys,
             clock: config.clock,
             date_window: config.date_window,
             latency: config.latency,
+            tls: config.tls,
             issuer: Mutex::new(Issuer::new(config.issuing)),
             world: Mutex::new(config.world),
             faults: Mutex::default(),
             nonces: Mutex::default(),
             log: Log::default(),
-            stopping: CancellationToken::new(),
+            retiring: Mutex::new(stopping.child_token()),
+            stopping,
             aborting: CancellationToken::new(),
         }
     }
@@ -343,7 +399,6 @@ impl Shared {
                 {
                     match accepted {
                         Ok((stream, _)) => {
-                            self.log.connection();
                             connections.spawn(Arc::clone(&self).connection(stream));
                         }
                         // Out of file handles, say: the listener itself is fine.
@@ -357,19 +412,74 @@ impl Shared {
             .await;
     }
 
+    fn retire(&self) {
+        let next = self.stopping.child_token();
+        std::mem::replace(&mut *lock(&self.retiring), next).cancel();
+    }
+
     async fn connection(self: Arc<Self>, stream: tokio::net::TcpStream) {
         // Only a matter of speed.
         let _ = stream.set_nodelay(true);
-        let stopping = self.stopping.clone();
-        let service = service_fn(move |request| Arc::clone(&self).answer(request));
+        let retired = lock(&self.retiring).clone();
+        let open = Open::new(&self);
+        let Some(tls) = &self.tls else {
+            return self.http1(&open, stream, &retired).await;
+        };
+        let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
+        let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, handshake);
+        let Some(Ok(Ok(stream))) = retired.run_until_cancelled(handshake).await else {
+            return;
+        };
+        if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
+            self.http2(&open, stream, &retired, tls.max_streams).await;
+        } else {
+            self.http1(&open, stream, &retired).await;
+        }
+    }
+
+    async fn http1(
+        self: &Arc<Self>,
+        open: &Open,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        retired: &CancellationToken,
+    ) {
+        let service = service_fn(|request| Arc::clone(self).answer(open.number, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            // Whether a connection is kept is the client's choice.
+            .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         // How a connection ends is the client's business, or a fault's.
         tokio::select! {
             _ = connection.as_mut() => {}
-            () = stopping.cancelled() => {
+            () = retired.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+    }
+
+    async fn http2(
+        self: &Arc<Self>,
+        open: &Open,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        retired: &CancellationToken,
+        max_streams: Option<u32>,
+    ) {
+        let number = open.number;
+        let shared = Arc::clone(self);
+        let service = service_fn(move |request| Arc::clone(&shared).answer(number, request));
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new());
+        if max_streams.is_some() {
+            builder.max_concurrent_streams(max_streams);
+        }
+        let mut connection =
+            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = retired.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;
             }
@@ -378,6 +488,7 @@ impl Shared {
 
     async fn answer(
         self: Arc<Self>,
+        connection: u64,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Dropped> {
         let (head, body) = request.into_parts();
@@ -386,7 +497,7 @@ impl Shared {
         if let Some(path) = head.uri.path().strip_prefix("/_sim/") {
             return Ok(control::answer(&self, path, &head.method, &body));
         }
-        let call = Call::read(&head, body);
+        let call = Call::read(connection, &head, body);
         let fault = match faults::from_header(&head.headers) {
             Some(own) => own.map(Some),
             None => Ok(lock(&self.faults).matching(&call)),

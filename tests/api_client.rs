@@ -807,7 +807,7 @@ fn serve_tls(
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )
         .expect("a key that fits");
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let thread = std::thread::spawn(move || {

@@ -7,7 +7,8 @@ mod python;
 use std::process::{Command, Output};
 
 use aliyun_acr_exporter::simulator::world::{RowSpec, Source, TaskSpec};
-use aliyun_acr_exporter::simulator::{AccessKey, Simulator, SimulatorConfig, World};
+use aliyun_acr_exporter::simulator::{AccessKey, Simulator, SimulatorConfig, Tls, World};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 
 const INSTANCE: &str = "cri-90fxryf9pwf0abcd";
@@ -54,18 +55,42 @@ fn expected_rows() -> Vec<Value> {
     (0..ROWS).map(row).collect()
 }
 
+/// TLS, and the authority that has signed its certificate.
+fn tls() -> (Tls, String) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Of the same name, OpenSSL would take the server's for signed by itself.
+    let name = "the authority of this test";
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().expect("a key");
+    let authority = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(["127.0.0.1".to_owned()])
+        .and_then(|params| params.signed_by(&key, &authority))
+        .expect("a certificate");
+    let tls = Tls::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes());
+    (tls.expect("TLS"), authority.pem())
+}
+
 #[test]
 fn the_official_sdk_and_the_simulator_agree() {
     let Some(python) = python::with("alibabacloud_cr20181201.client") else {
         return;
     };
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = folder.path().join("ca.pem");
     for token in [None, Some("to+ken/=")] {
+        // Once over plain HTTP, once over TLS.
+        let (tls, pem) = token.map(|_| tls()).unzip();
+        std::fs::write(&authority, pem.unwrap_or_default()).expect("a file");
+        let is_encrypted = tls.is_some();
         let key = AccessKey {
             token: token.map(str::to_owned),
             ..AccessKey::new("exampleAccessKeyId", "EXAMPLEexampleEXAMPLEexample12")
         };
         let running = Simulator::start(SimulatorConfig {
             keys: vec![key],
+            tls,
             world: World::new()
                 .instance(INSTANCE, "cn-hangzhou")
                 .set("InstanceName", "名 a*b+c")
@@ -85,6 +110,8 @@ fn the_official_sdk_and_the_simulator_agree() {
             .args(["--key-secret", "EXAMPLEexampleEXAMPLEexample12"])
             .args(["--instance", INSTANCE, "--task", TASK])
             .args(token.map_or(vec![], |token| vec!["--token", token]))
+            .args(is_encrypted.then_some("--ca"))
+            .args(is_encrypted.then_some(&authority))
             .env("NO_PROXY", "*")
             .env("no_proxy", "*");
         let Output {
@@ -96,6 +123,9 @@ fn the_official_sdk_and_the_simulator_agree() {
         let requests = running.requests().requests;
         assert!(status.success(), "{stderr}\n{requests:#?}");
         let seen: Value = serde_json::from_slice(&stdout).expect("JSON");
+
+        let connections = running.connections().connections;
+        assert!(connections.iter().all(|one| one.tls == is_encrypted));
 
         for signature in ["acs3-hmac-sha256", "hmac-sha1"] {
             let seen = &seen[signature];

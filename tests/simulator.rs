@@ -842,7 +842,24 @@ fn the_control_path_drives_it_from_another_process() {
     assert_eq!(requests["connections"], 3);
     assert_eq!(requests["requests"][0]["status"], 418);
     assert_eq!(requests["requests"][0]["fault"]["kind"], "error");
+    // The control's own, and one for each call.
+    let (_, connections) = control("GET", "/_sim/connections", "");
+    assert_eq!(
+        (&connections["accepted"], &connections["used"]),
+        (&json!(3), &json!(2))
+    );
+    let own = json!({"number": 1, "tls": false, "http": null, "requests": 0, "open": true});
+    assert_eq!(connections["connections"][0], own);
+    assert_eq!(connections["connections"][1]["http"], "HTTP/1.1");
+    assert_eq!(connections["connections"][1]["requests"], 1);
+    assert_eq!(requests["requests"][0]["connection"], 2);
+
     assert_eq!(control("DELETE", "/_sim/requests", "").1["total"], 0);
+    let (_, connections) = control("GET", "/_sim/connections", "");
+    assert_eq!(
+        (&connections["accepted"], &connections["used"]),
+        (&json!(0), &json!(0))
+    );
 
     for (method, path, body, status) in [
         ("POST", "/_sim/faults", r#"{"fault":{"kind":"none"}}"#, 400),
@@ -867,6 +884,9 @@ fn the_control_path_drives_it_from_another_process() {
             "{method} {path} {body}"
         );
     }
+
+    assert_eq!(control("DELETE", "/_sim/connections", "").0, 200);
+    assert!(client.receive().is_none(), "a connection that was retired");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! that speaks the API.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::Clock;
 use crate::simulator::world::load_task_id;
-use crate::simulator::{self, Simulator, SimulatorConfig, World, demo};
+use crate::simulator::{self, Simulator, SimulatorConfig, Tls, TlsError, World, demo};
+use crate::telemetry;
 
 use super::{Error, block_on, print};
 
@@ -30,6 +32,15 @@ pub(super) struct Arguments {
     /// Time before each answer, in milliseconds
     #[arg(long, value_name = "MS", default_value = "0")]
     latency: u64,
+    /// Serve https, with HTTP/2 where the client offers it: the certificate's chain in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key in PEM, without a passphrase
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Over TLS speak HTTP/1.1 alone
+    #[arg(long, requires = "tls_cert")]
+    http1: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
@@ -39,10 +50,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         Some(tasks) => World::load(tasks, arguments.rows, now - DAY),
         None => World::demo(now),
     };
+    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => Some(tls(certificate, key, arguments.http1)?),
+        _ => None,
+    };
     let simulator = Simulator::start(SimulatorConfig {
         listen: arguments.listen,
         clock,
         latency: Duration::from_millis(arguments.latency),
+        tls,
         world,
         ..SimulatorConfig::default()
     })
@@ -60,6 +76,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     })?;
     simulator.stop();
     Ok(stopped?)
+}
+
+fn tls(certificate: &Path, key: &Path, http1: bool) -> Result<Tls, Error> {
+    let read = |path: &Path| {
+        std::fs::read(path)
+            .map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
+    };
+    let tls = Tls::from_pem(&read(certificate)?, &read(key)?).map_err(|error| {
+        let file = match error {
+            TlsError::Key(_) => key,
+            TlsError::Certificate(_) | TlsError::Unusable(_) => certificate,
+        };
+        Error::Usage(format!("{}: {}", file.display(), telemetry::chain(&error)))
+    })?;
+    Ok(if http1 { tls.http1_only() } else { tls })
 }
 
 fn description(url: &str, tasks: Option<usize>) -> String {
@@ -83,7 +114,7 @@ fn description(url: &str, tasks: Option<usize>) -> String {
         }
     }
     text.push_str(&format!(
-        "faults:            POST, GET, DELETE {url}/_sim/faults, or the request header x-sim-fault\nrequests seen:     GET, DELETE {url}/_sim/requests\n"
+        "faults:            POST, GET, DELETE {url}/_sim/faults, or the request header x-sim-fault\nrequests seen:     GET, DELETE {url}/_sim/requests\nconnections:       GET, DELETE {url}/_sim/connections\n"
     ));
     text
 }

@@ -1,5 +1,5 @@
-//! The control path `/_sim/`: faults and the log of requests for whoever drives
-//! a simulated cloud from another process. No signature is asked for.
+//! The control path `/_sim/`: faults, the log of requests and the connections for
+//! whoever drives a simulated cloud from another process. No signature is asked for.
 
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -29,10 +29,17 @@ pub(super) fn answer(shared: &Shared, path: &str, method: &Method, body: &[u8]) 
             shared.log.clear();
             json_of(&shared.log.read())
         }
-        ("faults" | "requests", _) => fail(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+        ("connections", &Method::GET) => json_of(&shared.log.connections()),
+        ("connections", &Method::DELETE) => {
+            shared.retire();
+            json_of(&shared.log.connections())
+        }
+        ("faults" | "requests" | "connections", _) => {
+            fail(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+        }
         _ => fail(
             StatusCode::NOT_FOUND,
-            "there are /_sim/faults and /_sim/requests",
+            "there are /_sim/faults, /_sim/requests and /_sim/connections",
         ),
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -112,6 +112,8 @@ impl Refusal {
 
 /// A request for an operation, as it arrived.
 pub(super) struct Call {
+    connection: u64,
+    version: Version,
     method: String,
     path: String,
     query: Vec<(String, String)>,
@@ -121,7 +123,14 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn read(head: &Parts, body: Bytes) -> Self {
+    pub(super) fn read(connection: u64, head: &Parts, body: Bytes) -> Self {
+        let mut headers = head.headers.clone();
+        // HTTP/2 says it in its own place.
+        if let Some(authority) = head.uri.authority()
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            headers.entry(HOST).or_insert(host);
+        }
         let is_form = header(&head.headers, "content-type")
             .is_some_and(|kind| kind.starts_with(crate::signing::FORM));
         let form = if is_form {
@@ -130,13 +139,23 @@ impl Call {
             Vec::new()
         };
         Self {
+            connection,
+            version: head.version,
             method: head.method.to_string(),
             path: head.uri.path().to_owned(),
             query: decode(head.uri.query().unwrap_or_default()),
             form,
-            headers: head.headers.clone(),
+            headers,
             body,
         }
+    }
+
+    pub(super) fn connection(&self) -> u64 {
+        self.connection
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 
     pub(super) fn method(&self) -> &str {

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use serde::Serialize;
 
+use super::connections::{Book, Connections};
 use super::faults::Fault;
 use super::gateway::Call;
 use super::{lock, metadata, operations, sts};
@@ -22,6 +23,8 @@ const TEXT: usize = 128;
 pub struct Seen {
     /// When it arrived, Unix milliseconds by the cloud's clock.
     pub time: i64,
+    /// The connection it came on, as [`super::Connection`] counts.
+    pub connection: u64,
     /// The HTTP method.
     pub method: String,
     /// The operation asked for; `MetadataToken`, `MetadataRole` and
@@ -76,14 +79,24 @@ struct Inner {
     kept: VecDeque<(u64, Seen)>,
     summary: Requests,
     in_flight: usize,
+    connections: Book,
 }
 
 #[derive(Default)]
 pub(super) struct Log(Mutex<Inner>);
 
 impl Log {
-    pub(super) fn connection(&self) {
-        lock(&self.0).summary.connections += 1;
+    /// Notes a connection and answers its number.
+    pub(super) fn connection(&self, tls: bool) -> u64 {
+        lock(&self.0).connections.accept(tls)
+    }
+
+    pub(super) fn closed(&self, connection: u64) {
+        lock(&self.0).connections.close(connection);
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        lock(&self.0).connections.read()
     }
 
     /// Notes a request as it arrives, so that one that hangs is seen too.
@@ -91,6 +104,7 @@ impl Log {
         let cut = |text: Option<&str>| text.map(|text| text.chars().take(TEXT).collect());
         let seen = Seen {
             time: now,
+            connection: call.connection(),
             method: call.method().chars().take(TEXT).collect(),
             action: cut(call.action()),
             instance_id: cut(call.input("InstanceId")),
@@ -113,6 +127,7 @@ impl Log {
         let mut inner = lock(&self.0);
         inner.number += 1;
         inner.in_flight += 1;
+        inner.connections.request(call.connection(), call.version());
         let number = inner.number;
         let in_flight = inner.in_flight;
         let summary = &mut inner.summary;
@@ -130,6 +145,7 @@ impl Log {
         let inner = lock(&self.0);
         Requests {
             requests: inner.kept.iter().map(|(_, seen)| seen.clone()).collect(),
+            connections: inner.connections.accepted(),
             ..inner.summary.clone()
         }
     }
@@ -138,6 +154,7 @@ impl Log {
         let mut inner = lock(&self.0);
         inner.kept.clear();
         inner.summary = Requests::default();
+        inner.connections.clear();
     }
 }
 

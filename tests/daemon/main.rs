@@ -25,5 +25,6 @@ mod python;
 mod rate;
 mod reload;
 mod secrets;
+mod tls;
 mod values;
 mod web;

@@ -21,7 +21,7 @@ PAGE_SIZE = 30
 def client(args, secret, signature):
     return Client(Config(
         access_key_id=args.key_id, access_key_secret=secret, security_token=args.token,
-        endpoint=args.endpoint, protocol="HTTP", region_id="cn-hangzhou",
+        endpoint=args.endpoint, protocol="HTTPS" if args.ca else "HTTP", region_id="cn-hangzhou",
         signature_algorithm=signature))
 
 
@@ -39,7 +39,7 @@ def rows(client, args, runtime):
 
 
 def check(args, signature):
-    runtime = RuntimeOptions(read_timeout=10000, connect_timeout=5000)
+    runtime = RuntimeOptions(read_timeout=10000, connect_timeout=5000, ca=args.ca)
     good = client(args, args.key_secret, signature)
     task = good.get_artifact_subscription_task_with_options(
         models.GetArtifactSubscriptionTaskRequest(instance_id=args.instance, task_id=args.task),
@@ -62,7 +62,8 @@ def check(args, signature):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--endpoint", required=True, help="HOST:PORT, plain http")
+    p.add_argument("--endpoint", required=True, help="HOST:PORT, plain http without --ca")
+    p.add_argument("--ca", metavar="FILE", help="https with whom this authority has signed")
     p.add_argument("--key-id", required=True)
     p.add_argument("--key-secret", required=True)
     p.add_argument("--token")
