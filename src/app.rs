@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::accounts::Accounts;
 use self::reload::{Origin, Reloader};
+use self::signals::Signals;
 use crate::clock::Clock;
 use crate::config::{Artifacts, Config, Pattern};
 use crate::follow;
@@ -89,6 +90,7 @@ pub enum Error {
 
 /// A daemon whose addresses are bound; [`Daemon::run`] does the rest.
 pub struct Daemon {
+    signals: Signals,
     listeners: Vec<TcpListener>,
     web: Web,
     own: Arc<Own>,
@@ -99,6 +101,8 @@ impl Daemon {
     /// Binds the addresses, so that a wrong one is told before anything runs.
     /// Sockets that a service manager has opened take their place.
     pub async fn bind(web: Web, own: Arc<Own>, clock: Clock) -> Result<Self, Error> {
+        // Before it can be seen that the daemon is there.
+        let signals = Signals::listen().map_err(Error::Signals)?;
         let mut listeners = systemd::listeners().map_err(Error::Sockets)?;
         let addresses = if listeners.is_empty() {
             web.listen.as_slice()
@@ -113,6 +117,7 @@ impl Daemon {
             listeners.push(listener);
         }
         Ok(Self {
+            signals,
             listeners,
             web,
             own,
@@ -137,6 +142,7 @@ impl Daemon {
     ) -> Result<(), Error> {
         let addresses = self.addresses();
         let Self {
+            signals,
             listeners,
             web,
             own,
@@ -205,12 +211,8 @@ impl Daemon {
             reload: web.lifecycle.then(|| reload.clone()),
             drain: DRAIN,
         };
-        let scheme = if web.web.is_tls() { "https" } else { "http" };
-        for address in addresses {
-            tracing::info!(scheme, %address, "listening");
-        }
+        tell(&addresses, web.web.is_tls());
 
-        let signals = signals::handle(reload, stop.clone()).map_err(Error::Signals)?;
         let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
         let parts: [(&'static str, Part); 7] = [
             ("scheduler", Box::pin(scheduler.run(asked, stop.clone()))),
@@ -221,7 +223,10 @@ impl Daemon {
                 Box::pin(server::serve(listeners, web, stop.clone())),
             ),
             ("readiness", Box::pin(readiness)),
-            ("signal handler", Box::pin(signals)),
+            (
+                "signal handler",
+                Box::pin(signals.handle(reload, stop.clone())),
+            ),
             (
                 "service manager",
                 Box::pin(systemd::accompany(alive, stop.clone())),
@@ -259,6 +264,13 @@ fn requests() -> Asking {
         alive,
     };
     (ask_states, ask_changes, ask_alive, asked)
+}
+
+fn tell(addresses: &[SocketAddr], tls: bool) {
+    let scheme = if tls { "https" } else { "http" };
+    for address in addresses {
+        tracing::info!(scheme, %address, "listening");
+    }
 }
 
 /// The cloud, as the accounts may ask it.

@@ -1,36 +1,49 @@
 //! Signals: SIGTERM and SIGINT stop the daemon, SIGHUP reloads its configuration.
 //! Commands that end by themselves end with any of them, in an orderly way.
 
-use std::future::Future;
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::ReloadRequest;
 
-/// Handles signals from now on; the answer ends when `stop` is cancelled, by a
-/// signal or by somebody else.
-pub(super) fn handle(
-    reload: mpsc::Sender<ReloadRequest>,
-    stop: CancellationToken,
-) -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    Ok(async move {
+/// The signals that are meant for the daemon. Those that come before they are
+/// handled are not lost.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// From now on no signal ends the process by itself.
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ends when `stop` is cancelled, by a signal or by somebody else.
+    pub(super) async fn handle(
+        mut self,
+        reload: mpsc::Sender<ReloadRequest>,
+        stop: CancellationToken,
+    ) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => {
+                _ = self.terminate.recv() => {
                     tracing::info!(signal = "SIGTERM", "stopping");
                     return stop.cancel();
                 }
-                _ = interrupt.recv() => {
+                _ = self.interrupt.recv() => {
                     tracing::info!(signal = "SIGINT", "stopping");
                     return stop.cancel();
                 }
-                _ = hang_up.recv() => {
+                _ = self.hang_up.recv() => {
                     // The log tells what comes of it. Where no more fit in, a
                     // reload that will read the file as it is now waits already.
                     let _ = reload.try_send(oneshot::channel().0);
@@ -38,7 +51,7 @@ pub(super) fn handle(
                 () = stop.cancelled() => return,
             }
         }
-    })
+    }
 }
 
 /// The name of the first signal that is to end a command which ends by itself.
@@ -47,12 +60,10 @@ pub(super) fn handle(
 ///
 /// The system gives no signals.
 pub async fn first() -> io::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut signals = Signals::listen()?;
     Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-        _ = hang_up.recv() => "SIGHUP",
+        _ = signals.terminate.recv() => "SIGTERM",
+        _ = signals.interrupt.recv() => "SIGINT",
+        _ = signals.hang_up.recv() => "SIGHUP",
     })
 }
