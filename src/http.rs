@@ -34,6 +34,9 @@ const PONG_WITHIN: Duration = Duration::from_secs(5);
 /// How long requests wait for the first one to a host to have its connection.
 const FIRST: Duration = Duration::from_secs(1);
 
+/// Bytes set aside for a body before they have come.
+const RESERVED_MAX: usize = 64 * 1024;
+
 /// A header to send, and its value.
 pub type Header = (&'static str, String);
 
@@ -378,13 +381,13 @@ pub fn is_loopback(url: &Url) -> bool {
 pub async fn body(mut response: Response, max: usize) -> Result<Vec<u8>, Error> {
     let status = response.status().as_u16();
     let too_large = || Error::TooLarge { status, max };
-    if response
-        .content_length()
-        .is_some_and(|stated| stated > max as u64)
-    {
+    let stated = response.content_length().unwrap_or(0);
+    if stated > max as u64 {
         return Err(too_large());
     }
-    let mut body = Vec::new();
+    // No more than is stated, and no more at once than an honest page has: memory
+    // is for what comes, not for what was promised.
+    let mut body = Vec::with_capacity(usize::try_from(stated).unwrap_or(0).min(RESERVED_MAX));
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > max {
             return Err(too_large());
