@@ -21,7 +21,8 @@ import time
 PATIENCE = 120.0
 INSTANCE = "cri-load000000000000"
 
-Cloud = collections.namedtuple("Cloud", "url key secret environment")
+Cloud = collections.namedtuple("Cloud", "url key secret")
+Tls = collections.namedtuple("Tls", "certificate key")
 
 
 def eventually(what, probe, pause=0.02, patience=PATIENCE):
@@ -91,12 +92,27 @@ def memory(pid, name):
 
 
 @contextlib.contextmanager
-def cloud(binary, tasks, rows, latency=0):
-    with Process(binary, "simulate", "--listen=127.0.0.1:0", f"--tasks={tasks}",
-                 f"--rows={rows}", f"--latency={latency}") as process:
+def cloud(binary, tasks, rows, latency=0, tls=None, http1=False):
+    """Over TLS with the certificate and key that `tls` names; with `http1` without HTTP/2."""
+    command = [binary, "simulate", "--listen=127.0.0.1:0", f"--tasks={tasks}", f"--rows={rows}",
+               f"--latency={latency}"]
+    if tls:
+        command += [f"--tls-cert={tls.certificate}", f"--tls-key={tls.key}"]
+        command += ["--http1"] if http1 else []
+    with Process(*command) as process:
         yield Cloud(process.told(r"endpoint:\s+(\S+)\n"),
                     process.told(r"access_key_id:\s+(\S+)\n"),
-                    process.told(r"access_key_secret:\s+(\S+)\n"), {})
+                    process.told(r"access_key_secret:\s+(\S+)\n"))
+
+
+def certificate(folder):
+    """For 127.0.0.1, signed by itself, so that it is its own authority."""
+    tls = Tls(folder / "cert.pem", folder / "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tls.key,
+                    "-out", tls.certificate], check=True, stderr=subprocess.DEVNULL)
+    return tls
 
 
 def configuration(folder, there, instance, poll=None, api=None, **more):
