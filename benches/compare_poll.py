@@ -52,7 +52,7 @@ class Polls:
             self.walls.append(time.perf_counter() - began)
             self.cpus.append(process.cpu() - start)
             self.memory.append(process.memory("VmRSS"))
-            requests, _ = sent(port)
+            requests, _ = sent(process, port)
             if requests < PAGES:
                 sys.exit(f"the daemon sent {requests:.0f} requests")
             self.per_request.append(self.cpus[-1] / requests)
@@ -62,16 +62,16 @@ class Polls:
         least = 1500 if self.latency else 4000
         with self.daemon(TASKS, "1s") as (process, port):
             self.ready(port)
-            before, waited = sent(port)
+            before, waited = sent(process, port)
             cpu, began = process.cpu(), time.perf_counter()
 
             def enough():
-                requests, _ = sent(port)
+                requests, _ = sent(process, port)
                 return requests - before if requests >= before + least else None
             requests = eventually("polls", enough, 0.2)
             self.later.append((process.cpu() - cpu) / requests)
             self.later_walls.append((time.perf_counter() - began) / requests * PAGES)
-            if sent(port)[1] - waited > 0.5:
+            if sent(process, port)[1] - waited > 0.5:
                 sys.exit("the rate limit held the polls up")
 
     def peer(self, rounds):
@@ -96,11 +96,11 @@ class Polls:
         return [one[name] for one in self.rounds if (one["round"] > 0) == later]
 
 
-def sent(port):
+def sent(process, port):
     """Requests so far, and seconds that they waited for the rate limit."""
     _, page = get(port, OWN)
     if total(page, "aliyun_acr_exporter_api_request_errors_total"):
-        sys.exit("requests of the daemon failed")
+        sys.exit(f"requests of the daemon failed:\n{''.join(process.lines[-5:])}")
     return (total(page, "aliyun_acr_exporter_api_requests_total"),
             total(page, "aliyun_acr_exporter_api_rate_limit_wait_seconds_total"))
 
@@ -115,7 +115,7 @@ def measure(options, folder):
 
 
 def rows(table, options, folder, name, tls=None, latency=0, http1=False):
-    environment = {"SSL_CERT_FILE": str(tls.certificate)} if tls else {}
+    environment = {"SSL_CERT_FILE": str(tls.authority)} if tls else {}
     with cloud(options.simulator, TASKS, ROWS, latency, tls, http1) as there:
         polls = Polls(options, folder, there, environment, latency)
         starts = statistics.median(polls.start() for _ in range(3))

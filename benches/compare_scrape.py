@@ -135,19 +135,21 @@ def measure(options, folder):
                 sys.exit(f"{process.child.args} serves {held} series, not {SERIES}")
 
         often, once = {"gzip": 50, "identity": 10}, {"gzip": 1, "identity": 1}
-        contestants = [Contestant("daemon", ours.child.pid, port, often),
-                       Contestant("nginx", worker, nginx_port, often),
-                       Contestant("Go", go.child.pid, go_port, once),
-                       Contestant("Python", python.child.pid, python_port, once)]
-        for coding, ratio, less in (("gzip", (1.6, 1.2), ((500, 1500), (1000, 3000))),
-                                    ("identity", (2, 1.5), (None, None))):
-            run(contestants, coding, 3 if quick else 11)
-            us, *others = contestants
+        us = Contestant("daemon", ours.child.pid, port, often)
+        floor = Contestant("nginx", worker, nginx_port, often)
+        clients = [Contestant("Go", go.child.pid, go_port, once),
+                   Contestant("Python", python.child.pid, python_port, once)]
+        musts = {"gzip": {"nginx": {"ratio": (1.6, 1.2)}, "Go": {"less": (500, 1500)},
+                          "Python": {"less": (1000, 3000)}},
+                 "identity": {"nginx": {"ratio": (2, 1.5)}}}
+        for coding in musts:
             name = "plain" if coding == "identity" else coding
-            for peer, must in zip(others, ({"ratio": ratio}, {"less": less[0]}, {"less": less[1]})):
-                table.add(f"CPU per scrape, {name}", us.cpus, peer.cpus, peer.name, **must)
-            for peer in others:
-                table.add(f"wall per scrape, {name}", us.walls, peer.walls, peer.name)
+            for peers, rounds in (([floor], 5 if quick else 21), (clients, 2 if quick else 7)):
+                run([us, *peers], coding, rounds)
+                for peer in peers:
+                    table.add(f"CPU per scrape, {name}", us.cpus, peer.cpus, peer.name,
+                              **musts[coding].get(peer.name, {}))
+                    table.add(f"wall per scrape, {name}", us.walls, peer.walls, peer.name)
         for peer in (go, python):
             table.add("memory after these scrapes", ours.memory("VmRSS"), peer.memory("VmRSS"),
                       "Go" if peer is go else "Python", unit="MB")
