@@ -138,7 +138,7 @@ def rows(table, options, folder, name, tls=None, latency=0, http1=False):
     row("first poll, CPU", polls.cpus, polls.of_peer("cpu_s", False))
     row("first poll, CPU per request", polls.per_request, by_page(False), value=value)
     row("later polls, wall per 3 000 requests", polls.later_walls, polls.of_peer("wall_s", True))
-    row("later polls, CPU per request", polls.later, by_page(True), value=value)
+    row("later polls, CPU per page", polls.later, by_page(True), value=value)
     if promised:
-        row("later polls, CPU per request, against the SDK", polls.later, by_page(True), less=less)
+        row("later polls, CPU per page, against the SDK", polls.later, by_page(True), less=less)
     row("memory", polls.memory, max(polls.of_peer("rss_MB", True), default=None), unit="MB")

@@ -25,6 +25,7 @@ def measure(options, folder):
 
 
 def config(folder, there, tasks, interval, **more):
+    """Tasks without an interval of their own are polled so often, finished or not."""
     return configuration(folder, there, {"tasks": tasks},
                          poll={"interval": interval, "finished_interval": interval}, **more)
 
@@ -92,15 +93,13 @@ def polled(port):
 def staggered(shortest):
     """Tasks of which some have intervals from `shortest` to twice that, seconds, so
     many that they are polled as often as 10 000 hourly ones; the others rest."""
-    often = [interval for interval in range(shortest, 2 * shortest)]
-    tasks, rate = task_ids(10_000), 0.0
-    for number, task in enumerate(tasks):
-        if rate >= HOURLY:
-            return tasks[number:] + [
-                {"id": task, "interval": f"{often[place * 7919 % shortest]}s"}
-                for place, task in enumerate(tasks[:number])]
-        rate += 1 / often[number * 7919 % shortest]
-    sys.exit("too few tasks")
+    tasks, rate = [], 0.0
+    for number, task in enumerate(task_ids(10_000)):
+        # A step that has no divisor in common with `shortest` goes through all of them.
+        often = shortest + number * 7919 % shortest
+        tasks.append({"id": task, "interval": f"{often}s" if rate < HOURLY else "2h"})
+        rate += 1 / often if rate < HOURLY else 0
+    return tasks
 
 
 def rest(table, options, folder):
@@ -108,12 +107,10 @@ def rest(table, options, folder):
     with contextlib.ExitStack() as stack:
         there = stack.enter_context(cloud(options.simulator, 10_000, 1))
         daemons = []
-        for name, path, must in (
-                ("nothing due", config(folder, there, task_ids(10_000), "2h", limits={
-                    "series": 1_000_000}), (0.1, 0.05)),
-                ("hourly re-checks", configuration(
-                    folder, there, {"tasks": staggered(shortest)}, limits={"series": 1_000_000},
-                    poll={"interval": "2h", "finished_interval": f"{shortest}s"}), (0.6, 0.1))):
+        for name, tasks, interval, must in (
+                ("nothing due", task_ids(10_000), "2h", (0.1, 0.05)),
+                ("hourly re-checks", staggered(shortest), f"{shortest}s", (0.6, 0.1))):
+            path = config(folder / name, there, tasks, interval, limits={"series": 1_000_000})
             process, port = stack.enter_context(daemon(options.binary, path))
             ready(port, 0.25)
             client = Client(port)
@@ -151,9 +148,9 @@ def hour(options, folder):
         dense = stack.enter_context(cloud(options.simulator, 500, ROWS))
         many = stack.enter_context(cloud(options.simulator, 10_000, 1))
         polling, port = stack.enter_context(daemon(
-            options.binary, config(folder, dense, task_ids(500), "60s")))
+            options.binary, config(folder / "dense", dense, task_ids(500), "60s")))
         resting, other = stack.enter_context(daemon(
-            options.binary, config(folder, many, task_ids(10_000), "1h",
+            options.binary, config(folder / "many", many, task_ids(10_000), "1h",
                                    limits={"series": 1_000_000})))
         daemons = []
         for process, at, series in ((polling, port, 100_000), (resting, other, 220_000)):

@@ -126,11 +126,12 @@ def certificate(folder):
 
 
 def configuration(folder, there, instance, poll=None, api=None, **more):
-    """The path of a configuration for one instance of the cloud `there`. JSON is
-    YAML. The rate is no limit, so that all is polled soon."""
+    """The path of a configuration for one instance of the cloud `there`; a folder holds
+    one. JSON is YAML. The rate is no limit, so that all is polled soon."""
     credentials = {"type": "access_key", "access_key_id": there.key,
                    "access_key_secret": there.secret}
     path = pathlib.Path(folder) / "config.yaml"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({
         "poll": {"concurrency": 16} | (poll or {}),
         "api": {"requests_per_second": 1000, "burst": 10_000} | (api or {}),
