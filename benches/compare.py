@@ -106,7 +106,7 @@ def arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True, help="the daemon")
     parser.add_argument("--simulator", help="what simulates the cloud; left out, the same binary")
-    parser.add_argument("--python", required=True, help="a Python with the SDK and prometheus-client")
+    parser.add_argument("--python", required=True, help="has the SDK and prometheus-client")
     parser.add_argument("--go", required=True, help="peers/go, built")
     parser.add_argument("--prometheus3", default="", help="measured too where it is there")
     parser.add_argument("--quick", action="store_true")
