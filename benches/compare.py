@@ -62,7 +62,9 @@ start    from the start of the process.
   size           of the binary, stripped.
 all      all of these.
 
---quick takes fewer and shorter samples, and a tenth of the rows of the state file.
+--quick takes fewer and shorter samples, a quarter of the tasks for polls with
+latency, a tenth of the rows of the state file, and leaves out Prometheus 3 and
+HTTP/1.1.
 
 compare.py --binary FILE --python FILE --go FILE [--prometheus3 FILE] [--simulator FILE] COMMAND
 """
@@ -120,10 +122,15 @@ def arguments():
 def main():
     options = arguments()
     print(machine(options.binary), flush=True)
-    for name, part in PARTS.items():
-        if options.command in (name, "all"):
-            with tempfile.TemporaryDirectory() as folder:
-                part.measure(options, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        # All figures are of one binary, whatever is built meanwhile.
+        for role in ("binary", "simulator"):
+            setattr(options, role, shutil.copy2(getattr(options, role), folder / role))
+        for name, part in PARTS.items():
+            if options.command in (name, "all"):
+                (folder / name).mkdir()
+                part.measure(options, folder / name)
     counts = Table.reached
     print(f"\nOf {sum(counts.values())} musts {counts['NO']} are not reached, {counts['stretch']}"
           f" are more than reached. Load average at the end: {os.getloadavg()[0]:.2f}")
