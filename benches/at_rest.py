@@ -4,16 +4,15 @@ each, and has nothing to do but what time brings.
 
 Started by it: at_rest.py BINARY. Standard library alone.
 """
-import contextlib
 import gzip
 import http.client
-import json
 import pathlib
 import sys
 import tempfile
 import time
 
-from whole_process import INSTANCE, PATIENCE, Process, get, ready, row, sample, task_ids, total
+from measuring import (PATIENCE, cloud, configuration, daemon, get, ready, row, sample, task_ids,
+                       total)
 
 TASKS = 10_000
 ROWS = 30
@@ -23,33 +22,8 @@ SCRAPES = 8
 SCRAPE_EVERY = 15
 
 
-@contextlib.contextmanager
-def cloud(binary):
-    with Process(binary, "simulate", "--listen=127.0.0.1:0", f"--tasks={TASKS}",
-                 f"--rows={ROWS}") as process:
-        yield (process.told(r"endpoint:\s+(\S+)\n"), process.told(r"access_key_id:\s+(\S+)\n"),
-               process.told(r"access_key_secret:\s+(\S+)\n"))
-
-
-def config(cloud, instance, **more):
-    """JSON is YAML. The rate is no limit, so that all is polled soon."""
-    url, key, secret = cloud
-    credentials = {"type": "access_key", "access_key_id": key, "access_key_secret": secret}
-    return json.dumps({
-        "poll": {"concurrency": 16},
-        "api": {"requests_per_second": 1000, "burst": 10_000},
-        "credentials": {"bench": credentials},
-        "instances": [{"id": INSTANCE, "region": "cn-hangzhou", "endpoint": url,
-                       "credentials": "bench"} | instance],
-    } | more)
-
-
-def measure(binary, folder, name, text):
-    path = folder / "config.yaml"
-    path.write_text(text)
-    with Process(binary, "serve", f"--config.file={path}",
-                 "--web.listen-address=127.0.0.1:0") as process:
-        port = int(process.told(r"listening.*:(\d+)"))
+def measure(binary, name, config):
+    with daemon(binary, config) as (process, port):
         ready(port, 0.5)
         warm = process.cpu()
         polled = process.memory("VmRSS")
@@ -88,17 +62,18 @@ def requests(page):
 
 def main():
     binary = sys.argv[1]
-    print(f"{TASKS} finished tasks of {ROWS} rows, CPU and memory of the daemon alone.\n", flush=True)
-    with tempfile.TemporaryDirectory() as folder, cloud(binary) as there:
-        folder = pathlib.Path(folder)
+    print(f"{TASKS} finished tasks of {ROWS} rows, CPU and memory of the daemon alone.\n",
+          flush=True)
+    with tempfile.TemporaryDirectory() as folder, cloud(binary, TASKS, ROWS) as there:
         follow = {"follow": {"max_tasks": TASKS}}
-        measure(binary, folder, "followed", config(there, follow))
-        state = {"path": str(folder / "state")}
-        measure(binary, folder, "followed, with a state file", config(there, follow, state=state))
+        measure(binary, "followed", configuration(folder, there, follow))
+        state = {"path": str(pathlib.Path(folder) / "state")}
+        measure(binary, "followed, with a state file",
+                configuration(folder, there, follow, state=state))
         # Each artifact has its series; the next poll is an hour away.
-        measure(binary, folder, "configured, all artifacts", config(
-            there, {"tasks": task_ids(TASKS)}, limits={"series": 1_000_000},
-            poll={"concurrency": 16, "interval": "1h", "finished_interval": "1h"}))
+        measure(binary, "configured, all artifacts", configuration(
+            folder, there, {"tasks": task_ids(TASKS)}, limits={"series": 1_000_000},
+            poll={"interval": "1h", "finished_interval": "1h"}))
 
 
 if __name__ == "__main__":

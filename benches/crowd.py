@@ -19,7 +19,8 @@ import threading
 import time
 import urllib.parse
 
-import whole_process as whole
+from measuring import PATIENCE, ready, row
+from whole_process import Bench
 
 SLOW = 200
 TASKS = 150
@@ -80,21 +81,21 @@ def scrapes(port, seconds):
 def told(what, times):
     times.sort()
     p99 = times[math.ceil(0.99 * len(times)) - 1]
-    whole.row(what, f"{len(times)} scrapes, p50 {statistics.median(times) * 1e3:.1f} ms,"
-              f" p99 {p99 * 1e3:.1f} ms, longest {times[-1] * 1e3:.1f} ms")
+    row(what, f"{len(times)} scrapes, p50 {statistics.median(times) * 1e3:.1f} ms,"
+        f" p99 {p99 * 1e3:.1f} ms, longest {times[-1] * 1e3:.1f} ms")
 
 
 def main():
     binary, *rest = sys.argv[1:]
     seconds = float(rest[0]) if rest else 60
     with tempfile.TemporaryDirectory() as folder:
-        bench = whole.Bench(binary, folder)
+        bench = Bench(binary, folder)
         with bench.cloud(TASKS) as cloud, \
                 bench.daemon(bench.config(cloud, TASKS, 100)) as (process, port):
-            whole.ready(port)
+            ready(port)
             told("nobody else", scrapes(port, seconds))
             stop = threading.Event()
-            there = threading.Barrier(3, timeout=whole.PATIENCE)
+            there = threading.Barrier(3, timeout=PATIENCE)
             threads = [threading.Thread(target=crowd, args=(port, first, goes_on, there, stop))
                        for first, goes_on in ((HEAD + b"X-Slow: ", send_byte),
                                               (HEAD + b"\r\n", read_byte))]
@@ -105,14 +106,14 @@ def main():
             times = scrapes(port, seconds)
             share = (process.cpu() - cpu) / (time.perf_counter() - began)
             told("200 that send and 200 that read slowly", times)
-            whole.row("the daemon meanwhile", f"{share * 100:.0f} % of a core,"
-                      f" {process.memory('VmHWM'):.0f} MB at most")
+            row("the daemon meanwhile", f"{share * 100:.0f} % of a core,"
+                f" {process.memory('VmHWM'):.0f} MB at most")
             names = urllib.parse.quote("name[]=aliyun_acr_exporter_http_requests_total", "=")
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=whole.PATIENCE)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
             connection.request("GET", f"/metrics?{names}", headers={"Accept-Encoding": "gzip"})
             page = gzip.decompress(connection.getresponse().read())
             refused = re.search(rb'_total\{code="503",path="/metrics"\} (\d+)', page)
-            whole.row("slow readers that got 503", refused.group(1).decode())
+            row("slow readers that got 503", refused.group(1).decode())
             connection.close()
             stop.set()
             for thread in threads:

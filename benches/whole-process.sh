@@ -12,4 +12,4 @@ cd "$(dirname "$0")/.."
 cargo build --quiet --release --locked
 target="$(cargo metadata --format-version 1 --no-deps --locked |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')"
-exec python3 benches/whole_process.py "$target/release/aliyun-acr-exporter" "$@"
+exec python3 -B benches/whole_process.py "$target/release/aliyun-acr-exporter" "$@"

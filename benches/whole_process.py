@@ -4,77 +4,22 @@
 Started by it: whole_process.py BINARY [PYTHON]. Standard library alone. Every
 wait is for a condition; a pause is only the time between two looks at it.
 """
-import contextlib
 import http.client
 import json
 import os
 import pathlib
-import re
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-PATIENCE = 120.0
-INSTANCE = "cri-load000000000000"
+import measuring
+from measuring import (INSTANCE, PATIENCE, Process, answers, eventually, free_port, get, ready, row,
+                       sample, spread, task_ids, total)
+
 ROWS = 90
 PEER = pathlib.Path(__file__).with_name("peers") / "python_exporter.py"
-
-
-def eventually(what, probe, pause=0.02):
-    """Asks `probe` until it answers."""
-    end = time.monotonic() + PATIENCE
-    while (answer := probe()) is None:
-        if time.monotonic() > end:
-            sys.exit(f"never happened: {what}")
-        time.sleep(pause)
-    return answer
-
-
-class Process:
-    """A process of ours; its output is read all the time, so that it never waits for us."""
-
-    def __init__(self, *command):
-        self.started = time.perf_counter()
-        self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True,
-                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.lines = []
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self):
-        for line in self.child.stdout:
-            self.lines.append(line)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.child.terminate()
-        self.child.wait(PATIENCE)
-        self.reader.join(PATIENCE)
-
-    def told(self, pattern):
-        """Waits for output that matches; the first group."""
-        def probe():
-            found = re.search(pattern, "".join(self.lines))
-            if found is None and self.child.poll() is not None:
-                sys.exit(f"{self.child.args} ended:\n{''.join(self.lines)}")
-            return found
-        return eventually(pattern, probe, 0.001).group(1)
-
-    def cpu(self):
-        """Seconds of all its threads, ended ones included, in nanoseconds' steps:
-        clock_getcpuclockid(3). What /proc/PID/stat tells has steps of 10 ms."""
-        return time.clock_gettime((~self.child.pid << 3) | 2)
-
-    def memory(self, name):
-        """VmRSS or VmHWM, MB."""
-        status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
-        return int(re.search(rf"{name}:\s+(\d+) kB", status).group(1)) / 1000
 
 
 class Bench:
@@ -82,62 +27,17 @@ class Bench:
         self.binary = binary
         self.folder = pathlib.Path(folder)
 
-    @contextlib.contextmanager
     def cloud(self, tasks, latency=0):
-        with Process(self.binary, "simulate", "--listen=127.0.0.1:0", f"--tasks={tasks}",
-                     f"--rows={ROWS}", f"--latency={latency}") as process:
-            url = process.told(r"endpoint:\s+(\S+)\n")
-            key = process.told(r"access_key_id:\s+(\S+)\n")
-            secret = process.told(r"access_key_secret:\s+(\S+)\n")
-            yield url, key, secret
+        return measuring.cloud(self.binary, tasks, ROWS, latency)
 
     def config(self, cloud, tasks, page_size):
-        """JSON is YAML. Nothing is polled twice while it is measured."""
-        url, key, secret = cloud
-        path = self.folder / "config.yaml"
-        path.write_text(json.dumps({
-            "poll": {"interval": "1h", "finished_interval": "1h", "concurrency": 16},
-            "api": {"requests_per_second": 1000, "burst": 10000, "page_size": page_size},
-            "credentials": {"bench": {"type": "access_key", "access_key_id": key,
-                                      "access_key_secret": secret}},
-            "instances": [{"id": INSTANCE, "region": "cn-hangzhou", "endpoint": url,
-                           "credentials": "bench", "tasks": task_ids(tasks)}],
-        }))
-        return path
+        """Nothing is polled twice while it is measured."""
+        return measuring.configuration(
+            self.folder, cloud, {"tasks": task_ids(tasks)},
+            poll={"interval": "1h", "finished_interval": "1h"}, api={"page_size": page_size})
 
-    @contextlib.contextmanager
     def daemon(self, config):
-        with Process(self.binary, "serve", f"--config.file={config}",
-                     "--web.listen-address=127.0.0.1:0") as process:
-            yield process, int(process.told(r"listening.*:(\d+)"))
-
-
-def task_ids(tasks):
-    return [f"crast-{number:015}" for number in range(tasks)]
-
-
-def get(port, path):
-    """One answer on a connection of its own: status and body."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def ready(port, pause=0.02):
-    eventually("ready", lambda: get(port, "/-/ready")[0] == 200 or None, pause)
-
-
-def sample(page, name):
-    return float(re.search(rf"^{name} (\S+)$", page.decode(), re.MULTILINE).group(1))
-
-
-def total(page, name):
-    found = re.findall(rf"^{name}\{{[^}}]*\}} (\S+)$", page.decode(), re.MULTILINE)
-    return sum(map(float, found))
+        return measuring.daemon(self.binary, config)
 
 
 def poll(bench, page_size, latency, runs):
@@ -169,13 +69,13 @@ def poll(bench, page_size, latency, runs):
 
 def peer(bench, python, page_size, runs):
     with bench.cloud(1000) as cloud:
-        url, key, secret = cloud
         tasks = bench.folder / "tasks"
         tasks.write_text("\n".join(task_ids(1000)))
-        keys = {"ALIBABA_CLOUD_ACCESS_KEY_ID": key, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": secret}
+        keys = {"ALIBABA_CLOUD_ACCESS_KEY_ID": cloud.key,
+                "ALIBABA_CLOUD_ACCESS_KEY_SECRET": cloud.secret}
         done = subprocess.run(
             [python, PEER, f"--instance-id={INSTANCE}", f"--tasks-file={tasks}",
-             f"--endpoint={url.removeprefix('http://')}", "--protocol=HTTP",
+             f"--endpoint={cloud.url.removeprefix('http://')}", "--protocol=HTTP",
              f"--page-size={page_size}", f"--once={runs}"],
             check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=os.environ | keys)
@@ -256,29 +156,6 @@ def demo(bench, runs):
             eventually("data", shows, 0.001)
             times.append(time.perf_counter() - process.started)
     row(f"demo from start to data, {runs} times", spread(times))
-
-
-def spread(times):
-    return (f"{statistics.median(times) * 1e3:.0f} ms"
-            f" ({min(times) * 1e3:.0f} to {max(times) * 1e3:.0f})")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def answers(port, path):
-    """The body, or nothing while nobody listens."""
-    try:
-        return get(port, path)[1]
-    except ConnectionError:
-        return None
-
-
-def row(what, figures):
-    print(f"{what:<62}{figures}", flush=True)
 
 
 def main():
