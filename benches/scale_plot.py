@@ -20,7 +20,7 @@ PANELS = [
     ("Memory and file, MB", 190, ["scraped", "polled", "state"]),
 ]
 LABELS = {
-    "poll": "first poll of everything, start taken off",
+    "poll": "first poll, start taken off",
     "page_cpu": "restart from state to the first page",
     "anew": "gzip scrape, page made anew",
     "plain": "plain scrape",
@@ -123,14 +123,14 @@ def panel(x, y, title, height, names, axis, decades):
     for size in sizes:
         at = px(size)
         out.append(line(at, y + 22, at, bottom, "grid"))
-        out.append(text(at, bottom + 18, f"{size:,}".replace(",", "\u202f"), "dim number", "middle"))
+        out.append(text(at, bottom + 18, number(size), "dim number", "middle"))
     out.append(f'<rect class="frame" x="{x:.1f}" y="{y + 22:.1f}" width="{PLOT:.1f}"'
                f' height="{height}"/>')
     out.append(text(x + PLOT, bottom + 36, axis["unit"], "dim", "end"))
     # A slope of one, up from the lower left corner as far as there is room.
-    span = min(last - first, high - low)
+    times = 10.0 ** min(last - first, high - low)
     foot = 10.0 ** low
-    out.append(line(px(sizes[0]), py(foot), px(sizes[0] * 10 ** span), py(foot * 10 ** span), "guide"))
+    out.append(line(px(sizes[0]), py(foot), px(sizes[0] * times), py(foot * times), "guide"))
     figures = {figure["name"]: figure for figure in axis["figures"]}
     shown = sorted(names, key=lambda name: -figures[name]["median"][-1])
     legend = bottom + 56
@@ -161,7 +161,11 @@ def heading(axis):
 
 
 def tick(decade):
-    return f"{10 ** decade:,}".replace(",", "\u202f") if decade >= 0 else f"{10.0 ** decade:g}"
+    return number(10 ** decade) if decade >= 0 else f"{10.0 ** decade:g}"
+
+
+def number(value):
+    return f"{value:,}".replace(",", "\u202f")
 
 
 def text(x, y, words, kind, anchor="start"):

@@ -38,7 +38,8 @@ failures = []
 
 
 def hold(what, good, but=""):
-    print(f"  {'holds' if good else 'DOES NOT HOLD'}: {what}{'' if good else f': {but}'}", flush=True)
+    verdict = "holds" if good else "DOES NOT HOLD"
+    print(f"  {verdict}: {what}{'' if good else f': {but}'}", flush=True)
     if not good:
         failures.append(what)
 
@@ -249,7 +250,8 @@ def compare(whole, four, followed, tasks, lists_at_worst):
     print(f"  requests: {one:.0f} of the whole,"
           f" {' + '.join(f'{sum(asked.values()):.0f}' for asked in four['asked'])} ="
           f" {all_:.0f} of the shards")
-    hold(f"the whole asks {each} × {tasks} + {pages} pages of lists", one == each * tasks + pages, one)
+    hold(f"the whole asks {each} × {tasks} + {pages} pages of lists",
+         one == each * tasks + pages, one)
     hold(f"the shards ask {each} × {tasks} + {SHARDS} × {pages}: lists each for itself",
          all_ == each * tasks + SHARDS * pages, all_)
     hold("each shard's lists have all pages",
@@ -302,7 +304,8 @@ def main():
             # Two lists of 1000 pages at most, each hour.
             compare(whole, four, followed, tasks, 24 * 2 * 1000 if followed else 0)
             rows += [row(f"{kind}, one daemon", whole), row(f"{kind}, {SHARDS} shards", four)]
-    print("\n| | all asked after | CPU | memory, polled | memory, one plain scrape | its CPU | page |\n"
+    print("\n| | all asked after | CPU | memory, polled | memory, one plain scrape | its CPU |"
+          " page |\n"
           "|---|---|---|---|---|---|---|")
     print("\n".join(rows))
     if failures:
