@@ -2,28 +2,15 @@
 
 use std::hint::black_box;
 
-use aliyun_acr_exporter::signing::{Algorithm, Key, Request, sign};
+use aliyun_acr_exporter::signing::{Algorithm, sign};
 use criterion::{Criterion, criterion_group, criterion_main};
 
+#[path = "inputs/request.rs"]
+mod input;
+
+use input::{KEY, NONCE, NOW_MS, REQUEST};
+
 fn signing(c: &mut Criterion) {
-    let request = Request {
-        method: "GET",
-        host: "cr.cn-hangzhou.aliyuncs.com",
-        action: "GetArtifactSubscriptionTaskResult",
-        version: "2018-12-01",
-        params: &[
-            ("InstanceId", "cri-90fxryf9pwf0abcd".into()),
-            ("TaskId", "crast-y64sq01bgad0abcd".into()),
-            ("PageNo", "1".into()),
-            ("PageSize", "100".into()),
-        ],
-        form: &[],
-    };
-    let key = Key {
-        id: "exampleAccessKeyId",
-        secret: "EXAMPLEexampleEXAMPLEexample12",
-        token: None,
-    };
     let mut group = c.benchmark_group("signing");
     for (name, algorithm) in [
         ("acs3", Algorithm::Acs3),
@@ -33,10 +20,10 @@ fn signing(c: &mut Criterion) {
             b.iter(|| {
                 sign(
                     algorithm,
-                    black_box(&request),
-                    &key,
-                    black_box(1_767_323_045_000),
-                    black_box("3156853299f313e23d1673dc12e1703d"),
+                    black_box(&REQUEST),
+                    &KEY,
+                    black_box(NOW_MS),
+                    black_box(NONCE),
                 )
             });
         });

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test of the project, on a machine that has Rust. What the tests need
 # beyond Rust (Prometheus with promtool, the official Python SDK, curl, zstd, a browser,
-# schemathesis, linters) is installed here; a part that cannot be installed fails loudly.
+# schemathesis, valgrind, linters) is installed here; a part that cannot be installed fails loudly.
 #
 # Usage: scripts/test.sh
 set -euo pipefail
@@ -23,6 +23,7 @@ command -v systemd-analyze >/dev/null || packages+=(systemd)
 command -v python3 >/dev/null || packages+=(python3)
 command -v curl >/dev/null || packages+=(curl)
 command -v zstd >/dev/null || packages+=(zstd)
+command -v valgrind >/dev/null || packages+=(valgrind)
 command -v chromium >/dev/null || packages+=(chromium)
 command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
 if [ "${#packages[@]}" -gt 0 ]; then
@@ -82,5 +83,9 @@ scripts/check-dashboards.py
 
 step 'systemd units'
 scripts/check-unit.sh
+
+step 'instruction counts'
+scripts/check-instructions.py --self-test
+scripts/check-instructions.py
 
 printf '\nall tests passed\n'
