@@ -62,7 +62,8 @@ def requests(page):
 
 def main():
     binary = sys.argv[1]
-    print(f"{TASKS} finished tasks of {ROWS} rows, CPU and memory of the daemon alone.\n", flush=True)
+    print(f"{TASKS} finished tasks of {ROWS} rows, CPU and memory of the daemon alone.\n",
+          flush=True)
     with tempfile.TemporaryDirectory() as folder, cloud(binary, TASKS, ROWS) as there:
         follow = {"follow": {"max_tasks": TASKS}}
         measure(binary, "followed", configuration(folder, there, follow))

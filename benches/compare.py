@@ -62,7 +62,9 @@ start    from the start of the process.
   size           of the binary, stripped.
 all      all of these.
 
---quick takes fewer and shorter samples, and a tenth of the rows of the state file.
+--quick takes fewer and shorter samples, a quarter of the tasks for polls with
+latency, a tenth of the rows of the state file, and leaves out Prometheus 3 and
+HTTP/1.1.
 
 compare.py --binary FILE --python FILE --go FILE [--prometheus3 FILE] [--simulator FILE] COMMAND
 """
@@ -106,7 +108,7 @@ def arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True, help="the daemon")
     parser.add_argument("--simulator", help="what simulates the cloud; left out, the same binary")
-    parser.add_argument("--python", required=True, help="a Python with the SDK and prometheus-client")
+    parser.add_argument("--python", required=True, help="has the SDK and prometheus-client")
     parser.add_argument("--go", required=True, help="peers/go, built")
     parser.add_argument("--prometheus3", default="", help="measured too where it is there")
     parser.add_argument("--quick", action="store_true")
@@ -120,10 +122,15 @@ def arguments():
 def main():
     options = arguments()
     print(machine(options.binary), flush=True)
-    for name, part in PARTS.items():
-        if options.command in (name, "all"):
-            with tempfile.TemporaryDirectory() as folder:
-                part.measure(options, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        # All figures are of one binary, whatever is built meanwhile.
+        for role in ("binary", "simulator"):
+            setattr(options, role, shutil.copy2(getattr(options, role), folder / role))
+        for name, part in PARTS.items():
+            if options.command in (name, "all"):
+                (folder / name).mkdir()
+                part.measure(options, folder / name)
     counts = Table.reached
     print(f"\nOf {sum(counts.values())} musts {counts['NO']} are not reached, {counts['stretch']}"
           f" are more than reached. Load average at the end: {os.getloadavg()[0]:.2f}")

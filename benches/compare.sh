@@ -47,7 +47,7 @@ if ! cmp -s tests/python_sdk/requirements.txt "$parts/requirements.txt"; then
     "$parts/venv/bin/python" -m pip install -q --disable-pip-version-check -r tests/python_sdk/requirements.txt
     cp tests/python_sdk/requirements.txt "$parts/requirements.txt"
 fi
-GOPATH=/usr/share/gocode GO111MODULE=off GOFLAGS= go build -o "$parts/peer-go" benches/peers/go/main.go
+GOPATH=/usr/share/gocode GO111MODULE=off GOFLAGS='' go build -o "$parts/peer-go" benches/peers/go/main.go
 
 exec python3 -B benches/compare.py --binary "$BINARY" --python "$parts/venv/bin/python" \
     --go "$parts/peer-go" --prometheus3 target/prometheus3/usr/bin/prometheus "$@"

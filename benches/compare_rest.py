@@ -12,6 +12,7 @@ ROWS = 90
 SCRAPE_EVERY = 15
 # Polls a second of 10 000 tasks that are each polled once an hour.
 HOURLY = 10_000 / 3600
+MINUTES = 60
 
 
 def measure(options, folder):
@@ -25,6 +26,7 @@ def measure(options, folder):
 
 
 def config(folder, there, tasks, interval, **more):
+    """Tasks without an interval of their own are polled so often, finished or not."""
     return configuration(folder, there, {"tasks": tasks},
                          poll={"interval": interval, "finished_interval": interval}, **more)
 
@@ -39,9 +41,11 @@ def showing(client, series):
 
 def grown(table, options, folder):
     """100 000 series."""
-    seconds = 10 if options.quick else 60
-    with cloud(options.simulator, 500, ROWS) as there, \
-            daemon(options.binary, config(folder, there, task_ids(500), "2s")) as (process, port):
+    seconds = 5 if options.quick else 30
+    with contextlib.ExitStack() as stack:
+        there = stack.enter_context(cloud(options.simulator, 500, ROWS))
+        path = config(folder, there, task_ids(500), "2s")
+        process, port = stack.enter_context(daemon(options.binary, path))
         ready(port)
         table.add("100 000 series, after the first poll", process.memory("VmRSS"), unit="MB")
         client, most = Client(port), 0.0
@@ -55,7 +59,7 @@ def grown(table, options, folder):
         polls = polled(port) - polls
         if polls < 500:
             sys.exit(f"{polls:.0f} polls in {seconds} s")
-        table.add(f"100 000 series, {polls:.0f} polls, {seconds} gzip scrapes: most of all looks",
+        table.add(f"100 000 series, {polls:.0f} polls, {seconds} gzip scrapes: highest between",
                   most, unit="MB", value=(20, 12))
         for coding in ("zstd", "identity"):
             for _ in range(20):
@@ -92,33 +96,29 @@ def polled(port):
 def staggered(shortest):
     """Tasks of which some have intervals from `shortest` to twice that, seconds, so
     many that they are polled as often as 10 000 hourly ones; the others rest."""
-    often = [interval for interval in range(shortest, 2 * shortest)]
-    tasks, rate = task_ids(10_000), 0.0
-    for number, task in enumerate(tasks):
-        if rate >= HOURLY:
-            return tasks[number:] + [
-                {"id": task, "interval": f"{often[place * 7919 % shortest]}s"}
-                for place, task in enumerate(tasks[:number])]
-        rate += 1 / often[number * 7919 % shortest]
-    sys.exit("too few tasks")
+    tasks, rate = [], 0.0
+    for number, task in enumerate(task_ids(10_000)):
+        # A step that has no divisor in common with `shortest` goes through all of them.
+        often = shortest + number * 7919 % shortest
+        tasks.append({"id": task, "interval": f"{often}s" if rate < HOURLY else "2h"})
+        rate += 1 / often if rate < HOURLY else 0
+    return tasks
 
 
 def rest(table, options, folder):
-    shortest, window = (30, 60) if options.quick else (120, 300)
+    shortest, window = (15, 30) if options.quick else (120, 300)
     with contextlib.ExitStack() as stack:
         there = stack.enter_context(cloud(options.simulator, 10_000, 1))
         daemons = []
-        for name, path, must in (
-                ("nothing due", config(folder, there, task_ids(10_000), "2h", limits={
-                    "series": 1_000_000}), (0.1, 0.05)),
-                ("hourly re-checks", configuration(
-                    folder, there, {"tasks": staggered(shortest)}, limits={"series": 1_000_000},
-                    poll={"interval": "2h", "finished_interval": f"{shortest}s"}), (0.6, 0.1))):
+        for name, tasks, interval, must in (
+                ("nothing due", task_ids(10_000), "2h", (0.1, 0.05)),
+                ("hourly re-checks", staggered(shortest), f"{shortest}s", (0.6, 0.1))):
+            path = config(folder / name, there, tasks, interval, limits={"series": 1_000_000})
             process, port = stack.enter_context(daemon(options.binary, path))
+            daemons.append((name, process, port, Client(port), must))
+        for _, _, port, client, _ in daemons:
             ready(port, 0.25)
-            client = Client(port)
             showing(client, 220_000)
-            daemons.append((name, process, port, client, must))
         progress(f"the daemons settle, {shortest} s")
         time.sleep(shortest)
         scrape_all(daemons)
@@ -151,9 +151,9 @@ def hour(options, folder):
         dense = stack.enter_context(cloud(options.simulator, 500, ROWS))
         many = stack.enter_context(cloud(options.simulator, 10_000, 1))
         polling, port = stack.enter_context(daemon(
-            options.binary, config(folder, dense, task_ids(500), "60s")))
+            options.binary, config(folder / "dense", dense, task_ids(500), "60s")))
         resting, other = stack.enter_context(daemon(
-            options.binary, config(folder, many, task_ids(10_000), "1h",
+            options.binary, config(folder / "many", many, task_ids(10_000), "1h",
                                    limits={"series": 1_000_000})))
         daemons = []
         for process, at, series in ((polling, port, 100_000), (resting, other, 220_000)):
@@ -163,7 +163,7 @@ def hour(options, folder):
             daemons.append(("", process, at, client, None))
         cpu, polls = resting.cpu(), polled(other)
         looks, began = [polling.memory("VmRSS")], time.monotonic()
-        for number in range(1, 3600 // SCRAPE_EVERY + 1):
+        for number in range(1, MINUTES * 60 // SCRAPE_EVERY + 1):
             until(began + number * SCRAPE_EVERY)
             scrape_all(daemons)
             looks.append(polling.memory("VmRSS"))
@@ -171,7 +171,7 @@ def hour(options, folder):
                 progress(f"minute {number // 4}: {looks[-1]:.1f} MB")
         table.add(f"100 000 series polled each minute, {polled(port):.0f} polls: memory at the end",
                   looks[-1], unit="MB")
-        table.add("the same: most of all looks", max(looks), unit="MB", value=(20, 12))
+        table.add("the same: highest of all", max(looks), unit="MB", value=(20, 12))
         table.add("the same: peak", polling.memory("VmHWM"), unit="MB")
         table.add(f"10 000 tasks of one row, hourly, {polled(other) - polls:.0f} polls: CPU",
                   (resting.cpu() - cpu) / (time.monotonic() - began) * 100, unit="%",

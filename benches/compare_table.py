@@ -49,7 +49,7 @@ class Table:
     def __exit__(self, kind, *_):
         if kind is not None or not self.rows:
             return
-        widths = [max(len(row[column]) for row in [HEAD, *self.rows]) for column in range(len(HEAD))]
+        widths = [max(map(len, column)) for column in zip(HEAD, *self.rows)]
         line = "| " + " | ".join(f"{{:<{width}}}" for width in widths) + " |"
         print(f"\n## {self.title}\n")
         print(line.format(*HEAD))
@@ -72,7 +72,8 @@ class Table:
             else:
                 cells[3] = f"{ours.median / peer.median:.2f}"
         if value:
-            self._judge(cells, f"≤ {shown(value[0], unit)}", *(ours.median <= most for most in value))
+            self._judge(cells, f"≤ {shown(value[0], unit)}",
+                        *(ours.median <= most for most in value))
         elif ratio:
             self._judge(cells, f"≤ {ratio[0]} ×",
                         *(ours.median <= most * peer.median for most in ratio))

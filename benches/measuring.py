@@ -22,7 +22,7 @@ PATIENCE = 120.0
 INSTANCE = "cri-load000000000000"
 
 Cloud = collections.namedtuple("Cloud", "url key secret")
-Tls = collections.namedtuple("Tls", "certificate key")
+Tls = collections.namedtuple("Tls", "certificate key authority")
 
 
 def eventually(what, probe, pause=0.02, patience=PATIENCE):
@@ -106,21 +106,32 @@ def cloud(binary, tasks, rows, latency=0, tls=None, http1=False):
 
 
 def certificate(folder):
-    """For 127.0.0.1, signed by itself, so that it is its own authority."""
-    tls = Tls(folder / "cert.pem", folder / "key.pem")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-                    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tls.key,
-                    "-out", tls.certificate], check=True, stderr=subprocess.DEVNULL)
+    """For 127.0.0.1, by an authority of its own."""
+    def openssl(command, *arguments):
+        done = subprocess.run(["openssl", command, "-days", "2", *arguments], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            sys.exit(f"openssl {command}: {done.stdout}")
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    authority, request, extensions = (folder / name for name in ("ca.pem", "request", "extensions"))
+    tls = Tls(folder / "cert.pem", folder / "key.pem", authority)
+    openssl("req", "-x509", *key, "-subj", "/CN=benches", "-keyout", folder / "ca.key",
+            "-out", authority)
+    extensions.write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    openssl("req", "-new", *key, "-subj", "/CN=127.0.0.1", "-keyout", tls.key, "-out", request)
+    openssl("x509", "-req", "-in", request, "-CA", authority, "-CAkey", folder / "ca.key",
+            "-set_serial", "2", "-extfile", extensions, "-out", tls.certificate)
     return tls
 
 
 def configuration(folder, there, instance, poll=None, api=None, **more):
-    """The path of a configuration for one instance of the cloud `there`. JSON is
-    YAML. The rate is no limit, so that all is polled soon."""
+    """The path of a configuration for one instance of the cloud `there`; a folder holds
+    one. JSON is YAML. The rate is no limit, so that all is polled soon."""
     credentials = {"type": "access_key", "access_key_id": there.key,
                    "access_key_secret": there.secret}
     path = pathlib.Path(folder) / "config.yaml"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({
         "poll": {"concurrency": 16} | (poll or {}),
         "api": {"requests_per_second": 1000, "burst": 10_000} | (api or {}),
