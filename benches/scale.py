@@ -351,7 +351,7 @@ def main():
     if arguments.draw:
         result = json.loads(arguments.draw.read_text())
     elif arguments.binary:
-        axes, effort = (QUICK, Effort(3, 1)) if arguments.quick else (AXES, Effort(11, 4))
+        axes, effort = (QUICK, Effort(7, 1)) if arguments.quick else (AXES, Effort(11, 4))
         result = summary(measure(arguments.binary, axes, effort), axes)
     else:
         parser.error("BINARY or --draw is needed")
