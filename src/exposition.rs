@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::metrics::catalog::{Kind, SERIES, SUBSCRIPTION_LABELS, TASK_LABELS, Value};
-use crate::store::{HeldView, Snapshot, SubscriptionView, TaskView};
+use crate::store::{HeldView, Snapshot};
 
 /// A page is written, compressed and sent in pieces of about this size.
 pub const PIECE: usize = 64 * 1024;
@@ -34,21 +34,61 @@ pub enum Format {
 #[derive(Debug)]
 pub struct Content {
     view: HeldView,
-    task_runs: Box<[Box<[u8]>]>,
-    subscription_runs: Box<[Box<[u8]>]>,
+    task_runs: Runs,
+    subscription_runs: Runs,
+}
+
+/// Runs of labels, one behind the other: they are read in this order, once a family.
+#[derive(Debug, Default)]
+struct Runs {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Runs {
+    fn push<const N: usize>(&mut self, names: [&str; N], values: [&str; N]) {
+        for (place, (name, value)) in names.into_iter().zip(values).enumerate() {
+            if place > 0 {
+                self.bytes.push(b',');
+            }
+            push_label(&mut self.bytes, name, value);
+        }
+        self.ends.push(self.bytes.len());
+    }
+
+    /// The run of labels that every sample of this row begins with.
+    fn get(&self, row: usize) -> &[u8] {
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[row]]
+    }
 }
 
 impl Content {
     /// What is on the page at `now_ms`, Unix milliseconds.
     pub fn new(snapshot: Arc<Snapshot>, now_ms: i64) -> Self {
         let view = HeldView::new(snapshot, now_ms, SERIES);
-        let tasks = (0..view.tasks()).map(|place| task_run(&view.task(place)));
-        let subscriptions = 0..view.subscriptions();
-        let subscriptions = subscriptions.map(|place| subscription_run(&view.subscription(place)));
+        let (mut task_runs, mut subscription_runs) = (Runs::default(), Runs::default());
+        for place in 0..view.tasks() {
+            let target = &view.task(place).entry.target;
+            let values = [&*target.instance_id, &target.task_id, &target.task];
+            task_runs.push(TASK_LABELS, values);
+        }
+        for place in 0..view.subscriptions() {
+            let entry = view.subscription(place).entry;
+            let labels = &entry.subscription;
+            let values = [
+                &*entry.instance_id,
+                &labels.repo_namespace,
+                &labels.repo_name,
+                &labels.source_provider,
+                &labels.source_repository,
+            ];
+            subscription_runs.push(SUBSCRIPTION_LABELS, values);
+        }
         Self {
-            task_runs: tasks.collect(),
-            subscription_runs: subscriptions.collect(),
             view,
+            task_runs,
+            subscription_runs,
         }
     }
 
@@ -150,40 +190,4 @@ fn push_escaped(out: &mut Vec<u8>, value: &str) {
             _ => out.push(byte),
         }
     }
-}
-
-/// The run of labels that every sample of a task begins with.
-fn task_run(task: &TaskView<'_>) -> Box<[u8]> {
-    let target = &task.entry.target;
-    run(
-        TASK_LABELS,
-        [&target.instance_id, &target.task_id, &target.task],
-    )
-}
-
-/// The run of labels that every sample of a subscription begins with.
-fn subscription_run(subscription: &SubscriptionView<'_>) -> Box<[u8]> {
-    let entry = subscription.entry;
-    let labels = &entry.subscription;
-    run(
-        SUBSCRIPTION_LABELS,
-        [
-            &entry.instance_id,
-            &labels.repo_namespace,
-            &labels.repo_name,
-            &labels.source_provider,
-            &labels.source_repository,
-        ],
-    )
-}
-
-fn run<const N: usize>(names: [&str; N], values: [&str; N]) -> Box<[u8]> {
-    let mut run = Vec::new();
-    for (name, value) in names.into_iter().zip(values) {
-        if !run.is_empty() {
-            run.push(b',');
-        }
-        push_label(&mut run, name, value);
-    }
-    run.into()
 }

@@ -761,6 +761,44 @@ impl Assessment {
     pub fn duration_ms(&self) -> Option<i64> {
         duration(self.finished, self.start_ms, self.end_ms)
     }
+
+    /// All of it but the artifacts.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            status: self.status,
+            counts: self.counts,
+            rows_folded: self.rows_folded,
+            start_ms: self.start_ms,
+            end_ms: self.end_ms,
+            duration_ms: self.duration_ms(),
+            last_success_ms: self.last_success_ms,
+        }
+    }
+}
+
+/// What an [`Assessment`] says of the task as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// How the task stands.
+    pub status: TaskStatus,
+    counts: [u32; 4],
+    /// Rows that repeated an artifact.
+    pub rows_folded: u32,
+    /// As in [`Assessment`].
+    pub start_ms: Option<i64>,
+    /// As in [`Assessment`].
+    pub end_ms: Option<i64>,
+    /// End − start of a finished task; never negative.
+    pub duration_ms: Option<i64>,
+    /// Latest end of a succeeded artifact.
+    pub last_success_ms: Option<i64>,
+}
+
+impl Summary {
+    /// Artifacts of one outcome.
+    pub fn count(&self, outcome: Outcome) -> u32 {
+        self.counts[outcome as usize]
+    }
 }
 
 /// The words of an answer that are in no list, each with the field of the

@@ -2,6 +2,7 @@
 //! read. Freshness and the limits of the page are decided here; what a series
 //! is called and looks like is the catalogue's.
 
+mod facts;
 mod held;
 pub mod state;
 mod subscription;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+pub use self::facts::{RunFacts, SubscriptionFacts, TaskFacts};
 pub use self::held::HeldView;
 pub use self::subscription::{Counts, Durations, ListingEntry, RunSummary, SubscriptionEntry};
 use crate::model::{Artifact, Artifacts, Assessment, Outcome, Subscription, TaskInfo};
@@ -380,10 +382,14 @@ impl Snapshot {
         };
         let followed = self.subscriptions.iter();
         followed
-            .map(|Followed { entry, shown }| SubscriptionView {
-                fresh: fresh(&entry.instance_id).unwrap_or(false),
-                entry,
-                counts: shown,
+            .map(|Followed { entry, shown }| {
+                let fresh = fresh(&entry.instance_id).unwrap_or(false);
+                SubscriptionView {
+                    entry,
+                    fresh,
+                    counts: shown,
+                    facts: SubscriptionFacts::new(entry, fresh, shown),
+                }
             })
             .collect()
     }
@@ -394,10 +400,14 @@ impl Snapshot {
         let mut tasks: Vec<TaskView<'_>> = self
             .entries
             .iter()
-            .map(|entry| TaskView {
-                entry,
-                fresh: self.fresh(entry, now_ms),
-                shown: Shown::Every,
+            .map(|entry| {
+                let fresh = self.fresh(entry, now_ms);
+                TaskView {
+                    entry,
+                    fresh,
+                    facts: TaskFacts::new(entry, fresh.map(Assessment::summary)),
+                    shown: Shown::Every,
+                }
             })
             .collect();
         let fixed = tasks.iter().map(series.task).sum::<usize>()
@@ -459,6 +469,8 @@ pub struct SubscriptionView<'a> {
     pub fresh: bool,
     /// What was counted.
     pub counts: &'a Counts,
+    /// What its numbers are.
+    pub facts: SubscriptionFacts,
 }
 
 /// What one page shows of one task.
@@ -468,6 +480,8 @@ pub struct TaskView<'a> {
     pub entry: &'a TaskEntry,
     /// Its data, where it is fresh.
     pub fresh: Option<&'a Assessment>,
+    /// What its numbers are.
+    pub facts: TaskFacts,
     shown: Shown,
 }
 

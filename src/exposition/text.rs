@@ -97,7 +97,7 @@ impl Writer {
         while self.row < rows {
             match metric.samples {
                 Samples::Task(samples) => {
-                    let run = &content.task_runs[self.row];
+                    let run = content.task_runs.get(self.row);
                     samples(&content.view.task(self.row), &mut |labels, value| {
                         sample(out, metric, run, labels, value);
                     });
@@ -108,14 +108,14 @@ impl Writer {
                     }
                 }
                 Samples::Subscription(samples) => {
-                    let run = &content.subscription_runs[self.row];
+                    let run = content.subscription_runs.get(self.row);
                     let subscription = content.view.subscription(self.row);
                     samples(&subscription, &mut |labels, value| {
                         sample(out, metric, run, labels, value);
                     });
                 }
                 Samples::Durations(durations) => {
-                    let run = &content.subscription_runs[self.row];
+                    let run = content.subscription_runs.get(self.row);
                     let subscription = content.view.subscription(self.row);
                     let durations = durations(&subscription);
                     write_durations(out, self.format, metric.name, run, durations);
@@ -152,7 +152,7 @@ impl Writer {
                 prefix.clear();
                 prefix.extend_from_slice(metric.name.as_bytes());
                 prefix.push(b'{');
-                prefix.extend_from_slice(&content.task_runs[self.row]);
+                prefix.extend_from_slice(content.task_runs.get(self.row));
                 prefix.push(b',');
                 push_label(&mut prefix, ARTIFACT_LABELS[0], this.0);
                 prefix.push(b',');

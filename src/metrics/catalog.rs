@@ -6,8 +6,8 @@
 //! How a sample is written is the exposition's; which data is fresh and which
 //! artifacts are shown was decided by the store.
 
-use crate::model::{Artifact, Assessment, Outcome, TaskStatus};
-use crate::store::{Durations, RunSummary, Series, Snapshot, SubscriptionView, TaskView};
+use crate::model::{Artifact, Outcome, Summary, TaskStatus};
+use crate::store::{Durations, Series, Snapshot, SubscriptionView, TaskView};
 
 /// The labels that every sample of a task carries, in the order of the page.
 pub const TASK_LABELS: [&str; 3] = ["instance_id", "task_id", "task"];
@@ -243,7 +243,7 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "1 if the last finished poll gave usable rows, else 0; absent before the first.",
         |task, emit| {
-            if let Some(up) = task.entry.up() {
+            if let Some(up) = task.facts.up {
                 emit(&[], Value::flag(up));
             }
         },
@@ -254,7 +254,8 @@ pub const CATALOG: &[Metric] = &[
         &["reason"],
         "1 while the last finished poll has failed, with the reason.",
         |task, emit| {
-            if let (Some(false), Some(error)) = (task.entry.up(), &task.entry.error) {
+            let failed = task.facts.up == Some(false);
+            if let Some(error) = failed.then_some(()).and(task.entry.error.as_ref()) {
                 emit(&[error.reason], Value::ONE);
             }
         },
@@ -265,7 +266,7 @@ pub const CATALOG: &[Metric] = &[
         &["status"],
         "1 for the status that the task has, 0 for the others.",
         |task, emit| {
-            if let Some(data) = task.fresh {
+            if let Some(data) = task.facts.data {
                 for status in TaskStatus::ALL {
                     emit(&[status.as_str()], Value::flag(status == data.status));
                 }
@@ -278,7 +279,7 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Artifacts of the task.",
         |task, emit| {
-            if let Some(data) = task.fresh {
+            if let Some(data) = task.facts.data {
                 let all = Outcome::ALL.into_iter().map(|outcome| data.count(outcome));
                 emit(&[], Value::count(all.sum()));
             }
@@ -318,7 +319,7 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Rows of the cloud's answer that repeated an artifact.",
         |task, emit| {
-            if let Some(data) = task.fresh {
+            if let Some(data) = task.facts.data {
                 emit(&[], Value::count(data.rows_folded));
             }
         },
@@ -342,7 +343,7 @@ pub const CATALOG: &[Metric] = &[
         SECONDS,
         &[],
         "Time from start to end of the finished task.",
-        |task, emit| seconds(task, Assessment::duration_ms, emit),
+        |task, emit| seconds(task, |data| data.duration_ms, emit),
     ),
     task(
         "aliyun_acr_subscription_task_last_success_timestamp_seconds",
@@ -356,24 +357,21 @@ pub const CATALOG: &[Metric] = &[
         SECONDS,
         &[],
         "Unix time of the last finished poll, 0 before the first.",
-        |task, emit| emit(&[], Value::millis(task.entry.last_poll_ms.unwrap_or(0))),
+        |task, emit| emit(&[], Value::millis(task.facts.last_poll_ms.unwrap_or(0))),
     ),
     task(
         "aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds",
         SECONDS,
         &[],
         "Unix time of the last poll that gave usable rows, 0 before the first.",
-        |task, emit| emit(&[], Value::millis(task.entry.last_success_ms.unwrap_or(0))),
+        |task, emit| emit(&[], Value::millis(task.facts.last_success_ms.unwrap_or(0))),
     ),
     task(
         "aliyun_acr_subscription_task_poll_interval_seconds",
         SECONDS,
         &[],
         "Time between two polls of the task that is in force now, without backoff.",
-        |task, emit| {
-            let millis = i64::try_from(task.entry.interval.as_millis()).unwrap_or(i64::MAX);
-            emit(&[], Value::millis(millis));
-        },
+        |task, emit| emit(&[], Value::millis(task.facts.interval_ms)),
     ),
     artifact(
         "aliyun_acr_subscription_artifact_status",
@@ -410,7 +408,7 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Unix time at which the subscription's oldest rule was made.",
         |subscription, emit| {
-            if let Some(millis) = subscription.entry.created_ms() {
+            if let Some(millis) = subscription.facts.created_ms {
                 emit(&[], Value::millis(millis));
             }
         },
@@ -421,7 +419,7 @@ pub const CATALOG: &[Metric] = &[
         &["status"],
         "1 for the status that the newest run has, 0 for the others.",
         |subscription, emit| {
-            if let Some(run) = last_run(subscription) {
+            if let Some(run) = subscription.facts.last_run {
                 for status in TaskStatus::ALL {
                     emit(&[status.as_str()], Value::flag(status == run.status));
                 }
@@ -434,7 +432,7 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Unix time at which the newest run began.",
         |subscription, emit| {
-            if let Some(millis) = last_run(subscription).and_then(|run| run.start_ms) {
+            if let Some(millis) = subscription.facts.last_run.and_then(|run| run.start_ms) {
                 emit(&[], Value::millis(millis));
             }
         },
@@ -445,7 +443,7 @@ pub const CATALOG: &[Metric] = &[
         &["status"],
         "1 for the status that the newest finished run has, 0 for the others.",
         |subscription, emit| {
-            let Some(run) = last_finished_run(subscription) else {
+            let Some(run) = subscription.facts.last_finished_run else {
                 return;
             };
             // No finished run is empty or running; one must be 1 all the same.
@@ -466,7 +464,11 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Time from start to end of the newest finished run.",
         |subscription, emit| {
-            if let Some(millis) = last_finished_run(subscription).and_then(|run| run.duration_ms) {
+            if let Some(millis) = subscription
+                .facts
+                .last_finished_run
+                .and_then(|run| run.duration_ms)
+            {
                 emit(&[], Value::millis(millis));
             }
         },
@@ -477,11 +479,8 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Failed runs since the last succeeded one.",
         |subscription, emit| {
-            if subscription.fresh {
-                emit(
-                    &[],
-                    Value::count(subscription.entry.consecutive_failed_runs),
-                );
+            if let Some(runs) = subscription.facts.consecutive_failed_runs {
+                emit(&[], Value::count(runs));
             }
         },
     ),
@@ -491,7 +490,7 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Unix time at which the newest success of all runs ever seen ended, 0 without one.",
         |subscription, emit| {
-            let millis = subscription.entry.last_success_ms.unwrap_or(0);
+            let millis = subscription.facts.last_success_ms.unwrap_or(0);
             emit(&[], Value::millis(millis));
         },
     ),
@@ -501,7 +500,7 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Tags that the newest run is about.",
         |subscription, emit| {
-            if let Some(tags) = last_run(subscription).and_then(|run| run.tags_total) {
+            if let Some(tags) = subscription.facts.last_run.and_then(|run| run.tags_total) {
                 emit(&[], Value::whole(tags));
             }
         },
@@ -512,7 +511,7 @@ pub const CATALOG: &[Metric] = &[
         &[],
         "Tags of the newest run that are synchronised.",
         |subscription, emit| {
-            if let Some(tags) = last_run(subscription).and_then(|run| run.tags_synced) {
+            if let Some(tags) = subscription.facts.last_run.and_then(|run| run.tags_synced) {
                 emit(&[], Value::whole(tags));
             }
         },
@@ -520,12 +519,12 @@ pub const CATALOG: &[Metric] = &[
     subscription_counter(
         "aliyun_acr_subscription_runs_total",
         "Runs that have finished, failed ones included.",
-        |subscription, emit| emit(&[], Value::total(subscription.counts.runs)),
+        |subscription, emit| emit(&[], Value::total(subscription.facts.runs)),
     ),
     subscription_counter(
         "aliyun_acr_subscription_run_failures_total",
         "Runs that have finished and failed.",
-        |subscription, emit| emit(&[], Value::total(subscription.counts.failures)),
+        |subscription, emit| emit(&[], Value::total(subscription.facts.failures)),
     ),
     Metric {
         name: "aliyun_acr_subscription_run_artifact_duration_seconds",
@@ -545,27 +544,15 @@ const FINISHED_STATUSES: [TaskStatus; 3] = [
     TaskStatus::Unknown,
 ];
 
-/// The newest run, where it is known well enough.
-fn last_run<'a>(subscription: &SubscriptionView<'a>) -> Option<&'a RunSummary> {
-    let run = subscription.entry.last_run.as_ref();
-    run.filter(|_| subscription.fresh)
-}
-
-/// The newest finished run, where it is known well enough.
-fn last_finished_run<'a>(subscription: &SubscriptionView<'a>) -> Option<&'a RunSummary> {
-    let run = subscription.entry.last_finished_run.as_ref();
-    run.filter(|_| subscription.fresh)
-}
-
 fn artifacts(task: &TaskView<'_>, outcome: Outcome, emit: &mut Emit<'_>) {
-    if let Some(data) = task.fresh {
+    if let Some(data) = task.facts.data {
         emit(&[], Value::count(data.count(outcome)));
     }
 }
 
 /// A time of fresh data, where it is known.
-fn seconds(task: &TaskView<'_>, millis: impl Fn(&Assessment) -> Option<i64>, emit: &mut Emit<'_>) {
-    if let Some(millis) = task.fresh.and_then(millis) {
+fn seconds(task: &TaskView<'_>, millis: impl Fn(&Summary) -> Option<i64>, emit: &mut Emit<'_>) {
+    if let Some(millis) = task.facts.data.as_ref().and_then(millis) {
         emit(&[], Value::millis(millis));
     }
 }

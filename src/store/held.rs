@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use super::{Series, Shown, Snapshot, SubscriptionView, TaskView};
+use crate::model::Assessment;
+
+use super::{Series, Shown, Snapshot, SubscriptionFacts, SubscriptionView, TaskFacts, TaskView};
 
 /// A [`View`](super::View) that holds its snapshot.
 #[derive(Debug)]
 pub struct HeldView {
     snapshot: Arc<Snapshot>,
     tasks: Box<[Chosen]>,
-    /// Whether each is fresh.
-    subscriptions: Box<[bool]>,
+    subscriptions: Box<[Known]>,
     /// Series on the page.
     pub series: usize,
     /// Series that the limits keep off it.
@@ -20,8 +21,15 @@ pub struct HeldView {
 
 #[derive(Debug)]
 struct Chosen {
-    fresh: bool,
+    fresh: Option<Arc<Assessment>>,
+    facts: TaskFacts,
     shown: Shown,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    fresh: bool,
+    facts: SubscriptionFacts,
 }
 
 impl HeldView {
@@ -29,9 +37,14 @@ impl HeldView {
     pub fn new(snapshot: Arc<Snapshot>, now_ms: i64, series: Series) -> Self {
         let view = snapshot.view(now_ms, series);
         let (series, dropped) = (view.series, view.dropped);
-        let subscriptions = view.subscriptions.iter().map(|it| it.fresh).collect();
+        let subscriptions = view.subscriptions.iter().map(|it| Known {
+            fresh: it.fresh,
+            facts: it.facts,
+        });
+        let subscriptions = subscriptions.collect();
         let tasks = view.tasks.into_iter().map(|task| Chosen {
-            fresh: task.fresh.is_some(),
+            fresh: task.fresh.and_then(|_| task.entry.data.clone()),
+            facts: task.facts,
             shown: task.shown,
         });
         Self {
@@ -51,11 +64,12 @@ impl HeldView {
     /// A task, by its place in the order of the page.
     pub fn task(&self, place: usize) -> TaskView<'_> {
         let entry = &self.snapshot.entries[place];
-        let Chosen { fresh, shown } = &self.tasks[place];
+        let chosen = &self.tasks[place];
         TaskView {
             entry,
-            fresh: entry.data.as_deref().filter(|_| *fresh),
-            shown: shown.clone(),
+            fresh: chosen.fresh.as_deref(),
+            facts: chosen.facts,
+            shown: chosen.shown.clone(),
         }
     }
 
@@ -67,10 +81,12 @@ impl HeldView {
     /// A subscription, by its place in the order of the page.
     pub fn subscription(&self, place: usize) -> SubscriptionView<'_> {
         let followed = &self.snapshot.subscriptions[place];
+        let Known { fresh, facts } = self.subscriptions[place];
         SubscriptionView {
             entry: &followed.entry,
-            fresh: self.subscriptions[place],
+            fresh,
             counts: &followed.shown,
+            facts,
         }
     }
 }
