@@ -42,24 +42,43 @@ pub struct Content {
 #[derive(Debug, Default)]
 struct Runs {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    rows: Vec<RowEnd>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct RowEnd {
+    run_end: usize,
+    /// Whether a piece may end here; so it is on every page that has the row.
+    breaks: bool,
+}
+
+/// One row of so many may end a piece.
+const BREAKS: u32 = 8;
 
 impl Runs {
     fn push<const N: usize>(&mut self, names: [&str; N], values: [&str; N]) {
+        let start = self.bytes.len();
         for (place, (name, value)) in names.into_iter().zip(values).enumerate() {
             if place > 0 {
                 self.bytes.push(b',');
             }
             push_label(&mut self.bytes, name, value);
         }
-        self.ends.push(self.bytes.len());
+        self.rows.push(RowEnd {
+            run_end: self.bytes.len(),
+            breaks: crc32fast::hash(&self.bytes[start..]).is_multiple_of(BREAKS),
+        });
     }
 
     /// The run of labels that every sample of this row begins with.
     fn get(&self, row: usize) -> &[u8] {
-        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start..self.ends[row]]
+        let before = row.checked_sub(1).map(|before| self.rows[before].run_end);
+        &self.bytes[before.unwrap_or(0)..self.rows[row].run_end]
+    }
+
+    /// Whether a piece may end behind this row.
+    fn breaks(&self, row: usize) -> bool {
+        self.rows[row].breaks
     }
 }
 

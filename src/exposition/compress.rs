@@ -4,14 +4,20 @@
 //! With gzip both are one member, for there are clients that read no other:
 //! the kept blocks end at a byte (a sync flush), blocks that know nothing of
 //! them follow, and the checksum of the whole comes from those of its parts.
+//! In the same way the kept part consists of stretches that know nothing of one
+//! another: what has not changed is copied from the page before.
 //! With zstd they are two frames.
 
+use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::io::{self, Write};
+use std::ops::Range;
 
 use bytes::Bytes;
 use crc32fast::Hasher;
-use flate2::Compression;
 use flate2::write::DeflateEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
+use foldhash::quality::RandomState;
 
 use super::PIECE;
 
@@ -48,17 +54,45 @@ pub struct Compressed {
     seam: Seam,
 }
 
-/// What the end of the page needs to know of the part before it.
+/// What the end of the page needs to know of the part before it, and with gzip
+/// what the next page needs to know of its stretches.
 #[derive(Debug)]
 enum Seam {
-    Gzip { checksum: Hasher, length: u64 },
+    Gzip {
+        checksum: Hasher,
+        length: u64,
+        stretches: Box<[Stretch]>,
+        /// What they are hashed with.
+        state: RandomState,
+    },
     Zstd,
+}
+
+/// A stretch of the page that was compressed by itself.
+#[derive(Clone, Debug)]
+struct Stretch {
+    /// Of its plain text, as are checksum and length: two texts that agree in all
+    /// three are taken for the same.
+    hash: u64,
+    checksum: u32,
+    length: usize,
+    /// Where it is among the compressed bytes.
+    place: Range<usize>,
 }
 
 impl Compressed {
     /// Compresses what `write_piece` appends to an empty buffer each time it is
     /// called, until it appends nothing.
-    pub fn new(coding: Coding, mut write_piece: impl FnMut(&mut Vec<u8>)) -> Self {
+    pub fn new(coding: Coding, write_piece: impl FnMut(&mut Vec<u8>)) -> Self {
+        Self::after(None, coding, write_piece)
+    }
+
+    /// The same, and copies from the page `before` what it has already.
+    pub fn after(
+        before: Option<&Self>,
+        coding: Coding,
+        mut write_piece: impl FnMut(&mut Vec<u8>),
+    ) -> Self {
         let mut buffer = Vec::with_capacity(PIECE);
         let mut next = |take: &mut dyn FnMut(&[u8])| {
             buffer.clear();
@@ -70,17 +104,9 @@ impl Compressed {
         let seam = match coding {
             Coding::Gzip => {
                 in_memory(pieces.write_all(&GZIP_HEADER));
-                let mut encoder = DeflateEncoder::new(pieces, Compression::new(GZIP_LEVEL));
-                let (mut checksum, mut length) = (Hasher::new(), 0);
-                while next(&mut |piece| {
-                    checksum.update(piece);
-                    length += piece.len() as u64;
-                    in_memory(encoder.write_all(piece));
-                }) {}
-                in_memory(encoder.flush());
-                // Before the encoder ends its stream, which ours must not do here.
-                pieces = std::mem::take(encoder.get_mut());
-                Seam::Gzip { checksum, length }
+                let mut gzip = Gzip::after(before);
+                while next(&mut |piece| gzip.take(piece, &mut pieces)) {}
+                gzip.seam()
             }
             Coding::Zstd => {
                 let mut encoder = in_memory(zstd::Encoder::new(pieces, ZSTD_LEVEL));
@@ -103,7 +129,9 @@ impl Compressed {
     /// What follows the pieces where the page ends with `tail`.
     pub fn end(&self, tail: &[u8]) -> Bytes {
         let end = match &self.seam {
-            Seam::Gzip { checksum, length } => {
+            Seam::Gzip {
+                checksum, length, ..
+            } => {
                 let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL));
                 in_memory(encoder.write_all(tail));
                 let mut end = in_memory(encoder.finish());
@@ -123,6 +151,113 @@ impl Compressed {
     }
 }
 
+/// Compresses stretch by stretch.
+struct Gzip<'a> {
+    before: &'a [Bytes],
+    known: HashMap<u64, &'a Stretch>,
+    state: RandomState,
+    encoder: Compress,
+    coded: Vec<u8>,
+    checksum: Hasher,
+    length: u64,
+    stretches: Vec<Stretch>,
+}
+
+impl<'a> Gzip<'a> {
+    fn after(before: Option<&'a Compressed>) -> Self {
+        let (before, known, state) = match before {
+            Some(Compressed {
+                pieces,
+                seam: Seam::Gzip {
+                    stretches, state, ..
+                },
+            }) => {
+                let known = stretches.iter().map(|known| (known.hash, known));
+                (&**pieces, known.collect(), state.clone())
+            }
+            _ => (&[][..], HashMap::new(), RandomState::default()),
+        };
+        Self {
+            before,
+            known,
+            state,
+            encoder: Compress::new(Compression::new(GZIP_LEVEL), false),
+            coded: Vec::new(),
+            checksum: Hasher::new(),
+            length: 0,
+            stretches: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, plain: &[u8], pieces: &mut Pieces) {
+        if plain.is_empty() {
+            return;
+        }
+        let hash = self.state.hash_one(plain);
+        let checksum = crc32fast::hash(plain);
+        let known = self
+            .known
+            .get(&hash)
+            .filter(|known| (known.checksum, known.length) == (checksum, plain.len()));
+        let start = pieces.length();
+        if let Some(known) = known {
+            copy(self.before, known.place.clone(), pieces);
+        } else {
+            self.deflate(plain);
+            in_memory(pieces.write_all(&self.coded));
+        }
+        let length = plain.len() as u64;
+        let part = Hasher::new_with_initial_len(checksum, length);
+        self.checksum.combine(&part);
+        self.length += length;
+        self.stretches.push(Stretch {
+            hash,
+            checksum,
+            length: plain.len(),
+            place: start..pieces.length(),
+        });
+    }
+
+    /// Into `coded`: blocks that end at a byte and refer to nothing before them.
+    fn deflate(&mut self, plain: &[u8]) {
+        self.encoder.reset();
+        self.coded.clear();
+        loop {
+            // What is full may not be all, also behind the last byte of the text.
+            self.coded.reserve(plain.len() / 4 + 1024);
+            let done = usize::try_from(self.encoder.total_in()).unwrap_or(usize::MAX);
+            let (rest, flush) = (&plain[done..], FlushCompress::Sync);
+            let status = self.encoder.compress_vec(rest, &mut self.coded, flush);
+            let is_ok = matches!(status, Ok(Status::Ok | Status::BufError));
+            assert!(is_ok, "encoders into memory do not fail");
+            if self.coded.len() < self.coded.capacity() {
+                return;
+            }
+        }
+    }
+
+    fn seam(self) -> Seam {
+        Seam::Gzip {
+            checksum: self.checksum,
+            length: self.length,
+            stretches: self.stretches.into(),
+            state: self.state,
+        }
+    }
+}
+
+/// Copies a range of the bytes of `from`, which are in pieces of [`PIECE`] but
+/// for the last.
+fn copy(from: &[Bytes], range: Range<usize>, to: &mut Pieces) {
+    let mut at = range.start;
+    while at < range.end {
+        let (piece, offset) = (at / PIECE, at % PIECE);
+        let end = (offset + range.end - at).min(PIECE);
+        in_memory(to.write_all(&from[piece][offset..end]));
+        at += end - offset;
+    }
+}
+
 fn in_memory<T>(result: io::Result<T>) -> T {
     result.expect("encoders into memory do not fail")
 }
@@ -135,6 +270,10 @@ struct Pieces {
 }
 
 impl Pieces {
+    fn length(&self) -> usize {
+        self.full.len() * PIECE + self.last.len()
+    }
+
     fn finish(mut self) -> Box<[Bytes]> {
         if !self.last.is_empty() {
             self.last.shrink_to_fit();

@@ -1,7 +1,8 @@
 //! The pages that are kept: what is on the newest one, and its compressed forms
 //! as far as they are asked for. Each is made at the first scrape after a change
 //! of the store, or after data has turned stale, and once, however many scrapes
-//! come meanwhile. What nobody asks for is dropped after a while.
+//! come meanwhile, out of the page before as far as they agree. What nobody asks
+//! for is dropped after a while.
 //!
 //! A plain page is not kept: to write it costs no more than to copy it.
 
@@ -56,7 +57,9 @@ impl Pages {
             lock(&generation.kept).used = Instant::now();
             return Arc::clone(generation);
         }
-        let generation = Arc::new(Generation::new(snapshot, now_ms));
+        let before = newest.take();
+        let before = before.map_or(Vec::new(), |before| before.kept_before());
+        let generation = Arc::new(Generation::new(snapshot, now_ms, before));
         *newest = Some(Arc::clone(&generation));
         generation
     }
@@ -97,12 +100,19 @@ struct Kept {
 
 struct KeptPage {
     key: (Format, Coding),
-    made: Making<Compressed>,
+    page: Page,
     used: Instant,
 }
 
+enum Page {
+    /// Of this generation.
+    This(Making<Compressed>),
+    /// Of an earlier one: not to be shown any more, but most of the next will be the same.
+    Before(Arc<Compressed>),
+}
+
 impl Generation {
-    fn new(snapshot: Arc<Snapshot>, now_ms: i64) -> Self {
+    fn new(snapshot: Arc<Snapshot>, now_ms: i64, before: Vec<KeptPage>) -> Self {
         let large = series_at_most(&snapshot) > INLINE_SERIES_MAX;
         let shown = Arc::clone(&snapshot);
         let content = make(large, move || Content::new(shown, now_ms));
@@ -112,7 +122,7 @@ impl Generation {
             content: content.boxed().shared(),
             kept: Mutex::new(Kept {
                 used: Instant::now(),
-                compressed: Vec::new(),
+                compressed: before,
             }),
         }
     }
@@ -133,19 +143,46 @@ impl Generation {
         let now = Instant::now();
         kept.used = now;
         let key = (format, coding);
-        if let Some(page) = kept.compressed.iter_mut().find(|page| page.key == key) {
-            page.used = now;
-            return page.made.clone();
+        let place = kept.compressed.iter().position(|page| page.key == key);
+        let mut before = None;
+        if let Some(place) = place {
+            match &kept.compressed[place].page {
+                Page::This(made) => {
+                    let made = made.clone();
+                    kept.compressed[place].used = now;
+                    return made;
+                }
+                Page::Before(page) => before = Some(Arc::clone(page)),
+            }
+            kept.compressed.swap_remove(place);
         }
         let content = self.content.clone();
-        let made = async move { compress(content.await?, format, coding, Names::Every).await };
+        let names = Names::Every;
+        let made = async move { compress(content.await?, format, coding, names, before).await };
         let made = made.boxed().shared();
         kept.compressed.push(KeptPage {
             key,
-            made: made.clone(),
+            page: Page::This(made.clone()),
             used: now,
         });
         made
+    }
+
+    /// What the next generation can be made from.
+    fn kept_before(&self) -> Vec<KeptPage> {
+        let pages = lock(&self.kept);
+        let pages = pages.compressed.iter().filter_map(|kept| {
+            let page = match &kept.page {
+                Page::This(made) => made.peek()?.clone()?,
+                Page::Before(page) => Arc::clone(page),
+            };
+            Some(KeptPage {
+                key: kept.key,
+                page: Page::Before(page),
+                used: kept.used,
+            })
+        });
+        pages.collect()
     }
 
     /// Answers when to look again; never, if the whole is unused.
@@ -159,18 +196,19 @@ impl Generation {
     }
 }
 
-/// Compresses a page that is not kept, without the exporter's own metrics;
-/// `None` if that has panicked.
+/// Compresses a page, without the exporter's own metrics, and copies from the page
+/// `before` what it has already; `None` if that has panicked.
 pub async fn compress(
     content: Arc<Content>,
     format: Format,
     coding: Coding,
     names: Names,
+    before: Option<Arc<Compressed>>,
 ) -> Option<Arc<Compressed>> {
     let large = content.view().series > INLINE_COMPRESSED_MAX;
     let mut writer = Writer::new(content, format, names);
     make(large, move || {
-        Compressed::new(coding, |piece| writer.write_piece(piece))
+        Compressed::after(before.as_deref(), coding, |piece| writer.write_piece(piece))
     })
     .await
 }

@@ -58,7 +58,9 @@ impl Writer {
     }
 
     /// Writes the next piece to `out`, which is empty and stays so at the end.
-    /// A piece is whole lines and may be larger than [`PIECE`] by a row.
+    /// A piece is whole lines, has two thirds of a [`PIECE`] at least and may be
+    /// larger than it by a row. Within that it ends where it would end on another
+    /// page too: what has not changed is the same piece again.
     pub fn write_piece(&mut self, out: &mut Vec<u8>) {
         self.write_until(PIECE, out);
     }
@@ -72,7 +74,7 @@ impl Writer {
             self.metric += 1;
             self.row = 0;
             self.begun = false;
-            if out.len() >= full {
+            if out.len() >= enough(full) {
                 return;
             }
         }
@@ -88,41 +90,47 @@ impl Writer {
         }
         let header_end = out.len();
         // A header alone may have to go again.
-        let is_full =
-            |out: &Vec<u8>| out.len() >= full && (start == header_end || out.len() > header_end);
-        let rows = match metric.samples {
-            Samples::Task(_) | Samples::Artifact(_) => content.view.tasks(),
-            Samples::Subscription(_) | Samples::Durations(_) => content.view.subscriptions(),
+        let is_full = |out: &Vec<u8>, full: usize| {
+            out.len() >= full && (start == header_end || out.len() > header_end)
         };
+        let runs = match metric.samples {
+            Samples::Task(_) | Samples::Artifact(_) => &content.task_runs,
+            Samples::Subscription(_) | Samples::Durations(_) => &content.subscription_runs,
+        };
+        // Artifacts make rows so long that each may end a piece.
+        let is_long = matches!(metric.samples, Samples::Artifact(_));
+        let rows = runs.rows.len();
         while self.row < rows {
             match metric.samples {
                 Samples::Task(samples) => {
-                    let run = content.task_runs.get(self.row);
+                    let run = runs.get(self.row);
                     samples(&content.view.task(self.row), &mut |labels, value| {
                         sample(out, metric, run, labels, value);
                     });
                 }
                 Samples::Artifact(samples) => {
-                    if !self.artifacts(metric, samples, &content, out, is_full) {
+                    if !self.artifacts(metric, samples, &content, out, |out| is_full(out, full)) {
                         return false;
                     }
                 }
                 Samples::Subscription(samples) => {
-                    let run = content.subscription_runs.get(self.row);
+                    let run = runs.get(self.row);
                     let subscription = content.view.subscription(self.row);
                     samples(&subscription, &mut |labels, value| {
                         sample(out, metric, run, labels, value);
                     });
                 }
                 Samples::Durations(durations) => {
-                    let run = content.subscription_runs.get(self.row);
+                    let run = runs.get(self.row);
                     let subscription = content.view.subscription(self.row);
                     let durations = durations(&subscription);
                     write_durations(out, self.format, metric.name, run, durations);
                 }
             }
+            let may_end = is_long || runs.breaks(self.row);
+            let full = if may_end { enough(full) } else { full };
             self.row += 1;
-            if is_full(out) {
+            if is_full(out, full) {
                 return false;
             }
         }
@@ -175,6 +183,11 @@ impl Writer {
         self.artifact = 0;
         true
     }
+}
+
+/// How much a piece has at least.
+fn enough(full: usize) -> usize {
+    full - full / 3
 }
 
 impl Iterator for Writer {

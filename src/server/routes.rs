@@ -221,7 +221,7 @@ impl Routes {
             (Some(coding), Names::Every) => Some(generation.compressed(format, coding).await?),
             (Some(coding), Names::These(_)) => {
                 let content = Arc::clone(&content);
-                Some(page::compress(content, format, coding, names.clone()).await?)
+                Some(page::compress(content, format, coding, names.clone(), None).await?)
             }
         };
         let own = self.settings.own.gather_for(Scraped {

@@ -7,9 +7,39 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl Compressed {
+    fn known(&self) -> &[Stretch] {
+        match &self.seam {
+            Seam::Gzip { stretches, .. } => stretches,
+            Seam::Zstd => &[],
+        }
+    }
+
+    pub(in crate::exposition) fn stretches(&self) -> usize {
+        self.known().len()
+    }
+
+    /// How many are not in `before` with the same bytes.
+    pub(in crate::exposition) fn stretches_not_of(&self, before: &Self) -> usize {
+        let coded = |of: &Self| of.pieces.concat();
+        let (old, new) = (coded(before), coded(self));
+        let known: HashMap<u64, &[u8]> = before
+            .known()
+            .iter()
+            .map(|known| (known.hash, &old[known.place.clone()]))
+            .collect();
+        let is_new = |it: &&Stretch| known.get(&it.hash) != Some(&&new[it.place.clone()]);
+        self.known().iter().filter(is_new).count()
+    }
+}
+
 fn compressed(coding: Coding, parts: &[Vec<u8>]) -> Compressed {
+    compressed_after(None, coding, parts)
+}
+
+fn compressed_after(before: Option<&Compressed>, coding: Coding, parts: &[Vec<u8>]) -> Compressed {
     let mut parts = parts.iter();
-    Compressed::new(coding, |piece| {
+    Compressed::after(before, coding, |piece| {
         if let Some(part) = parts.next() {
             piece.extend_from_slice(part);
         }
@@ -59,6 +89,36 @@ proptest! {
             prop_assert_eq!(&gunzip(&with_end(&gzip, &tail)), &expected);
             let read = zstd::decode_all(&*with_end(&zstd, &tail)).unwrap();
             prop_assert_eq!(&read, &expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever of a page is on the next one, and wherever.
+    #[test]
+    fn a_page_made_from_another_reads_whole(
+        parts in proptest::collection::vec(part(), 1..6),
+        others in proptest::collection::vec(part(), 0..3),
+        picks in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8),
+    ) {
+        let pool: Vec<_> = parts.iter().chain(&others).cloned().collect();
+        let next: Vec<_> = picks.iter().map(|pick| pick.get(&pool).clone()).collect();
+        for coding in [Coding::Gzip, Coding::Zstd] {
+            let first = compressed(coding, &parts);
+            let second = compressed_after(Some(&first), coding, &next);
+            // What was copied can be copied again.
+            let third = compressed_after(Some(&second), coding, &next);
+            for page in [&second, &third] {
+                let sent = with_end(page, b"end");
+                let read = match coding {
+                    Coding::Gzip => gunzip(&sent),
+                    Coding::Zstd => zstd::decode_all(&*sent).unwrap(),
+                };
+                prop_assert_eq!(&read, &[next.concat(), b"end".to_vec()].concat());
+            }
+            prop_assert_eq!(third.stretches_not_of(&second), 0);
         }
     }
 }

@@ -207,11 +207,44 @@ async fn what_is_not_asked_for_in_5_minutes_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_change_drops_the_pages_before_it() {
+async fn the_pages_before_a_change_last_until_they_are_made_anew() {
     let store = store(1);
     let pages = Pages::default();
     let before = kept(&pages.generation(&store, NOW_MS), &PAGES).await;
     store.update(entry("crast-2", 1));
     pages.generation(&store, NOW_MS);
+    store.update(entry("crast-3", 1));
+    let generation = pages.generation(&store, NOW_MS);
+    assert!(before.iter().all(|page| page.strong_count() == 1));
+
+    let after = kept(&generation, &PAGES).await;
     assert!(before.iter().all(|page| page.strong_count() == 0));
+    assert!(after.iter().all(|page| page.strong_count() == 1));
+}
+
+/// What one task changes leaves most of the page what it was.
+#[tokio::test]
+async fn what_has_not_changed_is_not_compressed_again() {
+    let store = Store::new(
+        Limits {
+            series: 1_000_000,
+            artifacts_per_task: 500,
+            stale_after: Duration::from_secs(300),
+        },
+        (0..2_000).map(|number| entry(&format!("crast-{number:04}"), 1)),
+    );
+    let pages = Pages::default();
+    let generation = pages.generation(&store, NOW_MS);
+    let before = generation.compressed(Format::Text, Coding::Gzip).await;
+    let before = before.unwrap();
+    let mut polled = entry("crast-1000", 1);
+    polled.last_poll_ms = Some(NOW_MS + 1);
+    store.update(polled);
+    let generation = pages.generation(&store, NOW_MS);
+    let after = generation.compressed(Format::Text, Coding::Gzip).await;
+    let after = after.unwrap();
+
+    assert!(before.stretches() > 100, "{}", before.stretches());
+    // The family of the last polls, where this task stands.
+    assert_eq!(after.stretches_not_of(&before), 1);
 }

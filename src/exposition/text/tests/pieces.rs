@@ -28,7 +28,7 @@ proptest! {
                 break;
             }
             prop_assert_eq!(piece.last(), Some(&b'\n'));
-            prop_assert!(piece.len() >= full || writer.is_done());
+            prop_assert!(piece.len() >= full - full / 3 || writer.is_done());
             joined.extend(piece);
         }
         prop_assert!(writer.is_done());
@@ -61,7 +61,7 @@ fn a_large_page_comes_in_pieces_and_each_artifact_once() {
     for piece in full {
         // A row here is one line, the first rows of a task aside.
         assert!(
-            (PIECE..PIECE + 2_000).contains(&piece.len()),
+            (PIECE - PIECE / 3..PIECE + 2_000).contains(&piece.len()),
             "{}",
             piece.len()
         );
