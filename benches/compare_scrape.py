@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import gzip
 import json
+import os
 import pathlib
 import re
 import socket
@@ -145,7 +146,8 @@ def measure(options, folder):
         for coding in musts:
             name = "plain" if coding == "identity" else coding
             for peers, rounds in (([floor], 5 if quick else 21), (clients, 2 if quick else 7)):
-                run([us, *peers], coding, rounds)
+                with apart([us, *peers]):
+                    run([us, *peers], coding, rounds)
                 for peer in peers:
                     table.add(f"CPU per scrape, {name}", us.cpus, peer.cpus, peer.name,
                               **musts[coding].get(peer.name, {}))
@@ -164,6 +166,27 @@ def measure(options, folder):
                     5 if quick else 32)
                 table.add(f"scrape_duration_seconds of Prometheus {version}", durations["daemon"],
                           durations["nginx"], "nginx", ratio=(1.1, 1.03))
+
+
+@contextlib.contextmanager
+def apart(contestants):
+    """The client on one core, the contestants on the others. Left alone, the system
+    puts a contestant now on the client's core, now on another, which costs the same
+    scrape half as much again: a ratio would tell who was where."""
+    cores = os.sched_getaffinity(0)
+    mine = {min(cores)}
+
+    def place(of_client, of_contestants):
+        os.sched_setaffinity(0, of_client)
+        for one in contestants:
+            for thread in os.listdir(f"/proc/{one.pid}/task"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread), of_contestants)
+    place(mine, cores - mine or cores)
+    try:
+        yield
+    finally:
+        place(cores, cores)
 
 
 def run(contestants, coding, rounds):

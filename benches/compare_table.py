@@ -13,7 +13,8 @@ def shown(value, unit):
     if unit == "s":
         for scale, name in ((1, "s"), (1e3, "ms"), (1e6, "µs")):
             if value * scale >= 1 or name == "µs":
-                return f"{value * scale:.3g} {name}"
+                value *= scale
+                return f"{value:.{max(0, 3 - len(str(int(value))))}f} {name}"
     if unit == "%":
         return f"{value:.3f} %"
     return f"{value:.1f} {unit}" if isinstance(value, float) else f"{value} {unit}".strip()
