@@ -3,9 +3,8 @@
 //! Counts repeat where times do not; how long it takes is the other benches' to say.
 //!
 //! `--count NAME ROUNDS` does the work of NAME, prepared once, and prints how
-//! often; two counts with different ROUNDS tell what it costs without the start
-//! and the preparation. Called in any other way, as `cargo test` and `cargo bench`
-//! do, it does each once.
+//! often: ROUNDS 1 and 0 differ by the work without start and preparation. Called
+//! in any other way, as `cargo test` and `cargo bench` do, it does each once.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -41,8 +40,8 @@ mod store;
 
 struct Workload {
     name: &'static str,
-    /// Repetitions of one round: enough that the seeds of hash tables, which
-    /// differ from run to run, are lost in the count.
+    /// Repetitions of one round: enough that what is done only once, and the
+    /// random seeds of hash tables, are lost in the count.
     round: usize,
     run: fn(usize),
 }

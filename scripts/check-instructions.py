@@ -9,10 +9,11 @@ says, and where workload and line do not belong together. --write brings the lin
 change that costs more commits its line with the reason. Needs valgrind (without it nothing is
 checked, which fails where REQUIRE_REAL_PARTS=1), cargo, and the standard library only.
 
-A count is the difference between one round and two, divided by the repetitions of a round: start
-and preparation cancel out. It repeats to within 0.1 %: hash tables have random seeds, and select!
-asks its branches in random order. The load of the machine, its clock and its number of cores have
-no influence. What has:
+A count is what one round takes more than none, divided by its repetitions: start and preparation
+cancel out. It would repeat exactly, but hash tables have random seeds, select! asks its branches in
+random order, malloc does more now and then for either, and the exporter reads its own /proc. Each
+adds; so the least of three counts it is, which repeats to within 0.3 %. The load of the machine, its
+clock and its number of cores have no influence. What has:
 
 - The compiler and the C library (malloc, memcpy).
 - valgrind shows the program a processor of its own, with cache sizes of its own, whatever the
@@ -40,6 +41,7 @@ LINES = PROJECT / "benches/instructions.json"
 LIMIT = 0.03
 # What differs by less is the same: --write leaves its line alone.
 NOISE = 0.005
+COUNTS = 3
 
 
 def run(*command, **options):
@@ -89,13 +91,15 @@ def count(binary):
     """Instructions of one repetition of each workload."""
     listed = run(binary, "--list")
     names = [line.partition(":")[0] for line in listed.splitlines()]
+    found = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = {name: [pool.submit(counted, binary, name, rounds) for rounds in (1, 2)] for name in names}
-        found = {}
-        for name, (one, two) in runs.items():
-            (few, times_few), (many, times_many) = one.result(), two.result()
-            found[name] = round((many - few) / (times_many - times_few))
-        return found
+        runs = {name: [[pool.submit(counted, binary, name, rounds) for _ in range(COUNTS)] for rounds in (0, 1)]
+                for name in names}
+        for name, (without, one) in runs.items():
+            start = min(run.result()[0] for run in without)
+            whole, times = min(run.result() for run in one)
+            found[name] = round((whole - start) / times)
+    return found
 
 
 def compare(before, now):
@@ -195,7 +199,7 @@ def main():
     if LINES.is_file():
         before = json.loads(LINES.read_text(encoding="utf-8"))
     else:
-        before = {"made_with": {}, "instructions": {}}
+        before = {"made_with": now["made_with"], "instructions": {}}
     told, failed = compare(before, now)
     print("\n".join(told))
     if sys.argv[1:] == ["--write"]:
