@@ -12,7 +12,10 @@ pub mod page;
 pub mod text;
 
 use std::collections::BTreeSet;
+use std::io::{self, Write as _};
 use std::sync::Arc;
+
+use memchr::memchr3;
 
 use crate::metrics::catalog::{Kind, SERIES, SUBSCRIPTION_LABELS, TASK_LABELS, Value};
 use crate::store::{HeldView, Snapshot};
@@ -177,13 +180,34 @@ fn digit(value: u64) -> u8 {
     b"0123456789"[(value % 10) as usize]
 }
 
-/// A number of the exporter's own metrics.
-fn float(value: f64) -> String {
+/// A number of the exporter's own metrics, with the shortest digits that read back
+/// as the same number.
+fn push_float(out: &mut Vec<u8>, value: f64) {
     if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+        return;
     }
-    // The shortest digits that read back as the same number; "NaN" is theirs too.
-    value.to_string()
+    #[expect(clippy::cast_possible_truncation, reason = "compared with what it was")]
+    let whole = value as i64;
+    #[expect(clippy::cast_precision_loss, reason = "compared with what it was")]
+    let is_whole = (whole as f64).to_bits() == value.to_bits();
+    if is_whole && whole.unsigned_abs() < 1 << 50 {
+        // Counters, nearly all of them.
+        push_value(out, Value::whole(whole));
+    } else {
+        // "NaN" is theirs too.
+        in_memory(write!(out, "{value}"));
+    }
+}
+
+fn float(value: f64) -> String {
+    let mut out = Vec::new();
+    push_float(&mut out, value);
+    String::from_utf8(out).expect("numbers are ASCII")
+}
+
+fn in_memory<T>(result: io::Result<T>) -> T {
+    result.expect("writers into memory do not fail")
 }
 
 /// Writes `name="value"`.
@@ -196,9 +220,8 @@ fn push_label(out: &mut Vec<u8>, name: &str, value: &str) {
 
 /// Writes a label's value with backslash, quote and line feed escaped.
 fn push_escaped(out: &mut Vec<u8>, value: &str) {
-    let special = |byte: u8| matches!(byte, b'\\' | b'"' | b'\n');
-    // Nearly every value is free of them, and this scan is vectorised.
-    if !value.bytes().fold(false, |any, byte| any | special(byte)) {
+    // Nearly every value is free of them.
+    if memchr3(b'\\', b'"', b'\n', value.as_bytes()).is_none() {
         out.extend_from_slice(value.as_bytes());
         return;
     }

@@ -2,12 +2,13 @@
 //! is another one for each client.
 //!
 //! With gzip both are one member, for there are clients that read no other:
-//! the kept blocks end at a byte (a sync flush), blocks that know nothing of
+//! the kept blocks end at a byte (a flush), blocks that know nothing of
 //! them follow, and the checksum of the whole comes from those of its parts.
 //! In the same way the kept part consists of stretches that know nothing of one
 //! another: what has not changed is copied from the page before.
 //! With zstd they are two frames.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::io::{self, Write};
@@ -15,11 +16,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use crc32fast::Hasher;
-use flate2::write::DeflateEncoder;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use foldhash::quality::RandomState;
 
-use super::PIECE;
+use super::{PIECE, in_memory};
 
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,9 +132,9 @@ impl Compressed {
             Seam::Gzip {
                 checksum, length, ..
             } => {
-                let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL));
-                in_memory(encoder.write_all(tail));
-                let mut end = in_memory(encoder.finish());
+                let mut end = Vec::new();
+                ENDS.with_borrow_mut(|encoder| encoder.stretch(tail, &mut end));
+                end.extend_from_slice(&LAST_BLOCK);
                 let mut of_tail = Hasher::new();
                 of_tail.update(tail);
                 let mut checksum = checksum.clone();
@@ -151,12 +151,47 @@ impl Compressed {
     }
 }
 
+/// Deflates stretches that know nothing of one another. A new encoder for each
+/// would cost more than a small stretch does: it clears 300 KB.
+struct Deflate(Compress);
+
+impl Deflate {
+    fn new() -> Self {
+        Self(Compress::new(Compression::new(GZIP_LEVEL), false))
+    }
+
+    /// Appends blocks that end at a byte and refer to nothing before them, none of
+    /// them the last.
+    fn stretch(&mut self, plain: &[u8], to: &mut Vec<u8>) {
+        let start = self.0.total_in();
+        loop {
+            // What is full may not be all, also behind the last byte of the text.
+            to.reserve(plain.len() / 4 + 1024);
+            let done = usize::try_from(self.0.total_in() - start).unwrap_or(usize::MAX);
+            let status = self.0.compress_vec(&plain[done..], to, FlushCompress::Full);
+            let is_ok = matches!(status, Ok(Status::Ok | Status::BufError));
+            assert!(is_ok, "encoders into memory do not fail");
+            if to.len() < to.capacity() {
+                return;
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// For the ends of pages.
+    static ENDS: RefCell<Deflate> = RefCell::new(Deflate::new());
+}
+
+/// An empty block that says it is the last.
+const LAST_BLOCK: [u8; 2] = [3, 0];
+
 /// Compresses stretch by stretch.
 struct Gzip<'a> {
     before: &'a [Bytes],
     known: HashMap<u64, &'a Stretch>,
     state: RandomState,
-    encoder: Compress,
+    encoder: Deflate,
     coded: Vec<u8>,
     checksum: Hasher,
     length: u64,
@@ -181,7 +216,7 @@ impl<'a> Gzip<'a> {
             before,
             known,
             state,
-            encoder: Compress::new(Compression::new(GZIP_LEVEL), false),
+            encoder: Deflate::new(),
             coded: Vec::new(),
             checksum: Hasher::new(),
             length: 0,
@@ -203,7 +238,8 @@ impl<'a> Gzip<'a> {
         if let Some(known) = known {
             copy(self.before, known.place.clone(), pieces);
         } else {
-            self.deflate(plain);
+            self.coded.clear();
+            self.encoder.stretch(plain, &mut self.coded);
             in_memory(pieces.write_all(&self.coded));
         }
         let length = plain.len() as u64;
@@ -216,24 +252,6 @@ impl<'a> Gzip<'a> {
             length: plain.len(),
             place: start..pieces.length(),
         });
-    }
-
-    /// Into `coded`: blocks that end at a byte and refer to nothing before them.
-    fn deflate(&mut self, plain: &[u8]) {
-        self.encoder.reset();
-        self.coded.clear();
-        loop {
-            // What is full may not be all, also behind the last byte of the text.
-            self.coded.reserve(plain.len() / 4 + 1024);
-            let done = usize::try_from(self.encoder.total_in()).unwrap_or(usize::MAX);
-            let (rest, flush) = (&plain[done..], FlushCompress::Sync);
-            let status = self.encoder.compress_vec(rest, &mut self.coded, flush);
-            let is_ok = matches!(status, Ok(Status::Ok | Status::BufError));
-            assert!(is_ok, "encoders into memory do not fail");
-            if self.coded.len() < self.coded.capacity() {
-                return;
-            }
-        }
     }
 
     fn seam(self) -> Seam {
@@ -256,10 +274,6 @@ fn copy(from: &[Bytes], range: Range<usize>, to: &mut Pieces) {
         in_memory(to.write_all(&from[piece][offset..end]));
         at += end - offset;
     }
-}
-
-fn in_memory<T>(result: io::Result<T>) -> T {
-    result.expect("encoders into memory do not fail")
 }
 
 /// Takes bytes into pieces that can be handed out without a copy.

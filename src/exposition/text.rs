@@ -9,7 +9,8 @@ use std::sync::Arc;
 use prometheus::proto::{Metric as OwnMetric, MetricFamily, MetricType};
 
 use super::{
-    Content, Format, Names, PIECE, float, openmetrics, push_escaped, push_label, push_value,
+    Content, Format, Names, PIECE, float, openmetrics, push_escaped, push_float, push_label,
+    push_value,
 };
 use crate::metrics::catalog::{ARTIFACT_LABELS, CATALOG, Emit, Kind, Metric, Samples, Value};
 use crate::model::Artifact;
@@ -356,7 +357,7 @@ fn own_sample(
         out.push(b'}');
     }
     out.push(b' ');
-    out.extend_from_slice(float(value).as_bytes());
+    push_float(out, value);
     out.push(b'\n');
 }
 
