@@ -37,9 +37,12 @@ poll     1 000 tasks of 90 rows, 30 a page, 16 requests in flight, against
          each task itself too, 4 000 requests for 3 000 of the SDK. The CPU time
          of a daemon that polls one task is taken off, being the start's. Of
          the SDK the first round, without its imports.
-  later polls  each task again every second, so that polls follow one another:
-         connections are warm, 3 000 requests a round. CPU by requests sent in at
-         least 4 000 requests (fewer with latency). Of the SDK the later rounds.
+  later polls  connections are warm, 3 000 requests, all of them pages. All tasks
+         at once, as the SDK polls them in its later rounds: their interval passes
+         while the daemon is stopped by a signal. With latency each task again every
+         second, which keeps all 16 requests in flight.
+  polls spread over each second   the same with an interval of one second, about
+         3 000 requests a second: a request that follows a pause costs more.
   memory       the daemon's after its first poll, the SDK's highest.
 rest     the daemon alone.
   memory   100 000 series: after the first poll, after scrapes in each coding, and

@@ -3,6 +3,7 @@ the vendor's SDK."""
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ class Polls:
         self.folder, self.there, self.environment = folder, there, environment
         self.latency, self.tasks, self.pages = latency, tasks, tasks * ROWS // PAGE_SIZE
         self.walls, self.cpus, self.per_request, self.later, self.later_walls = [], [], [], [], []
-        self.memory, self.rounds = [], []
+        self.memory, self.rounds, self.paced = [], [], []
 
     def daemon(self, tasks, interval):
         path = configuration(self.folder, self.there, {"tasks": task_ids(tasks)},
@@ -56,7 +57,34 @@ class Polls:
                 sys.exit(f"the daemon sent {requests:.0f} requests")
             self.per_request.append(self.cpus[-1] / requests)
 
-    def steady(self):
+    def again(self):
+        """All tasks at once: they fall due while the daemon is held."""
+        interval = 4
+        with self.daemon(self.tasks, f"{interval}s") as (process, port):
+            self.ready(port)
+            before, _ = sent(process, port)
+            process.child.send_signal(signal.SIGSTOP)
+            time.sleep(interval)
+            cpu, began = process.cpu(), time.perf_counter()
+            process.child.send_signal(signal.SIGCONT)
+            # Asking it how far it is would cost CPU time; it is done when it uses none.
+            now = last = ended = None
+
+            def rests():
+                nonlocal now, last, ended
+                last, now = now, process.cpu()
+                if last is None or now - last > 0.0005 or now - cpu < 0.01:
+                    ended = time.perf_counter()
+                return True if time.perf_counter() - ended > 0.2 else None
+            eventually("rest after polls", rests, 0.01)
+            requests = sent(process, port)[0] - before
+            if requests < self.pages:
+                sys.exit(f"the daemon sent {requests:.0f} requests after its first poll")
+            self.later.append((now - cpu) / requests)
+            self.later_walls.append((ended - began) / requests * self.pages)
+
+    def spread(self):
+        """Each task every second, at a time of its own."""
         # With the first poll's 4 000 fewer than the 10 000 that the rate limit's burst allows.
         least = self.tasks if self.latency else 4000
         with self.daemon(self.tasks, "1s") as (process, port):
@@ -68,8 +96,10 @@ class Polls:
                 requests, _ = sent(process, port)
                 return requests - before if requests >= before + least else None
             requests = eventually("polls", enough, 0.2)
-            self.later.append((process.cpu() - cpu) / requests)
-            self.later_walls.append((time.perf_counter() - began) / requests * self.pages)
+            self.paced.append((process.cpu() - cpu) / requests)
+            if self.latency:
+                self.later.append(self.paced[-1])
+                self.later_walls.append((time.perf_counter() - began) / requests * self.pages)
             if sent(process, port)[1] - waited > 0.5:
                 sys.exit("the rate limit held the polls up")
 
@@ -125,7 +155,9 @@ def rows(table, options, folder, name, tls=None, latency=0, http1=False):
         for run in range(runs):
             progress(f"polls, {name}, {run + 1} of {runs}")
             polls.first(starts)
-            polls.steady()
+            polls.spread()
+            if not latency:
+                polls.again()
             if not http1:
                 polls.peer(2)
 
@@ -144,4 +176,6 @@ def rows(table, options, folder, name, tls=None, latency=0, http1=False):
     row("later polls, CPU per page", polls.later, by_page(True), value=value)
     if promised:
         row("later polls, CPU per page, against the SDK", polls.later, by_page(True), less=less)
+    if not latency:
+        row("polls spread over each second, CPU per page", polls.paced)
     row("memory", polls.memory, max(polls.of_peer("rss_MB", True), default=None), unit="MB")

@@ -119,21 +119,24 @@ def rest(table, options, folder):
         for _, _, port, client, _ in daemons:
             ready(port, 0.25)
             showing(client, 220_000)
-        progress(f"the daemons settle, {shortest} s")
-        time.sleep(shortest)
-        scrape_all(daemons)
+        scraped_for(daemons, shortest, "the daemons settle")
         before = [(process.cpu(), polled(port)) for _, process, port, _, _ in daemons]
         began = time.monotonic()
-        for number in range(window // SCRAPE_EVERY):
-            progress(f"at rest, {number * SCRAPE_EVERY} of {window} s")
-            until(began + (number + 1) * SCRAPE_EVERY)
-            scrape_all(daemons)
+        scraped_for(daemons, window, "at rest")
         seconds = time.monotonic() - began
         for (name, process, port, _, must), (cpu, polls) in zip(daemons, before):
             share = (process.cpu() - cpu) / seconds * 100
             table.add(f"{name}, {polled(port) - polls:.0f} polls in {seconds:.0f} s: CPU",
                       share, unit="%", value=must)
             table.add(f"{name}: memory", process.memory("VmRSS"), unit="MB")
+
+
+def scraped_for(daemons, seconds, what):
+    began = time.monotonic()
+    for number in range(seconds // SCRAPE_EVERY):
+        progress(f"{what}, {number * SCRAPE_EVERY} of {seconds} s")
+        until(began + (number + 1) * SCRAPE_EVERY)
+        scrape_all(daemons)
 
 
 def scrape_all(daemons):

@@ -8,10 +8,11 @@ import time
 from compare_table import Table, progress
 from compare_scrape import Client
 from measuring import (Process, answers, cloud, configuration, daemon, eventually, free_port, ready,
-                       task_ids)
+                       sample, task_ids)
 
 ROWS = 100
-DATA = b"\naliyun_acr_subscription_artifact_status{"
+# Task series stay whatever the limit; the page is whole once it has as many as it may.
+DATA = b"\naliyun_acr_subscription_task_status{"
 
 
 def measure(options, folder):
@@ -65,10 +66,12 @@ def state(table, options, folder, tasks, runs):
                 with started(options.binary, path) as (process, port, first):
                     client = Client(port)
 
-                    def whole(client=client, process=process):
+                    def whole(client=client, process=process, series=series):
                         client.scrape("gzip")
                         seconds = time.perf_counter() - process.started
-                        return seconds if DATA in gzip.decompress(client.body()) else None
+                        page = gzip.decompress(client.body())
+                        there = DATA in page and sample(page, "aliyun_acr_exporter_series")
+                        return seconds if there == series else None
                     pages.append(eventually("data", whole, 0.001))
                     healthy.append(first)
                     client.close()
