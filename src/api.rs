@@ -13,7 +13,8 @@ pub mod throttle;
 mod transport;
 pub mod wire;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::Counter;
@@ -91,10 +92,20 @@ pub struct Client {
     shared: Shared,
     options: Options,
     waited: Counter,
+    /// Endpoints as they are once taken apart; as many as the account's instances have.
+    origins: Mutex<HashMap<String, Origin>>,
     task_results: Operation,
     task: Operation,
     tasks: Operation,
     rules: Operation,
+}
+
+/// Where an endpoint is.
+#[derive(Clone)]
+struct Origin {
+    url: Url,
+    /// What the `Host` header says.
+    host: Arc<str>,
 }
 
 /// A list, as far as it was read.
@@ -171,7 +182,21 @@ impl Client {
             shared,
             options,
             waited,
+            origins: Mutex::default(),
         }
+    }
+
+    fn origin(&self, endpoint: &str) -> Option<Origin> {
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(origin) = origins.get(endpoint) {
+            return Some(origin.clone());
+        }
+        let mut url = Url::parse(endpoint).ok()?;
+        let host = http::authority(&url)?.into();
+        url.set_path("/");
+        let origin = Origin { url, host };
+        origins.insert(endpoint.to_owned(), origin.clone());
+        Some(origin)
     }
 
     /// The artifacts of one task, over all pages.
@@ -487,10 +512,7 @@ impl Client {
         call: &Call<'_>,
         credentials: &Credentials,
     ) -> Result<(Url, signing::Signed), Failure> {
-        let Some((mut url, host)) = Url::parse(call.instance.endpoint)
-            .ok()
-            .and_then(|url| http::authority(&url).map(|host| (url, host)))
-        else {
+        let Some(Origin { mut url, host }) = self.origin(call.instance.endpoint) else {
             return Err(Failure::Unsendable(
                 "the endpoint is no URL of the form https://HOST or http://HOST:PORT",
             ));
@@ -514,7 +536,6 @@ impl Client {
         let now = self.shared.clock.now_millis();
         let nonce = signing::nonce();
         let mut signed = signing::sign(self.options.algorithm, &request, &key, now, &nonce);
-        url.set_path("/");
         url.set_query(Some(&signed.query));
         let accept = ("accept", "application/json".to_owned());
         signed.headers.push(accept);
