@@ -63,10 +63,14 @@ cargo test --locked --doc
 RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
 
 step 'alerts: rules and routes, with both Prometheus releases'
+mkdir -p target/scaling
+awk '/^```yaml$/ { file = "target/scaling/" ++n ".yaml"; printf "" > file; next }
+    /^```$/ { file = "" }
+    file { print > file }' docs/scaling.md
 for bin in '' target/prometheus3/usr/bin/; do
     "${bin}promtool" --version | sed -n 1p
     "${bin}promtool" check rules deploy/prometheus/rules.yaml
-    "${bin}promtool" check config deploy/prometheus/scrape.yaml
+    "${bin}promtool" check config deploy/prometheus/scrape.yaml target/scaling/*.yaml
     "${bin}promtool" test rules deploy/prometheus/rules_test.yaml deploy/prometheus/rules_long_test.yaml
     "${bin}amtool" check-config deploy/prometheus/alertmanager.yaml
     for route in critical=pager warning=team info=team none=nobody; do

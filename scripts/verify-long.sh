@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What takes longer than every change should: many more cases of the property
 # tests, whole-daemon tests over and over, a soak of the demo under scrapes,
-# the image and what runs it, the release and its installation. Its last result stands in docs/verification.md.
+# the image and what runs it, the release and its installation, four shards beside the whole.
+# Its last result stands in docs/verification.md.
 #
-# Usage: scripts/verify-long.sh [cases|repeat|soak|image|package ...]   (default: all)
+# Usage: scripts/verify-long.sh [cases|repeat|soak|image|package|shards ...]   (default: all)
 #   CASES=20000     cases of each property test
 #   REPEAT=20       runs of the whole-daemon tests
 #   SOAK_SECONDS=1800
@@ -61,7 +62,12 @@ package() {
     deploy/tests/package.sh
 }
 
-[ "$#" -gt 0 ] || set -- cases repeat soak image package
+# Four daemons of 40 000 tasks must show and ask together what one does.
+shards() {
+    benches/shards.sh
+}
+
+[ "$#" -gt 0 ] || set -- cases repeat soak image package shards
 for part in "$@"; do
     printf '== %s\n' "$part"
     "$part"
