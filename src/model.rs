@@ -405,6 +405,12 @@ struct Packed {
     finished: bool,
 }
 
+impl Packed {
+    fn duration_ms(&self) -> Option<i64> {
+        duration(self.finished, known(self.start_ms), known(self.end_ms))
+    }
+}
+
 /// One artifact, borrowed from [`Artifacts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Artifact<'a> {
@@ -492,6 +498,12 @@ impl Artifacts {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// How many have a duration.
+    pub fn durations(&self) -> usize {
+        let rows = self.rows.iter();
+        rows.filter(|row| row.duration_ms().is_some()).count()
     }
 
     /// The artifact at `index`; panics beyond [`Artifacts::len`].
