@@ -248,3 +248,52 @@ async fn what_has_not_changed_is_not_compressed_again() {
     // The family of the last polls, where this task stands.
     assert_eq!(after.stretches_not_of(&before), 1);
 }
+
+/// Whatever happens to the store, the page made from the one before is the page.
+#[tokio::test]
+async fn a_page_made_from_the_one_before_is_what_the_writer_writes() {
+    let mut random = 1_u64;
+    let mut below = |limit: u64| {
+        // Knuth's multiplier: the same steps in each run.
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) % limit
+    };
+    let store = store(40);
+    let pages = Pages::default();
+    let mut copied = 0;
+    let mut before: Option<Arc<Compressed>> = None;
+    for step in 0..60 {
+        for _ in 0..=below(5) {
+            let number = below(600);
+            let task_id = format!("crast-{number:03}");
+            if below(6) == 0 {
+                store.remove(&"cri-a".into(), &task_id.into());
+                continue;
+            }
+            let mut changed = entry(&task_id, usize::try_from(below(30)).unwrap());
+            changed.last_poll_ms = Some(NOW_MS + i64::try_from(below(2_000)).unwrap());
+            store.update(changed);
+        }
+        if step == 0 {
+            (0..600).for_each(|number| store.update(entry(&format!("crast-{number:03}"), 9)));
+        }
+        let generation = pages.generation(&store, NOW_MS);
+        let content = generation.content().await.unwrap();
+        let written: Vec<u8> = Writer::new(content, Format::Text, Names::Every)
+            .flatten()
+            .collect();
+        let page = generation.compressed(Format::Text, Coding::Gzip).await;
+        let page = page.unwrap();
+        let sent = [page.pieces().concat(), page.end(b"").to_vec()].concat();
+        let mut read = Vec::new();
+        let mut decoder = flate2::bufread::GzDecoder::new(&*sent);
+        std::io::Read::read_to_end(&mut decoder, &mut read).expect("one sound member");
+        assert!(read == written, "step {step}");
+        if let Some(before) = before.replace(Arc::clone(&page)) {
+            copied += page.stretches() - page.stretches_not_of(&before);
+        }
+    }
+    assert!(copied > 500, "{copied}");
+}
