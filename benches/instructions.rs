@@ -20,7 +20,7 @@ use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::follow;
 use aliyun_acr_exporter::model::{
-    Assessment, Folded, ListedRun, Row, Rule, Subscription, TaskInfo, Words,
+    Assessment, Causes, Folded, ListedRun, Row, Rule, Subscription, TaskInfo, Words,
 };
 use aliyun_acr_exporter::poll::{
     Follow, Requests, Rows, RunList, Scheduler, Settings, Source, SourceError, Watch, Work,
@@ -28,7 +28,7 @@ use aliyun_acr_exporter::poll::{
 use aliyun_acr_exporter::shard::Shard;
 use aliyun_acr_exporter::signing::{Algorithm, sign};
 use aliyun_acr_exporter::source;
-use aliyun_acr_exporter::store::{ArtifactSeries, Limits, Store, Target};
+use aliyun_acr_exporter::store::{ArtifactSeries, Limits, Origin, Store, Target};
 use tokio_util::sync::CancellationToken;
 
 #[path = "inputs/page.rs"]
@@ -315,6 +315,7 @@ fn rule(repository: usize) -> Rule {
         subscription: subscription(repository),
         tag_regexp: ".*".to_owned(),
         created_ms: Some(START_MS - 86_400_000),
+        ..Rule::default()
     }
 }
 
@@ -438,6 +439,7 @@ fn schedule(
         let own = Arc::new(store::own());
         let settings = Settings {
             words: Words::default(),
+            causes: Causes::default(),
             interval: MINUTE,
             finished_interval: 60 * MINUTE,
             concurrency: 8,
@@ -476,6 +478,7 @@ fn schedule_configured(times: usize) {
                 task: format!("nginx-{number}").into(),
                 region: "cn-hangzhou".into(),
                 artifacts: ArtifactSeries::All,
+                origin: Origin::Configured,
             }),
             interval: MINUTE,
             account: 0,
@@ -506,6 +509,7 @@ fn schedule_followed(times: usize) {
             configured: HashSet::new(),
             shard: Shard::WHOLE,
             words: Words::default(),
+            causes: Causes::default(),
         };
         let follow = Follow {
             settings,

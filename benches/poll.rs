@@ -18,7 +18,7 @@ use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::world::load_task_id;
 use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use aliyun_acr_exporter::source::{CloudSource, Place};
-use aliyun_acr_exporter::store::{ArtifactSeries, Target};
+use aliyun_acr_exporter::store::{ArtifactSeries, Origin, Target};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
@@ -74,6 +74,7 @@ fn target(number: usize) -> Target {
         task: id,
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
+        origin: Origin::Configured,
     }
 }
 

@@ -348,7 +348,12 @@ impl Client {
             instance,
             params: &params,
         };
-        self.call(&call, budget).await
+        let task: Task = self.call(&call, budget).await?;
+        // An unknown id may be answered with a success about no task.
+        if task.task_id != task_id {
+            return Err(Error::new(self.task.action, Failure::NoSuchTask));
+        }
+        Ok(task)
     }
 
     /// Attempts until one succeeds, fails for good, or was the last.

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::{Artifacts, Config, Pattern};
 use crate::follow;
 use crate::metrics::own::{Build, Own};
-use crate::model::{Meaning, Words};
+use crate::model::{Cause, Causes, Meaning, Words};
 use crate::poll::{
     AliveRequest, Change, Follow, Requests, Scheduler, Settings, StateRequest, Watch, Work,
 };
@@ -36,7 +36,7 @@ use crate::server;
 use crate::shard::Shard;
 use crate::source::{CloudSource, Place};
 use crate::store::state::{State, StateFile};
-use crate::store::{ArtifactSeries, Limits, Store, Target};
+use crate::store::{self, ArtifactSeries, Limits, Store, Target};
 
 /// A daemon that has not tried every task by then is ready all the same.
 const READY_AFTER: Duration = Duration::from_secs(60);
@@ -388,6 +388,7 @@ fn watches(config: &Config, shard: Shard) -> Vec<Watch> {
                 task_id: task.id.as_str().into(),
                 task: task.name.as_str().into(),
                 region: Arc::clone(&region),
+                origin: store::Origin::Configured,
                 artifacts: artifact_series(config.artifacts),
             };
             watches.push(Watch {
@@ -433,6 +434,7 @@ fn follows(config: &Config, shard: Shard) -> Vec<Follow> {
                     .collect(),
                 shard,
                 words: words(config),
+                causes: causes(config),
             },
             account: instance.credentials,
         });
@@ -469,6 +471,7 @@ fn limits(config: &Config) -> Limits {
 fn settings(config: &Config) -> Settings {
     Settings {
         words: words(config),
+        causes: causes(config),
         interval: config.poll.interval,
         finished_interval: config.poll.finished_interval,
         concurrency: config.poll.concurrency,
@@ -478,6 +481,23 @@ fn settings(config: &Config) -> Settings {
             .map(|credentials| credentials.name.clone())
             .collect(),
     }
+}
+
+/// The built-in patterns and those of the configuration.
+fn causes(config: &Config) -> Causes {
+    let causes = &config.causes;
+    let lists = [
+        (Cause::RateLimited, &causes.rate_limited),
+        (Cause::Quota, &causes.quota),
+        (Cause::Unauthorized, &causes.unauthorized),
+        (Cause::NotFound, &causes.not_found),
+        (Cause::Network, &causes.network),
+        (Cause::Other, &causes.other),
+    ];
+    let patterns = lists
+        .into_iter()
+        .flat_map(|(cause, patterns)| patterns.iter().map(move |it| (cause, it.0.clone())));
+    Causes::with(patterns)
 }
 
 /// The built-in words and those of the configuration.

@@ -50,6 +50,8 @@ pub struct Config {
     pub artifacts: Artifacts,
     /// Words added to the built-in ones.
     pub status: StatusWords,
+    /// Patterns of the user that name the cause of a failure.
+    pub causes: CausePatterns,
     /// What bounds the page.
     pub limits: Limits,
     /// `state.path`: where what is known survives a restart.
@@ -400,6 +402,35 @@ pub struct StatusWords {
     pub succeeded: Vec<String>,
     /// More words for failure.
     pub failed: Vec<String>,
+}
+
+/// A regular expression that is searched without regard to case.
+#[derive(Clone, Debug)]
+pub struct Search(pub Regex);
+
+impl PartialEq for Search {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Search {}
+
+/// `causes:`, searched in the message of a failed task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CausePatterns {
+    /// The source limits the rate of pulls.
+    pub rate_limited: Vec<Search>,
+    /// A quota or the storage is used up.
+    pub quota: Vec<Search>,
+    /// The source denies access.
+    pub unauthorized: Vec<Search>,
+    /// The source has no such repository or tag.
+    pub not_found: Vec<Search>,
+    /// The source cannot be reached.
+    pub network: Vec<Search>,
+    /// Everything else.
+    pub other: Vec<Search>,
 }
 
 /// `limits:`

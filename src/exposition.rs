@@ -16,8 +16,12 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use memchr::memchr3;
+use sha2::{Digest as _, Sha256};
 
-use crate::metrics::catalog::{Kind, SERIES, SUBSCRIPTION_LABELS, TASK_LABELS, Value};
+use crate::metrics::catalog::{
+    CATALOG, INSTANCE_LABELS, Kind, SERIES, SUBSCRIPTION_LABELS, TASK_LABELS, Value,
+};
+use crate::model::truncated;
 use crate::store::{HeldView, Snapshot};
 
 /// A page is written, compressed and sent in pieces of about this size.
@@ -39,6 +43,7 @@ pub struct Content {
     view: HeldView,
     task_runs: Runs,
     subscription_runs: Runs,
+    instance_runs: Runs,
 }
 
 /// Runs of labels, one behind the other: they are read in this order, once a family.
@@ -54,6 +59,11 @@ struct RowEnd {
     /// Whether a piece may end here; so it is on every page that has the row.
     breaks: bool,
 }
+
+/// Bytes of a label's value; Prometheus can refuse a scrape with longer ones.
+const LABEL_MAX: usize = 1024;
+const ELLIPSIS: char = '…';
+const HASH_DIGITS: usize = 8;
 
 /// One row of so many may end a piece.
 const BREAKS: u32 = 8;
@@ -107,10 +117,15 @@ impl Content {
             ];
             subscription_runs.push(SUBSCRIPTION_LABELS, values);
         }
+        let mut instance_runs = Runs::default();
+        for (instance_id, _) in view.listings() {
+            instance_runs.push(INSTANCE_LABELS, [&**instance_id]);
+        }
         Self {
             view,
             task_runs,
             subscription_runs,
+            instance_runs,
         }
     }
 
@@ -130,6 +145,12 @@ pub enum Names {
 }
 
 impl Names {
+    /// Whether every counter and histogram of what is watched is among them.
+    pub fn contain_counts(&self) -> bool {
+        let mut counts = CATALOG.iter().filter(|it| it.kind != Kind::Gauge);
+        counts.all(|it| self.contain(it.name, it.kind))
+    }
+
     fn contain(&self, name: &str, kind: Kind) -> bool {
         match self {
             Self::Every => true,
@@ -214,11 +235,40 @@ fn in_memory<T>(result: io::Result<T>) -> T {
 fn push_label(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");
-    push_escaped(out, value);
+    push_label_value(out, value);
     out.push(b'"');
 }
 
-/// Writes a label's value with backslash, quote and line feed escaped.
+/// Writes a label's value, bounded, with backslash, quote and line feed escaped.
+fn push_label_value(out: &mut Vec<u8>, value: &str) {
+    if value.len() > LABEL_MAX || is_bounded(value) {
+        push_escaped(out, &bounded(value));
+    } else {
+        push_escaped(out, value);
+    }
+}
+
+/// The start of a long label value, an ellipsis and the start of its hash: two
+/// values that differ stay different.
+fn bounded(value: &str) -> String {
+    let hash = Sha256::digest(value);
+    let hash = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+    let start = truncated(value, LABEL_MAX - ELLIPSIS.len_utf8() - HASH_DIGITS);
+    format!("{start}{ELLIPSIS}{hash:08x}")
+}
+
+/// Whether a value looks like one that was bounded, so that it could be taken
+/// for another one's.
+fn is_bounded(value: &str) -> bool {
+    // A character has four bytes at most.
+    if value.len() <= LABEL_MAX - 4 {
+        return false;
+    }
+    let hash = value.rsplit_once(ELLIPSIS).map_or("", |(_, hash)| hash);
+    hash.len() == HASH_DIGITS && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Writes text with backslash, quote and line feed escaped.
 fn push_escaped(out: &mut Vec<u8>, value: &str) {
     // Nearly every value is free of them.
     if memchr3(b'\\', b'"', b'\n', value.as_bytes()).is_none() {

@@ -9,6 +9,7 @@
 mod listing;
 mod subscription;
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,10 +20,12 @@ use regex::Regex;
 use self::listing::{Order, seen_order};
 pub use self::listing::{Plan, RunList};
 use self::subscription::Followed;
-use crate::model::{Assessment, ListedRun, Rule, Subscription, TaskInfo, TaskStatus, Words};
+use crate::model::{
+    Assessment, Causes, ListedRun, Rule, Subscription, TaskInfo, TaskStatus, Words,
+};
 use crate::shard::Shard;
-use crate::store::state::{GoneRun, RowsVerdict, SavedInstance, SavedRun};
-use crate::store::{ArtifactSeries, SubscriptionEntry, Target};
+use crate::store::state::{GoneRun, RowsVerdict, SavedInstance, SavedRule, SavedRun};
+use crate::store::{ArtifactSeries, Origin, RunDurations, SubscriptionEntry, Target};
 
 /// The list is read to its end at least so often.
 const WHOLE_EVERY: Duration = Duration::from_secs(6 * 3_600);
@@ -62,6 +65,8 @@ pub struct Settings {
     pub shard: Shard,
     /// The cloud's words.
     pub words: Words,
+    /// The causes of failures.
+    pub causes: Causes,
 }
 
 /// Which repositories are followed: those that an `include` matches, all where
@@ -113,6 +118,9 @@ pub struct Follower {
     /// What the list said last of each run, for the plan of the next listing.
     known: Arc<HashMap<Arc<str>, Arc<TaskInfo>>>,
     gone: HashMap<Arc<str>, Gone>,
+    /// What each rule synchronizes, followed or not: rules are edited in place.
+    rule_history: HashMap<String, RuleHistory>,
+    durations: Arc<RunDurations>,
     order: Order,
     last_whole_ms: Option<i64>,
     /// Listings that were taken in.
@@ -124,6 +132,15 @@ pub struct Follower {
     view_holds_ms: i64,
     /// Runs that `max_tasks` leaves out of view.
     dropped: usize,
+}
+
+/// What a rule was when it was last listed.
+#[derive(Clone, Debug)]
+struct RuleHistory {
+    subscription: Arc<Subscription>,
+    /// When it was edited into this subscription; `None` where it was always so.
+    edited_ms: Option<i64>,
+    seen_ms: i64,
 }
 
 /// The rules of a subscription, and which of them.
@@ -301,6 +318,8 @@ impl Follower {
             runs: HashMap::new(),
             known: Arc::default(),
             gone: HashMap::new(),
+            rule_history: HashMap::new(),
+            durations: Arc::default(),
             order: Order::Unknown,
             last_whole_ms: None,
             listings: 0,
@@ -350,6 +369,18 @@ impl Follower {
         list: Option<RunList>,
         now_ms: i64,
     ) -> Listed {
+        if let Some(rules) = &rules {
+            self.note_edits(rules, now_ms);
+        }
+        self.take_lists(rules, list, now_ms)
+    }
+
+    fn take_lists(
+        &mut self,
+        rules: Option<Vec<Rule>>,
+        list: Option<RunList>,
+        now_ms: i64,
+    ) -> Listed {
         let mut listed = Listed::default();
         if let Some(rules) = rules {
             listed.removed = self.take_rules(&rules, now_ms);
@@ -385,6 +416,7 @@ impl Follower {
             finished: data.finished,
             start_ms: data.start_ms,
             end_ms: data.end_ms,
+            artifacts: Some(data.counts()),
         });
         run.failing_since_ms = None;
         let info_before = Arc::clone(&run.info);
@@ -392,20 +424,51 @@ impl Follower {
             run.info = Arc::clone(info);
         }
         let key = run.info.subscription();
-        let durations = data.artifacts.iter().filter_map(|one| one.duration_ms());
         let counts = !run.counted && data.finished;
         run.counted |= counts;
         let on = !run.counted && data.status != TaskStatus::Empty;
         // Not polled on, but not counted either: the next listing wants it again.
         let again = !on && !run.counted;
         let same = run.rows == rows_before && run.info == info_before;
-        if counts && let Some(followed) = self.subscriptions.get_mut(&key) {
-            followed.count(data.status, durations);
+        if counts {
+            let durations = data.artifacts.iter().filter_map(|one| one.duration_ms());
+            self.count(task_id, durations);
         }
         if counts || again || !same {
             self.touch(task_id, &info_before);
         }
+        self.note(task_id);
         (self.entry(&key), on)
+    }
+
+    /// Counts a finished run of a followed subscription.
+    fn count(&mut self, task_id: &str, artifact_durations_ms: impl Iterator<Item = i64>) {
+        let words = &self.settings.words;
+        let Some(run) = self.runs.get(task_id) else {
+            return;
+        };
+        if let Some(followed) = self.subscriptions.get_mut(&run.info.subscription()) {
+            followed.count(run.status(words));
+            let durations = Arc::make_mut(&mut self.durations);
+            if let Some(millis) = run.duration_ms(words) {
+                durations.runs.observe(millis);
+            }
+            artifact_durations_ms.for_each(|millis| durations.artifacts.observe(millis));
+        }
+    }
+
+    /// Shows what is new of a run in what is known of its subscription.
+    fn note(&mut self, task_id: &str) {
+        if let Some((id, run)) = self.runs.get_key_value(task_id)
+            && let Some(followed) = self.subscriptions.get_mut(&run.info.subscription())
+        {
+            followed.note(id, run, &self.settings.words);
+        }
+    }
+
+    /// Durations of the runs that were counted.
+    pub fn durations(&self) -> &Arc<RunDurations> {
+        &self.durations
     }
 
     /// Something of a run has changed, which was `before` so far.
@@ -440,16 +503,52 @@ impl Follower {
             return (None, true);
         }
         let status = info.status(&self.settings.words);
-        if !run.counted && status.is_over() {
-            run.counted = true;
-            if let Some(followed) = self.subscriptions.get_mut(&info.subscription()) {
-                followed.count(status, []);
-            }
-        }
+        let counts = !run.counted && status.is_over();
+        run.counted |= counts;
         // What passes by itself is tried again.
         let on = !run.counted || !for_good;
+        if counts {
+            self.count(task_id, std::iter::empty());
+        }
         self.touch(task_id, &info);
+        self.note(task_id);
         (self.entry(&info.subscription()), on)
+    }
+
+    /// Notes which rules were edited to synchronize something else: the
+    /// subscription that they make now is as old as the edit.
+    fn note_edits(&mut self, rules: &[Rule], now_ms: i64) {
+        let listed = OnceCell::new();
+        for rule in rules.iter().filter(|rule| !rule.rule_id.is_empty()) {
+            let Some(history) = self.rule_history.get_mut(&rule.rule_id) else {
+                let history = RuleHistory {
+                    subscription: Arc::new(rule.subscription.clone()),
+                    edited_ms: None,
+                    seen_ms: now_ms,
+                };
+                self.rule_history.insert(rule.rule_id.clone(), history);
+                continue;
+            };
+            if *history.subscription != rule.subscription {
+                let listed = listed.get_or_init(|| {
+                    let rules = rules.iter();
+                    let keys = rules.map(|rule| (&*rule.rule_id, &rule.subscription));
+                    keys.collect::<HashSet<_>>()
+                });
+                // Two rules that share an id are no edit.
+                if listed.contains(&(&*rule.rule_id, &*history.subscription)) {
+                    continue;
+                }
+                let modified = known(rule.modified_ms);
+                let modified = modified.filter(|at| (history.seen_ms..=now_ms).contains(at));
+                history.edited_ms = Some(modified.unwrap_or(now_ms));
+                history.subscription = Arc::new(rule.subscription.clone());
+            }
+            history.seen_ms = now_ms;
+        }
+        let remembered = now_ms.saturating_sub(millis(REMEMBER));
+        self.rule_history
+            .retain(|_, history| history.seen_ms >= remembered);
     }
 
     /// Rules that pass the filter; answers the subscriptions that have none any more.
@@ -477,12 +576,14 @@ impl Follower {
             }
             if followed.is_live() {
                 followed.rules = Arc::from([]);
+                // Should it come back, its counters go on from where they were.
+                followed.announced = true;
                 self.touched.subscription(Subscription::clone(key));
             }
         }
         for (key, rules) in by_subscription {
             if !self.subscriptions.contains_key(key) {
-                let followed = Followed::new(owns(&self.settings, key));
+                let followed = Followed::new(owns(&self.settings, key), now_ms);
                 self.subscriptions.insert(Arc::new(key.clone()), followed);
                 // Which of the runs are its own is not known yet.
                 self.touched.all = true;
@@ -491,6 +592,13 @@ impl Follower {
                 continue;
             };
             followed.seen_ms = now_ms;
+            let since = |rule: &&Rule| {
+                let history = self.rule_history.get(&rule.rule_id);
+                let edited = history.filter(|history| *history.subscription == rule.subscription);
+                let edited = edited.and_then(|history| history.edited_ms);
+                edited.or_else(|| known(rule.created_ms))
+            };
+            followed.created_ms = rules.values().filter_map(since).min();
             if !followed.rules.iter().eq(rules.values().copied()) {
                 followed.rules = rules.into_values().cloned().collect();
                 self.touched.subscription(key.clone());
@@ -581,7 +689,10 @@ impl Follower {
                 let status = run.info.status(words);
                 if !run.counted && status.is_over() && followed.is_ours() {
                     run.counted = true;
-                    followed.count(status, []);
+                    followed.count(status);
+                    if let Some(millis) = run.duration_ms(words) {
+                        Arc::make_mut(&mut self.durations).runs.observe(millis);
+                    }
                 }
             }
             self.touched.subscription(key);
@@ -627,7 +738,7 @@ impl Follower {
             } else {
                 std::mem::take(&mut followed.runs)
             };
-            let is_its_own = |run: &&Run| run.info.subscription() == key;
+            let is_its_own = |run: &&Run| run.info.is_run_of(&key);
             let ids = old.into_iter().chain(new);
             let mut runs: Vec<(i64, Arc<str>)> = ids
                 .filter_map(|id| {
@@ -638,7 +749,7 @@ impl Follower {
             runs.sort_unstable_by(|a, b| b.cmp(a));
             runs.dedup();
             followed.runs = runs.into_iter().map(|(_, id)| id).collect();
-            followed.take_stock(&self.runs, words);
+            followed.take_stock(&key, &self.runs, words);
             if let Some((key, _)) = self.subscriptions.get_key_value(&key) {
                 touched.push(Arc::clone(key));
             }
@@ -709,6 +820,7 @@ impl Follower {
                             task_id: Arc::clone(id),
                             task: Arc::clone(&task),
                             region: Arc::clone(&settings.region),
+                            origin: Origin::Followed,
                             artifacts: settings.artifacts,
                         }),
                         shown: run.in_view && !settings.configured.contains(id),
@@ -721,15 +833,17 @@ impl Follower {
     }
 
     /// What is known of a subscription that is ours and has a rule.
-    fn entry(&mut self, key: &Subscription) -> Option<SubscriptionEntry> {
-        let words = &self.settings.words;
-        let followed = self.subscriptions.get_mut(key)?;
-        if !followed.is_ours() {
-            return None;
-        }
-        followed.take_stock(&self.runs, words);
+    fn entry(&self, key: &Subscription) -> Option<SubscriptionEntry> {
+        let Settings {
+            instance_id,
+            words,
+            causes,
+            ..
+        } = &self.settings;
         let (key, followed) = self.subscriptions.get_key_value(key)?;
-        Some(followed.entry(&self.settings.instance_id, key, &self.runs, words))
+        followed
+            .is_ours()
+            .then(|| followed.entry(instance_id, key, &self.runs, words, causes))
     }
 
     /// All of it, for the state file.
@@ -739,6 +853,17 @@ impl Follower {
             last_success_ms: None,
             last_whole_ms: self.last_whole_ms,
             newest_first: self.order.newest_first(),
+            durations: Arc::clone(&self.durations),
+            rules: self
+                .rule_history
+                .iter()
+                .map(|(rule_id, history)| SavedRule {
+                    rule_id: rule_id.clone(),
+                    subscription: Arc::clone(&history.subscription),
+                    edited_ms: history.edited_ms,
+                    seen_ms: history.seen_ms,
+                })
+                .collect(),
             runs: self
                 .runs
                 .iter()
@@ -765,6 +890,7 @@ impl Follower {
                 .iter()
                 .map(|(key, followed)| followed.save(key))
                 .collect(),
+            ..SavedInstance::default()
         }
     }
 
@@ -773,6 +899,16 @@ impl Follower {
     /// remembered, but unseen.
     pub fn restore(&mut self, saved: SavedInstance, now_ms: i64) -> Listed {
         self.last_whole_ms = saved.last_whole_ms;
+        self.durations = saved.durations;
+        let history = saved.rules.into_iter().map(|rule| {
+            let history = RuleHistory {
+                subscription: rule.subscription,
+                edited_ms: rule.edited_ms,
+                seen_ms: rule.seen_ms,
+            };
+            (rule.rule_id, history)
+        });
+        self.rule_history = history.collect();
         self.order = Order::from_newest_first(saved.newest_first);
         self.runs = saved.runs.into_iter().map(restored_run).collect();
         let known = self.runs.iter();
@@ -796,7 +932,7 @@ impl Follower {
         for (key, followed) in &mut self.subscriptions {
             followed.own(owns(&self.settings, key));
         }
-        self.listed(Some(rules), None, now_ms)
+        self.take_lists(Some(rules), None, now_ms)
     }
 }
 

@@ -4,11 +4,15 @@
 //! Pure: no clock, no I/O. Times are Unix milliseconds, as the cloud sends
 //! them; a time of zero or less means "not known" and is `None` here.
 
+mod cause;
+
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::cause::{Cause, Causes};
 
 /// How one artifact (one tag, one task) stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,9 +55,10 @@ impl Outcome {
 }
 
 /// How a task stands as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TaskStatus {
     /// No artifact and no verdict.
+    #[default]
     Empty,
     /// Something still runs.
     Running,
@@ -128,6 +133,10 @@ const BUILT_IN: [(Meaning, &[&str]); 4] = [
             "BUILDING",
             "PROCESSING",
             "IN_PROGRESS",
+            "CANCELING",
+            "CANCELLING",
+            "SCANNING",
+            "RETRYING",
         ],
     ),
     (
@@ -145,6 +154,7 @@ const BUILT_IN: [(Meaning, &[&str]); 4] = [
             "TIMEOUT",
             "CANCELED",
             "CANCELLED",
+            "DENIED",
         ],
     ),
 ];
@@ -246,12 +256,12 @@ pub struct TaskInfo {
     pub status: String,
     /// The cloud's word for how it went.
     pub result: String,
-    /// The only place where the cloud gives a failure's reason.
+    /// The only place where the API gives a failure's reason; "" where it gives none.
     pub message: String,
-    /// How many tags it is about; the meaning is inferred from the API's name.
-    pub tags_total: Option<i64>,
-    /// How many of them are synchronised; inferred likewise.
-    pub tags_synced: Option<i64>,
+    /// How many tags the source has.
+    pub source_tags: Option<i64>,
+    /// How many of them the subscription selects.
+    pub selected_tags: Option<i64>,
     /// When the task began.
     pub start_ms: Option<i64>,
     /// When it ended.
@@ -269,7 +279,7 @@ pub struct ListedRun {
 
 /// What is synchronised from where into where. Rules and runs know nothing
 /// else of one another, and several rules may share it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subscription {
     /// The namespace that is synchronised into.
     pub repo_namespace: String,
@@ -282,7 +292,7 @@ pub struct Subscription {
 }
 
 /// A standing subscription.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// `crasr-…`
     pub rule_id: String,
@@ -290,8 +300,10 @@ pub struct Rule {
     pub subscription: Subscription,
     /// Which tags it takes.
     pub tag_regexp: String,
-    /// When it was made.
+    /// When it was created.
     pub created_ms: Option<i64>,
+    /// When it was last modified; rules are edited in place.
+    pub modified_ms: Option<i64>,
 }
 
 impl TaskInfo {
@@ -303,6 +315,14 @@ impl TaskInfo {
             source_provider: self.source_provider.clone(),
             source_repository: self.source_repository.clone(),
         }
+    }
+
+    /// Whether it is a run of `subscription`.
+    pub fn is_run_of(&self, subscription: &Subscription) -> bool {
+        self.repo_namespace == subscription.repo_namespace
+            && self.repo_name == subscription.repo_name
+            && self.source_provider == subscription.source_provider
+            && self.source_repository == subscription.source_repository
     }
 
     /// The task's own say beside its rows: a failed artifact may have no row.
@@ -535,6 +555,13 @@ fn offset(value: usize) -> u32 {
     u32::try_from(value).expect("an answer's size is capped far below 4 GiB")
 }
 
+/// At most `bytes` of `text`, cut between characters.
+pub fn truncated(text: &str, bytes: usize) -> &str {
+    let end = bytes.min(text.len());
+    let end = (0..=end).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
 fn known(millis: i64) -> Option<i64> {
     (millis > 0).then_some(millis)
 }
@@ -640,6 +667,11 @@ impl Folded {
         }
     }
 
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.artifacts.is_empty()
+    }
+
     fn status(&self) -> Option<TaskStatus> {
         self.status_with(None)
     }
@@ -716,7 +748,7 @@ pub struct Assessment {
     /// Its artifacts after folding.
     pub artifacts: Artifacts,
     /// Rows that repeated an artifact.
-    pub rows_folded: u32,
+    pub merged_rows: u32,
     /// Earliest start of its artifacts, else the task's own.
     pub start_ms: Option<i64>,
     /// Latest end of its artifacts, else (without any) the task's own; finished tasks alone.
@@ -751,7 +783,7 @@ impl Assessment {
         Self {
             status,
             finished,
-            rows_folded: folded.repeated,
+            merged_rows: folded.repeated,
             start_ms: artifacts
                 .iter()
                 .filter_map(|artifact| artifact.start_ms)
@@ -769,6 +801,11 @@ impl Assessment {
         self.counts[outcome as usize]
     }
 
+    /// Artifacts by outcome, in the order of [`Outcome::ALL`].
+    pub fn counts(&self) -> [u32; 4] {
+        self.counts
+    }
+
     /// End − start of a finished task; never negative.
     pub fn duration_ms(&self) -> Option<i64> {
         duration(self.finished, self.start_ms, self.end_ms)
@@ -779,7 +816,7 @@ impl Assessment {
         Summary {
             status: self.status,
             counts: self.counts,
-            rows_folded: self.rows_folded,
+            merged_rows: self.merged_rows,
             start_ms: self.start_ms,
             end_ms: self.end_ms,
             duration_ms: self.duration_ms(),
@@ -795,7 +832,7 @@ pub struct Summary {
     pub status: TaskStatus,
     counts: [u32; 4],
     /// Rows that repeated an artifact.
-    pub rows_folded: u32,
+    pub merged_rows: u32,
     /// As in [`Assessment`].
     pub start_ms: Option<i64>,
     /// As in [`Assessment`].

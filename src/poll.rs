@@ -27,7 +27,7 @@ use crate::clock::Clock;
 pub use crate::follow::RunList;
 use crate::follow::{self, Listed, Wanted};
 use crate::metrics::own::Own;
-use crate::model::{ListedRun, Row, Rule, TaskInfo, Words};
+use crate::model::{Causes, ListedRun, Row, Rule, TaskInfo, Words};
 use crate::store::state::{SavedInstance, SavedTask, State};
 use crate::store::{Store, Target};
 
@@ -144,6 +144,8 @@ pub struct Work {
 pub struct Settings {
     /// The cloud's words.
     pub words: Words,
+    /// The causes of failures.
+    pub causes: Causes,
     /// The interval of a followed run while it can change by itself.
     pub interval: Duration,
     /// The longest interval of a finished task.
@@ -341,7 +343,7 @@ impl<S: Source> Scheduler<S> {
         }
         for Follow { settings, account } in follows {
             let saved = instances.remove(&settings.instance_id);
-            let mut list = Listing::new(settings, account, now);
+            let mut list = Listing::new(settings, account, now_ms, now);
             let restored = saved.map(|saved| list.restore(saved, now_ms, now));
             let place = self.list(list);
             if let Some(listed) = restored {
@@ -491,12 +493,19 @@ impl<S: Source> Scheduler<S> {
         watched.phase = Phase::Waiting;
         self.waiting.push(Reverse((watched.due(), item)));
         if watched.shown {
-            self.store.update(watched.entry().clone());
+            self.store
+                .update(watched.shown_entry(&self.settings.causes));
         }
         if let Some(list) = watched.follower {
             let entry = watched.entry();
-            let list = self.lists[list].as_mut();
-            let (subscription, on) = list.map_or((None, false), |list| list.polled(entry, now_ms));
+            let (mut subscription, mut on) = (None, false);
+            if let Some(list) = &mut self.lists[list] {
+                let durations = Arc::clone(&list.entry().durations);
+                (subscription, on) = list.polled(entry, now_ms);
+                if !Arc::ptr_eq(&durations, &list.entry().durations) {
+                    self.store.update_listing(list.entry().clone());
+                }
+            }
             let idle = !on && !watched.shown && !watched.is_configured();
             if let Some(subscription) = subscription {
                 self.store.update_subscription(subscription);
@@ -607,7 +616,8 @@ impl<S: Source> Scheduler<S> {
         if let Some(watched) = watched.filter(|watched| watched.follower == Some(list)) {
             watched.listed_again(now_ms);
             if watched.shown {
-                self.store.update(watched.entry().clone());
+                self.store
+                    .update(watched.shown_entry(&self.settings.causes));
             }
         }
     }
@@ -658,7 +668,8 @@ impl<S: Source> Scheduler<S> {
         }
         let shown = wanted.shown || watched.is_configured();
         if shown && (told.is_some() || renamed || !watched.shown) {
-            self.store.update(watched.entry().clone());
+            self.store
+                .update(watched.shown_entry(&self.settings.causes));
         } else if watched.shown && !shown {
             self.store.remove(&key.0, &key.1);
         }
@@ -699,7 +710,8 @@ impl<S: Source> Scheduler<S> {
             self.untried.insert(item);
         }
         if watched.shown {
-            self.store.update(watched.entry().clone());
+            self.store
+                .update(watched.shown_entry(&self.settings.causes));
         }
         self.places.insert(key(watched.target()), place);
         self.tasks[place] = Some(watched);

@@ -176,6 +176,7 @@ pub fn rule(wire: wire::Rule) -> Rule {
         },
         tag_regexp: wire.tag_regexp,
         created_ms: wire.create_time,
+        modified_ms: wire.modified_time,
     }
 }
 
@@ -188,6 +189,8 @@ fn joined(namespace: &str, name: &str) -> String {
 
 /// A task of the wire in our words.
 pub fn task_info(wire: wire::Task) -> TaskInfo {
+    // The API says "success" where there is nothing to say.
+    let is_reason = !wire.message.trim().eq_ignore_ascii_case("success");
     TaskInfo {
         repo_namespace: wire.namespace_name,
         repo_name: wire.repo_name,
@@ -196,9 +199,13 @@ pub fn task_info(wire: wire::Task) -> TaskInfo {
         task_type: wire.task_type,
         status: wire.task_status,
         result: wire.task_result,
-        message: wire.message,
-        tags_total: wire.tag_total_count,
-        tags_synced: wire.tag_subscription_count,
+        message: if is_reason {
+            wire.message
+        } else {
+            String::new()
+        },
+        source_tags: wire.tag_total_count,
+        selected_tags: wire.tag_subscription_count,
         start_ms: wire.start_time,
         end_ms: wire.end_time,
     }

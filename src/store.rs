@@ -2,6 +2,7 @@
 //! read. Freshness and the limits of the page are decided here; what a series
 //! is called and looks like is the catalogue's.
 
+mod announced;
 mod facts;
 mod held;
 pub mod state;
@@ -9,16 +10,21 @@ mod subscription;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-pub use self::facts::{RunFacts, SubscriptionFacts, TaskFacts};
+use self::announced::Announced;
+pub use self::facts::{FinishedRunFacts, RunFacts, SubscriptionFacts, TaskFacts};
 pub use self::held::HeldView;
-pub use self::subscription::{Counts, Durations, ListingEntry, RunSummary, SubscriptionEntry};
-use crate::model::{Artifact, Artifacts, Assessment, Outcome, Subscription, TaskInfo};
+use self::state::State;
+pub use self::subscription::{
+    Counts, Durations, ListingEntry, RecentRun, RunDurations, RunSummary, SubscriptionEntry,
+};
+use crate::model::{Artifact, Artifacts, Assessment, Cause, Outcome, Subscription, TaskInfo};
 
 /// A task to watch, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +37,29 @@ pub struct Target {
     pub task: Arc<str>,
     /// The region of the instance, "" if only an endpoint is known.
     pub region: Arc<str>,
+    /// How it came to be watched.
+    pub origin: Origin,
     /// Which of its artifacts get series.
     pub artifacts: ArtifactSeries,
+}
+
+/// How a task came to be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// The configuration names it, whether a list has it too or not.
+    Configured,
+    /// It was found in the list of a followed instance.
+    Followed,
+}
+
+impl Origin {
+    /// The value of the label `origin`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Followed => "followed",
+        }
+    }
 }
 
 /// Which artifacts of a task get series.
@@ -71,6 +98,9 @@ pub struct TaskEntry {
     pub data: Option<Arc<Assessment>>,
     /// Why the last finished poll failed; `None` where it did not.
     pub error: Option<Arc<PollError>>,
+    /// Why the task failed, while its status is failed.
+    #[serde(skip)]
+    pub cause: Option<Cause>,
     /// Why the task itself could not be read, where the newest try failed: a reason.
     #[serde(deserialize_with = "state::optional_reason")]
     pub task_error: Option<Reason>,
@@ -92,6 +122,7 @@ impl TaskEntry {
             info: None,
             data: None,
             error: None,
+            cause: None,
             task_error: None,
             last_poll_ms: None,
             last_success_ms: None,
@@ -144,7 +175,7 @@ struct Inner {
     limits: Limits,
     tasks: BTreeMap<TaskKey, Arc<TaskEntry>>,
     subscriptions: BTreeMap<SubscriptionKey, Followed>,
-    listings: BTreeMap<Arc<str>, Arc<ListingEntry>>,
+    listings: BTreeMap<Arc<str>, Listed>,
     newest: Option<Arc<Snapshot>>,
 }
 
@@ -152,11 +183,18 @@ struct Inner {
 type TaskKey = (Arc<str>, Arc<str>);
 type SubscriptionKey = (Arc<str>, Arc<Subscription>);
 
-/// A subscription, and which of its counts the page shows.
+/// A subscription, and which of its counts `/metrics` shows.
 #[derive(Clone, Debug)]
 struct Followed {
     entry: Arc<SubscriptionEntry>,
-    shown: Arc<Counts>,
+    counts: Announced<Counts>,
+}
+
+/// A followed instance, and which of its observations `/metrics` shows.
+#[derive(Clone, Debug)]
+struct Listed {
+    entry: Arc<ListingEntry>,
+    durations: Announced<RunDurations>,
 }
 
 impl Store {
@@ -211,13 +249,15 @@ impl Store {
         );
         let entry = Arc::new(entry);
         let waits = self.change(|inner| {
-            let known = inner.subscriptions.get(&key).map(|known| &known.shown);
-            let shown = match known {
-                Some(shown) if self.counts_wait => Arc::clone(shown),
-                _ => Arc::clone(&entry.counts),
+            let known = inner.subscriptions.remove(&key).map(|known| known.counts);
+            let counted = Arc::clone(&entry.counts);
+            let counts = match known {
+                Some(counts) => counts.counted(counted),
+                None if entry.announced => Announced::before(counted, self.counts_wait),
+                None => Announced::new(counted, entry.first_seen_ms, self.counts_wait),
             };
-            let waits = !Arc::ptr_eq(&shown, &entry.counts);
-            inner.subscriptions.insert(key, Followed { entry, shown });
+            let waits = counts.waits();
+            inner.subscriptions.insert(key, Followed { entry, counts });
             waits
         });
         if waits {
@@ -235,10 +275,23 @@ impl Store {
 
     /// How the lists of an instance can be read.
     pub fn update_listing(&self, entry: ListingEntry) {
-        self.change(|inner| {
+        let entry = Arc::new(entry);
+        let waits = self.change(|inner| {
+            let known = inner.listings.remove(&entry.instance_id);
+            let counted = Arc::clone(&entry.durations);
+            let durations = match known.map(|known| known.durations) {
+                Some(durations) => durations.counted(counted),
+                None if entry.announced => Announced::before(counted, self.counts_wait),
+                None => Announced::new(counted, entry.first_seen_ms, self.counts_wait),
+            };
+            let waits = durations.waits();
             let id = Arc::clone(&entry.instance_id);
-            inner.listings.insert(id, Arc::new(entry));
+            inner.listings.insert(id, Listed { entry, durations });
+            waits
         });
+        if waits {
+            self.counted.notify_one();
+        }
     }
 
     /// Forgets an instance that is not followed any more, and its subscriptions.
@@ -270,22 +323,75 @@ impl Store {
         self.counted.notified().await;
     }
 
-    /// Shows what a saved state has counted.
-    pub fn publish<'a>(
-        &self,
-        counts: impl IntoIterator<Item = (&'a Arc<str>, &'a Arc<Subscription>, &'a Arc<Counts>)>,
-    ) {
-        let mut inner = self.lock();
-        for (instance_id, subscription, counts) in counts {
-            let key = (Arc::clone(instance_id), Arc::clone(subscription));
-            let Some(followed) = inner.subscriptions.get_mut(&key) else {
-                continue;
-            };
-            // Most saves bring nothing to show: the page stays what it is.
-            if !Arc::ptr_eq(&followed.shown, counts) {
-                followed.shown = Arc::clone(counts);
-                inner.newest = None;
+    /// Notes that an answer of `/metrics` shows the counters and histograms of
+    /// `snapshot`: what starts at 0 may move from now on.
+    pub fn announce(&self, snapshot: &Snapshot) {
+        if snapshot.announced.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut new = false;
+        for followed in &snapshot.subscriptions {
+            new |= followed.counts.announce();
+        }
+        for listed in snapshot.listings.values() {
+            new |= listed.durations.announce();
+        }
+        if !new {
+            return;
+        }
+        // What is new is shown by another snapshot, at once or after a save.
+        self.lock().newest = None;
+        if self.counts_wait {
+            self.counted.notify_one();
+        }
+    }
+
+    /// Notes in a state that is about to be saved what was on `/metrics`.
+    pub fn mark_announced(&self, state: &mut State, now_ms: i64) {
+        let inner = self.lock();
+        for instance in &mut state.instances {
+            let listed = inner.listings.get(&instance.instance_id);
+            instance.announced |= listed.is_some_and(|it| it.durations.is_announced(now_ms));
+            for saved in &mut instance.subscriptions {
+                let key = (
+                    Arc::clone(&instance.instance_id),
+                    Arc::clone(&saved.subscription),
+                );
+                let followed = inner.subscriptions.get(&key);
+                saved.announced |= followed.is_some_and(|it| it.counts.is_announced(now_ms));
             }
+        }
+    }
+
+    /// Shows what a saved state has counted.
+    pub fn publish(&self, state: &State) {
+        let mut inner = self.lock();
+        let Inner {
+            subscriptions,
+            listings,
+            newest,
+            ..
+        } = &mut *inner;
+        let mut changed = false;
+        for instance in &state.instances {
+            if let Some(listed) = listings.get_mut(&instance.instance_id) {
+                changed |= listed
+                    .durations
+                    .saved(&instance.durations, instance.announced);
+            }
+            for saved in &instance.subscriptions {
+                let key = (
+                    Arc::clone(&instance.instance_id),
+                    Arc::clone(&saved.subscription),
+                );
+                if let Some(followed) = subscriptions.get_mut(&key) {
+                    changed |= followed.counts.saved(&saved.counts, saved.announced);
+                }
+            }
+        }
+        // Most saves bring nothing to show: the snapshot stays the same.
+        if changed {
+            *newest = None;
         }
     }
 
@@ -300,6 +406,7 @@ impl Store {
             entries: inner.tasks.values().cloned().collect(),
             subscriptions: inner.subscriptions.values().cloned().collect(),
             listings: inner.listings.clone(),
+            announced: AtomicBool::new(false),
         });
         inner.newest = Some(Arc::clone(&snapshot));
         snapshot
@@ -330,7 +437,9 @@ pub struct Snapshot {
     limits: Limits,
     entries: Box<[Arc<TaskEntry>]>,
     subscriptions: Box<[Followed]>,
-    listings: BTreeMap<Arc<str>, Arc<ListingEntry>>,
+    listings: BTreeMap<Arc<str>, Listed>,
+    /// Whether an answer of `/metrics` was made from it.
+    announced: AtomicBool,
 }
 
 impl Snapshot {
@@ -346,19 +455,24 @@ impl Snapshot {
 
     /// The followed instances, ordered by id.
     pub fn listings(&self) -> impl Iterator<Item = &ListingEntry> {
-        self.listings.values().map(Arc::as_ref)
+        self.listings.values().map(|listed| &*listed.entry)
     }
 
-    /// The moments, `now_ms` among them, between which no data turns stale: the
-    /// same [`Snapshot::view`], whenever it is looked at.
+    /// The moments, `now_ms` among them, between which no data turns stale and no
+    /// count begins to show: the same [`Snapshot::view`] at each of them.
     pub fn same_view_around(&self, now_ms: i64) -> RangeInclusive<i64> {
         let stale_after = self.limits.stale_after;
         let of_tasks = self.entries.iter().filter(|entry| entry.data.is_some());
         let of_tasks = of_tasks.filter_map(|entry| entry.fresh_until_ms(stale_after));
-        let of_listings = self.listings.values();
+        let of_listings = self.listings();
         let of_listings = of_listings.filter_map(|entry| entry.fresh_until_ms(stale_after));
+        let of_subscriptions = self.subscriptions.iter();
+        let of_counts = of_subscriptions.filter_map(|it| it.counts.held_until_ms());
+        let of_durations = self.listings.values();
+        let of_durations = of_durations.filter_map(|it| it.durations.held_until_ms());
+        let held = of_counts.chain(of_durations);
         let (mut from, mut until) = (i64::MIN, i64::MAX);
-        for last_fresh in of_tasks.chain(of_listings) {
+        for last_fresh in of_tasks.chain(of_listings).chain(held) {
             if last_fresh < now_ms {
                 from = from.max(last_fresh + 1);
             } else {
@@ -377,18 +491,17 @@ impl Snapshot {
     /// The followed subscriptions, ordered by instance and labels.
     pub fn subscription_views(&self, now_ms: i64) -> Vec<SubscriptionView<'_>> {
         let fresh = |instance_id| {
-            let listing = self.listings.get(instance_id)?;
+            let listing = &self.listings.get(instance_id)?.entry;
             Some(now_ms <= listing.fresh_until_ms(self.limits.stale_after)?)
         };
         let followed = self.subscriptions.iter();
         followed
-            .map(|Followed { entry, shown }| {
+            .map(|Followed { entry, counts }| {
                 let fresh = fresh(&entry.instance_id).unwrap_or(false);
                 SubscriptionView {
                     entry,
                     fresh,
-                    counts: shown,
-                    facts: SubscriptionFacts::new(entry, fresh, shown),
+                    facts: SubscriptionFacts::new(entry, fresh, counts.shown(now_ms)),
                 }
             })
             .collect()
@@ -410,8 +523,10 @@ impl Snapshot {
                 }
             })
             .collect();
+        let listings = self.listing_views(now_ms);
         let fixed = tasks.iter().map(series.task).sum::<usize>()
-            + subscriptions.iter().map(series.subscription).sum::<usize>();
+            + subscriptions.iter().map(series.subscription).sum::<usize>()
+            + listings.len() * series.listing;
         let mut dropped = 0;
         for task in &mut tasks {
             dropped += task.choose(self.limits.artifacts_per_task);
@@ -429,8 +544,18 @@ impl Snapshot {
             dropped,
             tasks,
             subscriptions,
-            listings: self.listings().collect(),
+            listings,
         }
+    }
+
+    /// The followed instances, ordered by id.
+    fn listing_views(&self, now_ms: i64) -> Vec<ListingView<'_>> {
+        let listings = self.listings.values();
+        let views = listings.map(|Listed { entry, durations }| ListingView {
+            entry,
+            durations: durations.shown(now_ms),
+        });
+        views.collect()
     }
 }
 
@@ -441,6 +566,8 @@ pub struct Series {
     pub task: fn(&TaskView<'_>) -> usize,
     /// Of a subscription.
     pub subscription: fn(&SubscriptionView<'_>) -> usize,
+    /// Of a followed instance.
+    pub listing: usize,
 }
 
 /// What one page shows.
@@ -453,7 +580,7 @@ pub struct View<'a> {
     /// Every followed subscription, ordered by instance and labels.
     pub subscriptions: Vec<SubscriptionView<'a>>,
     /// Every followed instance, ordered by id.
-    pub listings: Vec<&'a ListingEntry>,
+    pub listings: Vec<ListingView<'a>>,
     /// Series on the page.
     pub series: usize,
     /// Series that the limits keep off it.
@@ -467,10 +594,17 @@ pub struct SubscriptionView<'a> {
     pub entry: &'a SubscriptionEntry,
     /// Whether its newest runs are known well enough to be shown.
     pub fresh: bool,
-    /// What was counted.
-    pub counts: &'a Counts,
     /// What its numbers are.
     pub facts: SubscriptionFacts,
+}
+
+/// What one page shows of one followed instance.
+#[derive(Clone, Copy, Debug)]
+pub struct ListingView<'a> {
+    /// How its lists can be read.
+    pub entry: &'a ListingEntry,
+    /// Durations of its counted runs.
+    pub durations: &'a Arc<RunDurations>,
 }
 
 /// What one page shows of one task.

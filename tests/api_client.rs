@@ -425,6 +425,32 @@ async fn a_task_keeps_its_own_message() {
 }
 
 #[tokio::test]
+async fn a_success_about_no_task_or_another_one_is_not_found() {
+    for answer in [
+        json!({"Code": "success", "IsSuccess": true}),
+        json!({"Code": "success", "IsSuccess": true, "TaskId": ""}),
+        json!({"Code": "success", "IsSuccess": true, "TaskId": null}),
+        json!({"Code": "success", "IsSuccess": true, "TaskId": "crast-2", "TaskStatus": "RUNNING"}),
+    ] {
+        let body = answer.clone();
+        let server = Server::start(move |_, _| ok(&body)).await;
+        let setup = Setup::new();
+        let mut budget = Budget::new(LONG);
+        let task = setup
+            .client()
+            .task(at(&server.url()), "crast-1", &mut budget)
+            .await;
+        let error = task.expect_err("no task");
+        assert_eq!(error.reason(), "not_found", "{answer}");
+        assert_eq!(
+            error.to_string(),
+            "GetArtifactSubscriptionTask: the API knows no task with this id"
+        );
+        assert_eq!(server.heads().len(), 1, "not a failure that passes");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_without_rows_is_a_success() {
     let server = Server::start(|_, _| ok(&json!({"Code": "Success"}))).await;
     let rows = Setup::new().ask(&server.url()).await.expect("no rows");

@@ -11,10 +11,12 @@ use aliyun_acr_exporter::metrics::catalog::{
     ARTIFACT_LABELS, CATALOG, Kind, SUBSCRIPTION_LABELS, Samples, TASK_LABELS,
 };
 use aliyun_acr_exporter::metrics::own::{Build, OWN, Own};
-use aliyun_acr_exporter::model::{Assessment, Folded, Row, Rule, Subscription, TaskStatus, Words};
+use aliyun_acr_exporter::model::{
+    Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
+};
 use aliyun_acr_exporter::store::{
-    ArtifactSeries, Limits, ListingEntry, PollError, RunSummary, Store, SubscriptionEntry, Target,
-    TaskEntry,
+    ArtifactSeries, Limits, ListingEntry, Origin, PollError, RunSummary, Store, SubscriptionEntry,
+    Target, TaskEntry,
 };
 use prometheus::proto::MetricType;
 
@@ -185,6 +187,7 @@ fn page(format: Format, own: &Own) -> String {
         task: "t".into(),
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
+        origin: Origin::Configured,
     };
     let row = Row::<String> {
         tag: "1".into(),
@@ -206,6 +209,7 @@ fn page(format: Format, own: &Own) -> String {
     task.last_success_ms = Some(NOW_MS);
     task.last_poll_ms = Some(NOW_MS);
     task.error = Some(error);
+    task.cause = Some(Cause::Other);
 
     let subscription = Subscription {
         repo_namespace: "mirror".into(),
@@ -218,14 +222,21 @@ fn page(format: Format, own: &Own) -> String {
         subscription: subscription.clone(),
         tag_regexp: ".*".into(),
         created_ms: Some(NOW_MS),
+        ..Rule::default()
     };
     let run = RunSummary {
         task_id: "crast-1".into(),
-        status: TaskStatus::Succeeded,
+        info: Arc::new(TaskInfo {
+            source_tags: Some(1),
+            selected_tags: Some(1),
+            ..TaskInfo::default()
+        }),
+        status: TaskStatus::Failed,
+        cause: Some(Cause::Other),
+        artifacts: Some([0, 0, 1, 0]),
         start_ms: Some(NOW_MS - 2_000),
+        end_ms: Some(NOW_MS - 1_000),
         duration_ms: Some(1_000),
-        tags_total: Some(1),
-        tags_synced: Some(1),
     };
     let limits = Limits {
         series: 1_000,
@@ -241,6 +252,7 @@ fn page(format: Format, own: &Own) -> String {
         error: None,
         next_ms: None,
         tasks_dropped: 0,
+        ..ListingEntry::default()
     });
     store.update_subscription(SubscriptionEntry {
         instance_id: "cri-a".into(),
@@ -249,9 +261,11 @@ fn page(format: Format, own: &Own) -> String {
         last_run: Some(run.clone()),
         last_finished_run: Some(run),
         consecutive_failed_runs: 0,
-        last_success_ms: None,
+        created_ms: Some(NOW_MS),
+        last_success_ms: Some(NOW_MS),
+        typical_run_interval_ms: Some(1_000),
         counts: Arc::default(),
-        recent_durations_ms: [].into(),
+        ..SubscriptionEntry::default()
     });
     let content = Arc::new(Content::new(store.snapshot(), NOW_MS));
     let pieces = Writer::new(content, format, Names::Every).flatten();

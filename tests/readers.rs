@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::model::{Assessment, Folded, Row, Rule, Subscription, TaskStatus, Words};
+use aliyun_acr_exporter::model::{
+    Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
+};
 use aliyun_acr_exporter::server::{Settings, serve};
 use aliyun_acr_exporter::store::{
-    ArtifactSeries, Counts, Durations, Limits, ListingEntry, RunSummary, Store, SubscriptionEntry,
-    Target, TaskEntry,
+    ArtifactSeries, Counts, Durations, Limits, ListingEntry, Origin, RunDurations, RunSummary,
+    Store, SubscriptionEntry, Target, TaskEntry,
 };
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -37,6 +39,7 @@ fn task(task_id: &str, artifacts: u32) -> TaskEntry {
         task: ODD.into(),
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
+        origin: Origin::Configured,
     };
     let rows = (0..artifacts).map(|tag| Row {
         repo_namespace: "mirror".into(),
@@ -73,11 +76,18 @@ fn store() -> Store {
     };
     let run = RunSummary {
         task_id: "crast-1".into(),
+        info: Arc::new(TaskInfo {
+            task_type: "AUTO".into(),
+            source_tags: Some(400),
+            selected_tags: Some(342),
+            ..TaskInfo::default()
+        }),
         status: TaskStatus::Failed,
+        cause: Some(Cause::Network),
+        artifacts: Some([0, 1, 1, 0]),
         start_ms: Some(NOW_MS - 20_000),
+        end_ms: Some(NOW_MS - 9_601),
         duration_ms: Some(10_399),
-        tags_total: Some(400),
-        tags_synced: Some(342),
     };
     let mut artifacts = Durations::default();
     for millis in [500, 4_250, 59_999, 90_000_000] {
@@ -91,6 +101,12 @@ fn store() -> Store {
         error: None,
         next_ms: None,
         tasks_dropped: 0,
+        durations: Arc::new(RunDurations {
+            runs: Durations::default(),
+            artifacts,
+        }),
+        announced: true,
+        ..ListingEntry::default()
     });
     store.update_subscription(SubscriptionEntry {
         instance_id: "cri-a".into(),
@@ -99,6 +115,7 @@ fn store() -> Store {
             subscription: subscription.clone(),
             tag_regexp: ".*".into(),
             created_ms: Some(NOW_MS),
+            ..Rule::default()
         }]
         .into(),
         subscription: Arc::new(subscription),
@@ -109,9 +126,10 @@ fn store() -> Store {
         counts: Arc::new(Counts {
             runs: 12,
             failures: 3,
-            artifacts,
         }),
-        recent_durations_ms: [].into(),
+        announced: true,
+        created_ms: Some(NOW_MS),
+        ..SubscriptionEntry::default()
     });
     store
 }

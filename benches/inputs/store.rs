@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::model::{Assessment, Folded, Row, Words};
-use aliyun_acr_exporter::store::{ArtifactSeries, Limits, Store, Target, TaskEntry};
+use aliyun_acr_exporter::store::{ArtifactSeries, Limits, Origin, Store, Target, TaskEntry};
 
 const ARTIFACTS: i64 = 90;
 pub(crate) const NOW_MS: i64 = 1_700_000_100_000;
@@ -28,6 +28,7 @@ fn entry(task: usize, words: &Words) -> TaskEntry {
         task: format!("nginx-{task}").into(),
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
+        origin: Origin::Configured,
     };
     let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
     entry.data = Some(Arc::new(Assessment::new(

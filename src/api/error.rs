@@ -39,6 +39,8 @@ pub(super) enum Failure {
     Credentials(credentials::Error),
     /// The list cannot be had whole.
     Incomplete(Incomplete),
+    /// A success that is not about the task that was asked for.
+    NoSuchTask,
     /// The request cannot even be built.
     Unsendable(&'static str),
 }
@@ -51,6 +53,7 @@ impl Error {
             Failure::Http(error) => error.into(),
             Failure::Unreadable { .. } => Class::Decode,
             Failure::Credentials(_) => Class::Credentials,
+            Failure::NoSuchTask => Class::NotFound,
             Failure::Incomplete(_) | Failure::Unsendable(_) => Class::Other,
         };
         Self {
@@ -185,6 +188,7 @@ impl fmt::Display for Error {
             }
             Failure::Credentials(_) => f.write_str("no usable credentials"),
             Failure::Incomplete(incomplete) => write!(f, "{incomplete}"),
+            Failure::NoSuchTask => f.write_str("the API knows no task with this id"),
             Failure::Unsendable(why) => f.write_str(why),
         }
     }

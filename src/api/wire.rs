@@ -415,9 +415,9 @@ fields! {
         "RepoName" => repo_name: String,
         /// The only place where the cloud gives a failure's reason.
         "Message" => message: String,
-        /// Meaning inferred from the name.
+        /// Tags of the source; no progress.
         "TagTotalCount" => tag_total_count: Option<i64>,
-        /// Meaning inferred from the name.
+        /// Tags that the subscription selects.
         "TagSubscriptionCount" => tag_subscription_count: Option<i64>,
         /// Unix time, milliseconds.
         "StartTime" => start_time: Option<i64>,
@@ -447,6 +447,8 @@ fields! {
         "TagCount" => tag_count: Option<i64>,
         /// Unix time, milliseconds.
         "CreateTime" => create_time: Option<i64>,
+        /// Unix time, milliseconds.
+        "ModifiedTime" => modified_time: Option<i64>,
     }
 }
 

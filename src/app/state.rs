@@ -17,9 +17,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::model::Subscription;
+use crate::store::Store;
 use crate::store::state::{self, Checksum, Found, State, StateFile};
-use crate::store::{Counts, Store};
 
 /// Between two saves, where nothing was counted.
 const EVERY: Duration = Duration::from_secs(15);
@@ -117,16 +116,6 @@ async fn ask(requests: &mpsc::Sender<Request>) -> Option<State> {
     answer.await.ok()
 }
 
-/// What a state has counted, as the page wants it.
-fn counts(state: &State) -> impl Iterator<Item = (&Arc<str>, &Arc<Subscription>, &Arc<Counts>)> {
-    state.instances.iter().flat_map(|instance| {
-        instance
-            .subscriptions
-            .iter()
-            .map(|saved| (&instance.instance_id, &saved.subscription, &saved.counts))
-    })
-}
-
 fn go_on_panicking(error: JoinError) -> ! {
     std::panic::resume_unwind(error.into_panic())
 }
@@ -196,14 +185,16 @@ where
     async fn save(&mut self, even_unchanged: bool) {
         // What was counted until now is in the state that is asked for next.
         let _ = self.store.counted().now_or_never();
-        let Some(state) = ask(&self.requests).await else {
+        let Some(mut state) = ask(&self.requests).await else {
             return self.account(Err(Failure::NoState));
         };
+        self.store
+            .mark_announced(&mut state, self.clock.now_millis());
         let state = Arc::new(state);
         let outcome = self.bring_to_file(&state, even_unchanged).await;
         self.account(outcome);
         // After a failure too: counting goes on.
-        self.store.publish(counts(&state));
+        self.store.publish(&state);
     }
 
     async fn bring_to_file(

@@ -216,8 +216,8 @@ struct TaskRow {
     repo_namespace: Option<String>,
     repo_name: Option<String>,
     message: Option<String>,
-    tags_total: Option<i64>,
-    tags_synced: Option<i64>,
+    source_tags: Option<i64>,
+    selected_tags: Option<i64>,
     start_time: Option<String>,
     end_time: Option<String>,
     /// End − start of a task that does not run.
@@ -270,8 +270,8 @@ impl TaskRow {
             repo_namespace: said(info.repo_namespace),
             repo_name: said(info.repo_name),
             message: said(info.message),
-            tags_total: info.tags_total,
-            tags_synced: info.tags_synced,
+            source_tags: info.source_tags,
+            selected_tags: info.selected_tags,
             start_time: start_ms.and_then(time),
             end_time: end_ms.and_then(time),
             duration_seconds: duration.filter(|ms| *ms >= 0 && !runs).map(seconds),
@@ -279,7 +279,7 @@ impl TaskRow {
     }
 
     fn cells(&self) -> Vec<String> {
-        let tags = [self.tags_synced, self.tags_total];
+        let tags = [self.selected_tags, self.source_tags];
         let tags = tags.iter().any(Option::is_some).then(|| {
             let [synced, total] = tags.map(|tags| tags.map_or("?".to_owned(), |n| n.to_string()));
             format!("{synced}/{total}")
@@ -518,6 +518,7 @@ mod tests {
             },
             tag_regexp: String::new(),
             created_ms: None,
+            modified_ms: None,
         };
         RuleRow::new(rule, None)
     }

@@ -77,7 +77,7 @@ struct Answer {
     task_id: String,
     /// What the exporter shows as the task's status.
     status: &'static str,
-    rows_folded: u32,
+    merged_rows: u32,
     duration_seconds: Option<f64>,
     /// The task itself, in the cloud's words; null where it could not be read.
     task: Option<Task>,
@@ -126,7 +126,7 @@ impl Answer {
             instance_id: arguments.place.instance_id.clone(),
             task_id: arguments.task_id.clone(),
             status: assessment.status.as_str(),
-            rows_folded: assessment.rows_folded,
+            merged_rows: assessment.merged_rows,
             duration_seconds: assessment.duration_ms().map(seconds),
             task: info.map(|info| Task {
                 status: info.status,

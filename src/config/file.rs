@@ -85,6 +85,7 @@ mappings! {
         instances: Vec<Placed<Instance>>,
         artifacts: String,
         status: Status,
+        causes: Causes,
         limits: Limits,
         state: State,
     }
@@ -179,6 +180,16 @@ mappings! {
         finished: Vec<Placed<String>>,
         succeeded: Vec<Placed<String>>,
         failed: Vec<Placed<String>>,
+    }
+
+    /// `causes:`
+    Causes {
+        rate_limited: Vec<Placed<String>>,
+        quota: Vec<Placed<String>>,
+        unauthorized: Vec<Placed<String>>,
+        not_found: Vec<Placed<String>>,
+        network: Vec<Placed<String>>,
+        other: Vec<Placed<String>>,
     }
 
     /// `limits:`

@@ -14,8 +14,8 @@ use serde::ser::{Serialize, Serializer};
 
 use super::values::in_words;
 use super::{
-    Addresses, Artifacts, Config, Credentials, CredentialsSource, Endpoint, Follow, Instance,
-    Pattern, RoleSession, Secret, Signature,
+    Addresses, Artifacts, CausePatterns, Config, Credentials, CredentialsSource, Endpoint, Follow,
+    Instance, Pattern, RoleSession, Search, Secret, Signature,
 };
 
 /// As Prometheus writes it.
@@ -39,6 +39,7 @@ impl Config {
             instances,
             artifacts: series,
             status,
+            causes,
             limits,
             state_path,
         } = self;
@@ -102,6 +103,7 @@ impl Config {
                     ("failed", words(&status.failed)),
                 ]),
             ),
+            ("causes", cause_patterns(causes)),
             (
                 "limits",
                 mapping([
@@ -311,6 +313,21 @@ fn masked(uri: &SecretString) -> String {
     format!("{scheme}://{user}{host}{tail}")
 }
 
+fn cause_patterns(causes: &CausePatterns) -> Node {
+    let texts = |patterns: &[Search]| {
+        let texts = patterns.iter().map(|it| Node::text(it.0.as_str()));
+        Node::List(texts.collect())
+    };
+    mapping([
+        ("rate_limited", texts(&causes.rate_limited)),
+        ("quota", texts(&causes.quota)),
+        ("unauthorized", texts(&causes.unauthorized)),
+        ("not_found", texts(&causes.not_found)),
+        ("network", texts(&causes.network)),
+        ("other", texts(&causes.other)),
+    ])
+}
+
 fn duration(duration: Duration) -> Node {
     Node::text(in_words(duration))
 }
@@ -467,6 +484,13 @@ status:
   finished: []
   succeeded: []
   failed: []
+causes:
+  rate_limited: []
+  quota: []
+  unauthorized: []
+  not_found: []
+  network: []
+  other: []
 limits:
   series: 200000
   artifacts_per_task: 500

@@ -12,8 +12,8 @@ use super::file::{self, Amount, Number, Placed};
 use super::mistake::Place;
 use super::values::{self, MAX_DURATION, did_you_mean, in_words};
 use super::{
-    Api, Artifacts, Config, Credentials, CredentialsSource, Endpoint, Follow, Instance, Limits,
-    Mistake, Pattern, Poll, Signature, StatusWords, Task,
+    Api, Artifacts, CausePatterns, Config, Credentials, CredentialsSource, Endpoint, Follow,
+    Instance, Limits, Mistake, Pattern, Poll, Search, Signature, StatusWords, Task,
 };
 use credentials::Entry;
 
@@ -52,6 +52,7 @@ pub(super) fn validate(file: Placed<file::File>, path: &Path) -> Result<Config, 
     let instances = check.instances(file.instances, &root, &names, &poll, vpc);
     let artifacts = check.artifacts(file.artifacts, Artifacts::All);
     let status = check.status(inner(file.status));
+    let causes = check.causes(inner(file.causes));
     let limits = check.limits(&inner(file.limits));
     let state_path = check.state(inner(file.state));
 
@@ -64,6 +65,7 @@ pub(super) fn validate(file: Placed<file::File>, path: &Path) -> Result<Config, 
             instances,
             artifacts,
             status,
+            causes,
             limits,
             state_path,
         })
@@ -329,6 +331,25 @@ impl Check<'_> {
             finished: words(file.finished),
             succeeded: words(file.succeeded),
             failed: words(file.failed),
+        }
+    }
+
+    fn causes(&mut self, file: file::Causes) -> CausePatterns {
+        let mut patterns = |list: Option<Placed<Vec<Placed<String>>>>| {
+            let list = inner(list).into_iter();
+            let valid = list.filter_map(|Placed { value, at }| {
+                let pattern = self.noted(&at, values::search_pattern(&value))?;
+                Some(Search(pattern))
+            });
+            valid.collect()
+        };
+        CausePatterns {
+            rate_limited: patterns(file.rate_limited),
+            quota: patterns(file.quota),
+            unauthorized: patterns(file.unauthorized),
+            not_found: patterns(file.not_found),
+            network: patterns(file.network),
+            other: patterns(file.other),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use super::{Endpoint, is_loopback};
 
@@ -401,23 +401,37 @@ pub(super) fn pattern(text: &str) -> Result<Regex, String> {
             "is empty, which matches no name; leave the key out to match every name".to_owned(),
         );
     }
+    // By itself first: `a)(b` is none, though it becomes one between brackets.
+    regex(text, "mirror|base-.*")?;
+    // A dot is any character: nothing else would do for every name there is.
+    Regex::new(&format!("(?s)^(?:{text})$")).map_err(|error| not_a_regex(&error, "mirror|base-.*"))
+}
+
+/// Reads a regular expression that is searched in a message without regard to case.
+pub(super) fn search_pattern(text: &str) -> Result<Regex, String> {
+    if text.is_empty() {
+        return Err("is empty, which matches every message; remove it".to_owned());
+    }
+    regex(text, "quota|no space left")
+}
+
+fn regex(text: &str, example: &str) -> Result<Regex, String> {
     if text.chars().count() > MAX_PATTERN {
         return Err(format!("is longer than {MAX_PATTERN} characters"));
     }
-    // By itself first: `a)(b` is none, though it becomes one between brackets.
-    Regex::new(text)
-        // A dot is any character: nothing else would do for every name there is.
-        .and_then(|_| Regex::new(&format!("(?s)^(?:{text})$")))
-        .map_err(|error| {
-            // What stands before the last line repeats the value.
-            let why = error.to_string();
-            let why = why.rsplit('\n').next().unwrap_or_default();
-            let why = why.strip_prefix("error: ").unwrap_or(why);
-            format!(
-                "not a regular expression ({why}); write one such as mirror|base-.*, and \\ before a \
-                 character that is meant as it stands"
-            )
-        })
+    let regex = RegexBuilder::new(text).case_insensitive(true).build();
+    regex.map_err(|error| not_a_regex(&error, example))
+}
+
+fn not_a_regex(error: &regex::Error, example: &str) -> String {
+    // What stands before the last line repeats the value.
+    let why = error.to_string();
+    let why = why.rsplit('\n').next().unwrap_or_default();
+    let why = why.strip_prefix("error: ").unwrap_or(why);
+    format!(
+        "not a regular expression ({why}); write one such as {example}, and \\ before a \
+         character that is meant as it stands"
+    )
 }
 
 /// Refuses what cannot be `acs:ram::ACCOUNT:KIND/NAME`; what account and name may

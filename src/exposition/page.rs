@@ -127,6 +127,11 @@ impl Generation {
         }
     }
 
+    /// What there is to show.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
     /// What is on the page; `None` if making it has panicked.
     pub async fn content(&self) -> Option<Arc<Content>> {
         self.content.clone().await

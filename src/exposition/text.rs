@@ -10,7 +10,7 @@ use prometheus::proto::{Metric as OwnMetric, MetricFamily, MetricType};
 
 use super::{
     Content, Format, Names, PIECE, float, openmetrics, push_escaped, push_float, push_label,
-    push_value,
+    push_label_value, push_value,
 };
 use crate::metrics::catalog::{ARTIFACT_LABELS, CATALOG, Emit, Kind, Metric, Samples, Value};
 use crate::model::Artifact;
@@ -96,7 +96,8 @@ impl Writer {
         };
         let runs = match metric.samples {
             Samples::Task(_) | Samples::Artifact(_) => &content.task_runs,
-            Samples::Subscription(_) | Samples::Durations(_) => &content.subscription_runs,
+            Samples::Subscription(_) => &content.subscription_runs,
+            Samples::Durations(_) => &content.instance_runs,
         };
         // Artifacts make rows so long that each may end a piece.
         let is_long = matches!(metric.samples, Samples::Artifact(_));
@@ -123,8 +124,7 @@ impl Writer {
                 }
                 Samples::Durations(durations) => {
                     let run = runs.get(self.row);
-                    let subscription = content.view.subscription(self.row);
-                    let durations = durations(&subscription);
+                    let durations = durations(content.view.durations(self.row));
                     write_durations(out, self.format, metric.name, run, durations);
                 }
             }
@@ -172,7 +172,7 @@ impl Writer {
             }
             samples(&artifact, &mut |labels, value| {
                 out.extend_from_slice(&prefix);
-                push_escaped(out, artifact.tag);
+                push_label_value(out, artifact.tag);
                 out.push(b'"');
                 end_sample(out, metric, labels, value);
             });

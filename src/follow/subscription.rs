@@ -1,16 +1,19 @@
 //! One subscription as it is followed: its rules and runs, and what was counted
 //! of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Run;
-use crate::model::{Rule, Subscription, TaskStatus, Words};
+use crate::model::{Causes, Rule, Subscription, TaskStatus, Words};
 use crate::store::state::SavedSubscription;
-use crate::store::{Counts, RunSummary, SubscriptionEntry};
+use crate::store::{Counts, RecentRun, RunSummary, SubscriptionEntry};
 
-/// Durations kept for people.
+/// Runs that are kept when the list no longer holds them.
 const RECENT: usize = 20;
+/// Fewer runs say nothing about a cadence.
+const CADENCE_RUNS: usize = 3;
 
 #[derive(Clone, Debug)]
 pub(super) struct Followed {
@@ -18,6 +21,12 @@ pub(super) struct Followed {
     ours: bool,
     /// None of them while it is merely remembered.
     pub(super) rules: Arc<[Rule]>,
+    /// When its oldest rule was created or edited into it.
+    pub(super) created_ms: Option<i64>,
+    /// When it was first seen, Unix milliseconds.
+    first_seen_ms: i64,
+    /// Whether its counters were on `/metrics` before.
+    pub(super) announced: bool,
     /// When it last had a rule, Unix milliseconds.
     pub(super) seen_ms: i64,
     /// Newest first.
@@ -26,21 +35,24 @@ pub(super) struct Followed {
     last_success_ms: Option<i64>,
     /// Failures that the list does not hold any more, since the last success.
     forgotten_failures: u32,
-    /// The last finished runs, the oldest first.
-    recent: VecDeque<(Arc<str>, i64)>,
+    /// The newest first.
+    recent: Arc<[RecentRun]>,
 }
 
 impl Followed {
-    pub(super) fn new(ours: bool) -> Self {
+    pub(super) fn new(ours: bool, now_ms: i64) -> Self {
         Self {
             ours,
             rules: Arc::from([]),
+            created_ms: None,
+            first_seen_ms: now_ms,
+            announced: false,
             seen_ms: 0,
             runs: Vec::new(),
             counts: Arc::default(),
             last_success_ms: None,
             forgotten_failures: 0,
-            recent: VecDeque::new(),
+            recent: Arc::from([]),
         }
     }
 
@@ -58,42 +70,71 @@ impl Followed {
         self.ours = ours;
     }
 
-    /// Counts a finished run; once a run is the caller's care.
-    pub(super) fn count(
-        &mut self,
-        status: TaskStatus,
-        durations_ms: impl IntoIterator<Item = i64>,
-    ) {
+    /// Counts a finished run; the caller makes sure that it is counted once.
+    pub(super) fn count(&mut self, status: TaskStatus) {
         let counts = Arc::make_mut(&mut self.counts);
         counts.runs += 1;
         counts.failures += u64::from(status == TaskStatus::Failed);
-        for millis in durations_ms {
-            counts.artifacts.observe(millis);
+    }
+
+    /// Takes in all runs that are known now: the newest of them become its recent
+    /// runs, behind which those stay that the list no longer holds.
+    pub(super) fn take_stock(
+        &mut self,
+        key: &Subscription,
+        runs: &HashMap<Arc<str>, Run>,
+        words: &Words,
+    ) {
+        let listed = std::mem::take(&mut self.runs);
+        for run in listed.iter().rev().filter_map(|id| runs.get(id)) {
+            self.note_success(run, words);
+        }
+        self.runs = listed;
+        let listed = self.runs.iter().take(RECENT);
+        let mut recent: Vec<RecentRun> = listed
+            .filter_map(|id| Some(recent_run(id, runs.get(id)?, words)))
+            .collect();
+        let is_listed = |known: &&RecentRun| {
+            let run = runs.get(&known.task_id);
+            run.is_some_and(|run| run.info.is_run_of(key))
+        };
+        let left = self.recent.iter().filter(|known| !is_listed(known));
+        recent.extend(left.cloned());
+        // A run without a start has not started yet, or is known by its end alone.
+        let age = |run: &RecentRun| match run.start_ms {
+            Some(start_ms) => start_ms,
+            None if run.status.is_over() => 0,
+            None => i64::MAX,
+        };
+        recent.sort_by_key(|run| Reverse(age(run)));
+        recent.truncate(RECENT);
+        self.keep_recent(recent);
+    }
+
+    /// Takes in what a poll of one of its runs has brought.
+    pub(super) fn note(&mut self, id: &Arc<str>, run: &Run, words: &Words) {
+        self.note_success(run, words);
+        let mut recent = self.recent.to_vec();
+        if let Some(known) = recent.iter_mut().find(|known| known.task_id == *id) {
+            *known = recent_run(id, run, words);
+        }
+        self.keep_recent(recent);
+    }
+
+    fn keep_recent(&mut self, recent: Vec<RecentRun>) {
+        if *self.recent != *recent {
+            self.recent = recent.into();
         }
     }
 
-    /// Notes successes and durations of the runs that are known now.
-    pub(super) fn take_stock(&mut self, runs: &HashMap<Arc<str>, Run>, words: &Words) {
-        for id in self.runs.iter().rev() {
-            let Some(run) = runs.get(id).filter(|run| run.finished(words)) else {
-                continue;
-            };
-            if run.status(words) == TaskStatus::Succeeded {
-                let end = run.end_ms(words).or(run.start_ms());
-                if end > self.last_success_ms {
-                    self.last_success_ms = end;
-                    self.forgotten_failures = 0;
-                }
-            }
-            if let Some(duration) = run.duration_ms(words) {
-                match self.recent.iter_mut().find(|(known, _)| known == id) {
-                    Some((_, known)) => *known = duration,
-                    None => self.recent.push_back((Arc::clone(id), duration)),
-                }
+    fn note_success(&mut self, run: &Run, words: &Words) {
+        if run.finished(words) && run.status(words) == TaskStatus::Succeeded {
+            let end = run.end_ms(words).or(run.start_ms());
+            if end > self.last_success_ms {
+                self.last_success_ms = end;
+                self.forgotten_failures = 0;
             }
         }
-        let surplus = self.recent.len().saturating_sub(RECENT);
-        self.recent.drain(..surplus);
     }
 
     /// A run has left the list.
@@ -123,14 +164,20 @@ impl Followed {
         key: &Arc<Subscription>,
         runs: &HashMap<Arc<str>, Run>,
         words: &Words,
+        causes: &Causes,
     ) -> SubscriptionEntry {
-        let summary = |id: &Arc<str>, run: &Run| RunSummary {
-            task_id: Arc::clone(id),
-            status: run.status(words),
-            start_ms: run.start_ms(),
-            duration_ms: run.duration_ms(words),
-            tags_total: run.info.tags_total,
-            tags_synced: run.info.tags_synced,
+        let summary = |id: &Arc<str>, run: &Run| {
+            let status = run.status(words);
+            RunSummary {
+                task_id: Arc::clone(id),
+                info: Arc::clone(&run.info),
+                status,
+                cause: (status == TaskStatus::Failed).then(|| causes.of(&run.info.message)),
+                start_ms: run.start_ms(),
+                end_ms: run.end_ms(words),
+                duration_ms: run.duration_ms(words),
+                artifacts: run.rows.as_ref().and_then(|rows| rows.artifacts),
+            }
         };
         let known = || self.runs.iter().filter_map(|id| Some((id, runs.get(id)?)));
         let finished = known().find(|(_, run)| run.finished(words));
@@ -138,12 +185,16 @@ impl Followed {
             instance_id: Arc::clone(instance_id),
             subscription: Arc::clone(key),
             rules: Arc::clone(&self.rules),
+            created_ms: self.created_ms,
             last_run: known().next().map(|(id, run)| summary(id, run)),
             last_finished_run: finished.map(|(id, run)| summary(id, run)),
             consecutive_failed_runs: self.consecutive_failures(runs, words),
             last_success_ms: self.last_success_ms,
+            typical_run_interval_ms: typical_interval(&self.recent),
+            recent_runs: Arc::clone(&self.recent),
             counts: Arc::clone(&self.counts),
-            recent_durations_ms: self.recent.iter().map(|(_, millis)| *millis).collect(),
+            announced: self.announced,
+            first_seen_ms: self.first_seen_ms,
         }
     }
 
@@ -153,24 +204,52 @@ impl Followed {
             rules: Arc::clone(&self.rules),
             seen_ms: self.seen_ms,
             counts: Arc::clone(&self.counts),
+            first_seen_ms: self.first_seen_ms,
+            announced: self.announced,
             last_success_ms: self.last_success_ms,
             forgotten_failures: self.forgotten_failures,
-            recent: self.recent.iter().cloned().collect(),
+            recent: Arc::clone(&self.recent),
         }
     }
 
-    /// Whose it is is still to be told.
+    /// Which shard's it is and since when it exists is not known yet.
     pub(super) fn restore(saved: SavedSubscription) -> (Arc<Subscription>, Self) {
         let followed = Self {
-            ours: false,
             rules: saved.rules,
+            announced: saved.announced,
             seen_ms: saved.seen_ms,
-            runs: Vec::new(),
             counts: saved.counts,
             last_success_ms: saved.last_success_ms,
             forgotten_failures: saved.forgotten_failures,
-            recent: saved.recent.into(),
+            recent: saved.recent,
+            ..Self::new(false, saved.first_seen_ms)
         };
         (saved.subscription, followed)
     }
+}
+
+fn recent_run(id: &Arc<str>, run: &Run, words: &Words) -> RecentRun {
+    RecentRun {
+        task_id: Arc::clone(id),
+        status: run.status(words),
+        start_ms: run.start_ms(),
+        duration_ms: run.duration_ms(words),
+    }
+}
+
+/// The median time between the starts of `runs`, the newest first.
+fn typical_interval(runs: &[RecentRun]) -> Option<i64> {
+    let starts: Vec<i64> = runs.iter().filter_map(|run| run.start_ms).collect();
+    if starts.len() < CADENCE_RUNS {
+        return None;
+    }
+    let pairs = starts.windows(2);
+    let mut between: Vec<i64> = pairs.map(|pair| pair[0].saturating_sub(pair[1])).collect();
+    between.sort_unstable();
+    let middle = between.len() / 2;
+    Some(if between.len() % 2 == 1 {
+        between[middle]
+    } else {
+        i64::midpoint(between[middle - 1], between[middle])
+    })
 }

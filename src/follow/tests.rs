@@ -22,6 +22,7 @@ fn settings() -> Settings {
         configured: HashSet::new(),
         shard: Shard::WHOLE,
         words: Words::default(),
+        causes: Causes::default(),
     }
 }
 
@@ -45,6 +46,7 @@ fn rule(repository: &str) -> Rule {
         subscription: info(repository, "", "", 0).subscription(),
         tag_regexp: ".*".to_owned(),
         created_ms: Some(T0),
+        ..Rule::default()
     }
 }
 
@@ -131,7 +133,7 @@ fn the_newest_runs_of_each_subscription_are_wanted_whatever_the_order_of_the_lis
     assert_eq!(&*nginx.last_run.as_ref().unwrap().task_id, "n3");
     assert_eq!(nginx.last_success_ms, Some(T0 + 21 * MINUTE));
     assert_eq!(*nginx.counts, crate::store::Counts::default());
-    assert_eq!(*nginx.recent_durations_ms, [MINUTE; 3]);
+    assert_eq!(nginx.recent_durations_ms().collect::<Vec<_>>(), [MINUTE; 3]);
 }
 
 #[test]
@@ -195,8 +197,11 @@ fn a_run_counts_once_when_it_is_over_and_not_where_it_was_there_at_first() {
         let (entry, _) = follower.polled("n2", Some(&over.info), &data);
         let entry = entry.unwrap();
         assert_eq!((entry.counts.runs, entry.counts.failures), (1, 1));
-        assert_eq!(entry.counts.artifacts.count(), 2);
-        assert_eq!(entry.counts.artifacts.sum_ms, 11_000);
+        let durations = follower.durations();
+        assert_eq!(durations.artifacts.count(), 2);
+        assert_eq!(durations.artifacts.sum_ms, 11_000);
+        assert_eq!(durations.runs.count(), 1);
+        assert_eq!(durations.runs.sum_ms, MINUTE);
         // The first run's rows say that it failed, too.
         assert_eq!(entry.consecutive_failed_runs, 2);
     }
@@ -240,7 +245,7 @@ fn a_failure_counts_though_its_rows_are_denied() {
     let (entry, _) = follower.poll_failed("n1", "forbidden", T0);
     let counts = &entry.unwrap().counts;
     assert_eq!((counts.runs, counts.failures), (1, 1));
-    assert_eq!(counts.artifacts.count(), 0);
+    assert_eq!(follower.durations().artifacts.count(), 0);
 }
 
 #[test]
@@ -443,6 +448,175 @@ fn a_run_whose_rows_are_not_there_yet_is_wanted_again() {
     follower.polled("n1", None, &rows(&[], &silent().info));
     let listed = follower.listed(None, list(), T0 + 15 * MINUTE);
     assert_eq!(ids(&listed, true), ["n1"]);
+}
+
+/// The only rule, which synchronizes `repository` and was modified at `modified_ms`.
+fn edited(repository: &str, modified_ms: i64) -> Rule {
+    Rule {
+        rule_id: "crasr-1".to_owned(),
+        created_ms: Some(T0 - 30 * 1_440 * MINUTE),
+        modified_ms: Some(modified_ms),
+        ..rule(repository)
+    }
+}
+
+fn created(listed: &Listed) -> Vec<(&str, Option<i64>)> {
+    let entries = listed.subscriptions.iter();
+    entries
+        .map(|entry| (&*entry.subscription.repo_name, entry.created_ms))
+        .collect()
+}
+
+#[test]
+fn a_subscription_that_a_rule_was_edited_into_is_as_old_as_the_edit() {
+    let month_ago = T0 - 30 * 1_440 * MINUTE;
+    let mut follower = Follower::new(settings());
+    let listed = follower.listed(Some(vec![edited("nginx", month_ago)]), whole(vec![]), T0);
+    assert_eq!(created(&listed), [("nginx", Some(month_ago))]);
+
+    // Edited between two listings; where the API says when, that counts.
+    let at = T0 + 3 * MINUTE;
+    let rules = || Some(vec![edited("httpd", at)]);
+    let listed = follower.listed(rules(), None, T0 + 5 * MINUTE);
+    assert_eq!(created(&listed), [("httpd", Some(at))]);
+    assert_eq!(listed.removed.len(), 1);
+
+    // A restart does not forget it; a changed pattern is no new subscription.
+    let mut again = Follower::new(settings());
+    let restored = again.restore(follower.save(), T0 + 60 * MINUTE);
+    assert_eq!(created(&restored), [("httpd", Some(at))]);
+    let pattern = Rule {
+        tag_regexp: "v.*".to_owned(),
+        ..edited("httpd", T0 + 62 * MINUTE)
+    };
+    let listed = again.listed(Some(vec![pattern]), None, T0 + 65 * MINUTE);
+    assert_eq!(created(&listed), [("httpd", Some(at))]);
+
+    // Edited while the exporter was down, and ModifiedTime says nothing usable:
+    // the edit is as old as its first sight.
+    let mut again = Follower::new(settings());
+    again.restore(follower.save(), T0 + 120 * MINUTE);
+    let rules = Some(vec![edited("nginx", month_ago)]);
+    let listed = again.listed(rules, None, T0 + 125 * MINUTE);
+    assert_eq!(created(&listed), [("nginx", Some(T0 + 125 * MINUTE))]);
+}
+
+#[test]
+fn an_edit_of_a_rule_that_was_filtered_out_is_one_and_two_rules_of_one_id_are_none() {
+    let pattern = |text: &str| Regex::new(&format!("^(?:{text})$")).unwrap();
+    let mut follower = Follower::new(Settings {
+        filter: Filter {
+            include: Vec::new(),
+            exclude: vec![(pattern(".*"), pattern("redis"))],
+        },
+        ..settings()
+    });
+    let now = |minute| T0 + minute * MINUTE;
+    follower.listed(Some(vec![edited("redis", 0)]), None, now(0));
+    let listed = follower.listed(Some(vec![edited("nginx", 0)]), None, now(5));
+    assert_eq!(created(&listed), [("nginx", Some(now(5)))]);
+
+    let mut follower = Follower::new(settings());
+    let both = |first: &str, second: &str| Some(vec![edited(first, 0), edited(second, 0)]);
+    let month_ago = Some(T0 - 30 * 1_440 * MINUTE);
+    for minute in [0, 5, 10] {
+        let (first, second) = if minute == 5 {
+            ("redis", "nginx")
+        } else {
+            ("nginx", "redis")
+        };
+        let listed = follower.listed(both(first, second), None, now(minute));
+        let created = created(&listed);
+        assert!(
+            created.iter().all(|(_, at)| *at == month_ago),
+            "{minute}: {created:?}"
+        );
+    }
+}
+
+#[test]
+fn the_oldest_rule_counts_for_the_age_of_a_subscription() {
+    let rule = |id: &str, created_ms| Rule {
+        rule_id: id.to_owned(),
+        created_ms,
+        ..rule("nginx")
+    };
+    let mut follower = Follower::new(settings());
+    let rules = vec![
+        rule("a", None),
+        rule("b", Some(0)),
+        rule("c", Some(3_000)),
+        rule("d", Some(2_000)),
+    ];
+    let listed = follower.listed(Some(rules), None, T0);
+    assert_eq!(created(&listed), [("nginx", Some(2_000))]);
+    let listed = follower.listed(Some(vec![rule("b", Some(0))]), None, T0);
+    assert_eq!(created(&listed), [("nginx", None)]);
+}
+
+#[test]
+fn the_last_finished_run_says_why_it_failed_and_what_it_achieved() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    follower.listed(rules(), whole(vec![]), T0);
+    let mut over = info("nginx", "COMPLETED", "FAILED", T0 + MINUTE);
+    over.message = "toomanyrequests: You have reached your pull rate limit.".to_owned();
+    over.task_type = "AUTO".to_owned();
+    let over = ListedRun {
+        task_id: "n1".into(),
+        info: Arc::new(over),
+    };
+    let newer = run("n2", "nginx", "RUNNING", "", T0 + 4 * MINUTE);
+    let list = whole(vec![newer, over.clone()]);
+    let listed = follower.listed(rules(), list, T0 + 5 * MINUTE);
+    let entry = &listed.subscriptions[0];
+    assert_eq!(&*entry.last_run.as_ref().unwrap().task_id, "n2");
+    let finished = entry.last_finished_run.as_ref().unwrap();
+    assert_eq!(&*finished.task_id, "n1");
+    assert_eq!(finished.info.task_type, "AUTO");
+    assert_eq!(finished.cause, Some(crate::model::Cause::RateLimited));
+    assert_eq!(finished.end_ms, Some(T0 + 2 * MINUTE));
+    assert_eq!(finished.artifacts, None, "its rows were not read");
+
+    let results = [("FAILED", T0 + MINUTE, 3), ("SUCCESS", T0 + MINUTE, 4)];
+    let (entry, _) = follower.polled("n1", None, &rows(&results, &over.info));
+    let finished = entry.unwrap().last_finished_run.unwrap();
+    // Running, succeeded, failed, unknown.
+    assert_eq!(finished.artifacts, Some([0, 1, 1, 0]));
+}
+
+#[test]
+fn the_recent_runs_outlive_the_list_and_give_the_typical_interval() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    let of = |minute: i64| done(&format!("n{minute}"), "nginx", T0 + minute * MINUTE);
+    let typical = |listed: &Listed| listed.subscriptions[0].typical_run_interval_ms;
+    let listed = follower.listed(rules(), whole(vec![of(10), of(0)]), T0 + 11 * MINUTE);
+    assert_eq!(typical(&listed), None, "two runs are no cadence");
+    // 10 and 30 minutes between them.
+    let list = whole(vec![of(40), of(10), of(0)]);
+    let listed = follower.listed(rules(), list, T0 + 41 * MINUTE);
+    assert_eq!(typical(&listed), Some(20 * MINUTE));
+    // 10, 30 and 35.
+    let list = whole(vec![of(75), of(40), of(10), of(0)]);
+    let listed = follower.listed(rules(), list, T0 + 76 * MINUTE);
+    assert_eq!(typical(&listed), Some(30 * MINUTE));
+
+    // The list forgets all but the newest; so does a restart.
+    let listed = follower.listed(rules(), whole(vec![of(75)]), T0 + 400 * MINUTE);
+    assert_eq!(typical(&listed), Some(30 * MINUTE));
+    let mut again = Follower::new(settings());
+    let restored = again.restore(follower.save(), T0 + 401 * MINUTE);
+    assert_eq!(typical(&restored), Some(30 * MINUTE));
+    let ids = restored.subscriptions[0].recent_runs.iter();
+    let ids: Vec<&str> = ids.map(|run| &*run.task_id).collect();
+    assert_eq!(ids, ["n75", "n40", "n10", "n0"]);
+
+    // 20 are kept.
+    let many = (0..30).rev().map(|run| of(500 + run)).collect();
+    let listed = follower.listed(rules(), whole(many), T0 + 600 * MINUTE);
+    assert_eq!(listed.subscriptions[0].recent_runs.len(), 20);
+    assert_eq!(typical(&listed), Some(MINUTE));
 }
 
 /// What the cloud holds of a run in a random history.

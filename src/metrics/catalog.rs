@@ -7,7 +7,9 @@
 //! artifacts are shown was decided by the store.
 
 use crate::model::{Artifact, Outcome, Summary, TaskStatus};
-use crate::store::{Durations, Series, Snapshot, SubscriptionView, TaskView};
+use crate::store::{
+    Durations, RunDurations, RunFacts, RunSummary, Series, Snapshot, SubscriptionView, TaskView,
+};
 
 /// The labels that every sample of a task carries, in the order of the page.
 pub const TASK_LABELS: [&str; 3] = ["instance_id", "task_id", "task"];
@@ -23,6 +25,9 @@ pub const SUBSCRIPTION_LABELS: [&str; 5] = [
     "source_provider",
     "source_repository",
 ];
+
+/// The labels that every sample of a followed instance carries.
+pub const INSTANCE_LABELS: [&str; 1] = ["instance_id"];
 
 /// One metric.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +98,8 @@ pub enum Samples {
     Artifact(fn(&Artifact<'_>, &mut Emit<'_>)),
     /// Of a subscription.
     Subscription(fn(&SubscriptionView<'_>, &mut Emit<'_>)),
-    /// Of a subscription, as a histogram.
-    Durations(for<'a> fn(&SubscriptionView<'a>) -> &'a Durations),
+    /// Of a followed instance, as a histogram.
+    Durations(fn(&RunDurations) -> &Durations),
 }
 
 /// Takes one sample: the values of [`Metric::labels`], in their order, and the number.
@@ -205,6 +210,22 @@ const fn subscription_counter(
     }
 }
 
+const fn durations(
+    name: &'static str,
+    help: &'static str,
+    durations: fn(&RunDurations) -> &Durations,
+) -> Metric {
+    Metric {
+        name,
+        kind: Kind::Histogram,
+        help,
+        unit: SECONDS,
+        labels: &[],
+        stability: Stability::Stable,
+        samples: Samples::Durations(durations),
+    }
+}
+
 /// Every metric of what is watched, in the order of the page.
 pub const CATALOG: &[Metric] = &[
     task(
@@ -217,10 +238,12 @@ pub const CATALOG: &[Metric] = &[
             "source_provider",
             "source_repository",
             "task_type",
+            "origin",
         ],
-        "1, with what the cloud says of the task; what is not known is empty.",
+        "Information about the task.",
         |task, emit| {
-            let region = &task.entry.target.region;
+            let target = &task.entry.target;
+            let (region, origin) = (&target.region, target.origin.as_str());
             match task.entry.info.as_deref() {
                 Some(info) => emit(
                     &[
@@ -230,10 +253,11 @@ pub const CATALOG: &[Metric] = &[
                         &info.source_provider,
                         &info.source_repository,
                         &info.task_type,
+                        origin,
                     ],
                     Value::ONE,
                 ),
-                None => emit(&[region, "", "", "", "", ""], Value::ONE),
+                None => emit(&[region, "", "", "", "", "", origin], Value::ONE),
             }
         },
     ),
@@ -241,7 +265,7 @@ pub const CATALOG: &[Metric] = &[
         "aliyun_acr_subscription_task_up",
         "",
         &[],
-        "1 if the last finished poll gave usable rows, else 0; absent before the first.",
+        "Whether the last poll of the task was successful.",
         |task, emit| {
             if let Some(up) = task.facts.up {
                 emit(&[], Value::flag(up));
@@ -252,7 +276,7 @@ pub const CATALOG: &[Metric] = &[
         "aliyun_acr_subscription_task_poll_error",
         "",
         &["reason"],
-        "1 while the last finished poll has failed, with the reason.",
+        "Reason why the last poll of the task failed.",
         |task, emit| {
             let failed = task.facts.up == Some(false);
             if let Some(error) = failed.then_some(()).and(task.entry.error.as_ref()) {
@@ -264,63 +288,43 @@ pub const CATALOG: &[Metric] = &[
         "aliyun_acr_subscription_task_status",
         "",
         &["status"],
-        "1 for the status that the task has, 0 for the others.",
+        "Whether the task has the status.",
         |task, emit| {
             if let Some(data) = task.facts.data {
-                for status in TaskStatus::ALL {
-                    emit(&[status.as_str()], Value::flag(status == data.status));
-                }
+                one_hot(&TaskStatus::ALL, data.status, emit);
+            }
+        },
+    ),
+    task(
+        "aliyun_acr_subscription_task_failure",
+        "",
+        &["cause"],
+        "Cause of the task's failure.",
+        |task, emit| {
+            if let Some(cause) = task.facts.cause {
+                emit(&[cause.as_str()], Value::ONE);
             }
         },
     ),
     task(
         "aliyun_acr_subscription_task_artifacts",
         "",
-        &[],
-        "Artifacts of the task.",
+        &["status"],
+        "Number of artifacts of the task by status.",
         |task, emit| {
             if let Some(data) = task.facts.data {
-                let all = Outcome::ALL.into_iter().map(|outcome| data.count(outcome));
-                emit(&[], Value::count(all.sum()));
+                artifacts(|outcome| data.count(outcome), emit);
             }
         },
     ),
     task(
-        "aliyun_acr_subscription_task_artifacts_succeeded",
+        "aliyun_acr_subscription_task_merged_rows",
         "",
         &[],
-        "Artifacts of the task that were synchronised.",
-        |task, emit| artifacts(task, Outcome::Succeeded, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_artifacts_failed",
-        "",
-        &[],
-        "Artifacts of the task whose synchronisation failed.",
-        |task, emit| artifacts(task, Outcome::Failed, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_artifacts_running",
-        "",
-        &[],
-        "Artifacts of the task that are being synchronised or wait for it.",
-        |task, emit| artifacts(task, Outcome::Running, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_artifacts_unknown",
-        "",
-        &[],
-        "Artifacts of the task whose state the exporter cannot tell.",
-        |task, emit| artifacts(task, Outcome::Unknown, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_rows_folded",
-        "",
-        &[],
-        "Rows of the cloud's answer that repeated an artifact.",
+        "Number of result rows that repeated an artifact.",
         |task, emit| {
             if let Some(data) = task.facts.data {
-                emit(&[], Value::count(data.rows_folded));
+                emit(&[], Value::count(data.merged_rows));
             }
         },
     ),
@@ -328,74 +332,70 @@ pub const CATALOG: &[Metric] = &[
         "aliyun_acr_subscription_task_start_timestamp_seconds",
         SECONDS,
         &[],
-        "Unix time at which the task's first artifact began.",
+        "Unix timestamp of the start of the task's first artifact.",
         |task, emit| seconds(task, |data| data.start_ms, emit),
     ),
     task(
         "aliyun_acr_subscription_task_end_timestamp_seconds",
         SECONDS,
         &[],
-        "Unix time at which the finished task's last artifact ended.",
+        "Unix timestamp of the end of the finished task's last artifact.",
         |task, emit| seconds(task, |data| data.end_ms, emit),
     ),
     task(
         "aliyun_acr_subscription_task_sync_duration_seconds",
         SECONDS,
         &[],
-        "Time from start to end of the finished task.",
+        "Duration of the finished task from start to end.",
         |task, emit| seconds(task, |data| data.duration_ms, emit),
     ),
     task(
         "aliyun_acr_subscription_task_last_success_timestamp_seconds",
         SECONDS,
         &[],
-        "Unix time at which the newest succeeded artifact ended, 0 without one.",
-        |task, emit| seconds(task, |data| data.last_success_ms.or(Some(0)), emit),
+        "Unix timestamp of the end of the task's latest succeeded artifact.",
+        |task, emit| seconds(task, |data| data.last_success_ms, emit),
     ),
     task(
         "aliyun_acr_subscription_task_last_poll_timestamp_seconds",
         SECONDS,
         &[],
-        "Unix time of the last finished poll, 0 before the first.",
-        |task, emit| emit(&[], Value::millis(task.facts.last_poll_ms.unwrap_or(0))),
+        "Unix timestamp of the last poll of the task.",
+        |task, emit| millis(task.facts.last_poll_ms, emit),
     ),
     task(
         "aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds",
         SECONDS,
         &[],
-        "Unix time of the last poll that gave usable rows, 0 before the first.",
-        |task, emit| emit(&[], Value::millis(task.facts.last_success_ms.unwrap_or(0))),
+        "Unix timestamp of the last successful poll of the task.",
+        |task, emit| millis(task.facts.last_success_ms, emit),
     ),
     task(
         "aliyun_acr_subscription_task_poll_interval_seconds",
         SECONDS,
         &[],
-        "Time between two polls of the task that is in force now, without backoff.",
+        "Current poll interval of the task, without backoff.",
         |task, emit| emit(&[], Value::millis(task.facts.interval_ms)),
     ),
     artifact(
         "aliyun_acr_subscription_artifact_status",
         "",
         &["status"],
-        "1, with the status that the artifact has.",
+        "Current status of the artifact.",
         |artifact, emit| emit(&[artifact.outcome.as_str()], Value::ONE),
     ),
     artifact(
         "aliyun_acr_subscription_artifact_sync_duration_seconds",
         SECONDS,
         &[],
-        "Time from start to end of the finished artifact.",
-        |artifact, emit| {
-            if let Some(millis) = artifact.duration_ms() {
-                emit(&[], Value::millis(millis));
-            }
-        },
+        "Duration of the finished artifact's synchronization from start to end.",
+        |artifact, emit| millis(artifact.duration_ms(), emit),
     ),
     subscription(
         "aliyun_acr_subscription_rule_info",
         "",
         &["rule_id", "tag_regexp"],
-        "1 for each rule of the subscription.",
+        "Information about a rule of the subscription.",
         |subscription, emit| {
             for rule in subscription.entry.distinct_rules() {
                 emit(&[&rule.rule_id, &rule.tag_regexp], Value::ONE);
@@ -403,26 +403,27 @@ pub const CATALOG: &[Metric] = &[
         },
     ),
     subscription(
-        "aliyun_acr_subscription_rule_created_timestamp_seconds",
+        "aliyun_acr_subscription_created_timestamp_seconds",
         SECONDS,
         &[],
-        "Unix time at which the subscription's oldest rule was made.",
-        |subscription, emit| {
-            if let Some(millis) = subscription.facts.created_ms {
-                emit(&[], Value::millis(millis));
-            }
-        },
+        "Unix timestamp of the creation of the subscription.",
+        |subscription, emit| millis(subscription.facts.created_ms, emit),
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_run_info",
+        "",
+        RUN_LABELS,
+        "Information about the subscription's newest run.",
+        |subscription, emit| run_info(subscription, subscription.entry.last_run.as_ref(), emit),
     ),
     subscription(
         "aliyun_acr_subscription_last_run_status",
         "",
         &["status"],
-        "1 for the status that the newest run has, 0 for the others.",
+        "Whether the newest run has the status.",
         |subscription, emit| {
             if let Some(run) = subscription.facts.last_run {
-                for status in TaskStatus::ALL {
-                    emit(&[status.as_str()], Value::flag(status == run.status));
-                }
+                one_hot(&TaskStatus::ALL, run.status, emit);
             }
         },
     ),
@@ -430,18 +431,47 @@ pub const CATALOG: &[Metric] = &[
         "aliyun_acr_subscription_last_run_start_timestamp_seconds",
         SECONDS,
         &[],
-        "Unix time at which the newest run began.",
+        "Unix timestamp of the start of the newest run.",
+        |subscription, emit| last_run(subscription, |run| run.start_ms.map(Value::millis), emit),
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_run_source_tags",
+        "",
+        &[],
+        "Number of tags of the source repository at the newest run.",
+        |subscription, emit| last_run(subscription, |run| run.source_tags.map(Value::whole), emit),
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_run_selected_tags",
+        "",
+        &[],
+        "Number of tags that the newest run selects from the source repository.",
         |subscription, emit| {
-            if let Some(millis) = subscription.facts.last_run.and_then(|run| run.start_ms) {
-                emit(&[], Value::millis(millis));
-            }
+            last_run(
+                subscription,
+                |run| run.selected_tags.map(Value::whole),
+                emit,
+            );
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_finished_run_info",
+        "",
+        RUN_LABELS,
+        "Information about the subscription's newest finished run.",
+        |subscription, emit| {
+            run_info(
+                subscription,
+                subscription.entry.last_finished_run.as_ref(),
+                emit,
+            );
         },
     ),
     subscription(
         "aliyun_acr_subscription_last_finished_run_status",
         "",
         &["status"],
-        "1 for the status that the newest finished run has, 0 for the others.",
+        "Whether the newest finished run has the status.",
         |subscription, emit| {
             let Some(run) = subscription.facts.last_finished_run else {
                 return;
@@ -453,31 +483,58 @@ pub const CATALOG: &[Metric] = &[
                     TaskStatus::Unknown
                 }
             };
-            for status in FINISHED_STATUSES {
-                emit(&[status.as_str()], Value::flag(status == found));
+            one_hot(&FINISHED_STATUSES, found, emit);
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_finished_run_failure",
+        "",
+        &["cause"],
+        "Cause of the newest finished run's failure.",
+        |subscription, emit| {
+            let run = subscription.facts.last_finished_run;
+            if let Some(cause) = run.and_then(|run| run.cause) {
+                emit(&[cause.as_str()], Value::ONE);
             }
         },
     ),
     subscription(
-        "aliyun_acr_subscription_last_run_duration_seconds",
+        "aliyun_acr_subscription_last_finished_run_artifacts",
+        "",
+        &["status"],
+        "Number of artifacts of the newest finished run by status.",
+        |subscription, emit| {
+            let run = subscription.facts.last_finished_run;
+            if let Some(counts) = run.and_then(|run| run.artifacts) {
+                artifacts(|outcome| counts[outcome as usize], emit);
+            }
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_finished_run_end_timestamp_seconds",
         SECONDS,
         &[],
-        "Time from start to end of the newest finished run.",
+        "Unix timestamp of the end of the newest finished run.",
         |subscription, emit| {
-            if let Some(millis) = subscription
-                .facts
-                .last_finished_run
-                .and_then(|run| run.duration_ms)
-            {
-                emit(&[], Value::millis(millis));
-            }
+            let run = subscription.facts.last_finished_run;
+            millis(run.and_then(|run| run.end_ms), emit);
+        },
+    ),
+    subscription(
+        "aliyun_acr_subscription_last_finished_run_duration_seconds",
+        SECONDS,
+        &[],
+        "Duration of the newest finished run from start to end.",
+        |subscription, emit| {
+            let run = subscription.facts.last_finished_run;
+            millis(run.and_then(|run| run.duration_ms), emit);
         },
     ),
     subscription(
         "aliyun_acr_subscription_consecutive_failed_runs",
         "",
         &[],
-        "Failed runs since the last succeeded one.",
+        "Number of failed runs since the last succeeded one.",
         |subscription, emit| {
             if let Some(runs) = subscription.facts.consecutive_failed_runs {
                 emit(&[], Value::count(runs));
@@ -488,54 +545,40 @@ pub const CATALOG: &[Metric] = &[
         "aliyun_acr_subscription_last_success_timestamp_seconds",
         SECONDS,
         &[],
-        "Unix time at which the newest success of all runs ever seen ended, 0 without one.",
-        |subscription, emit| {
-            let millis = subscription.facts.last_success_ms.unwrap_or(0);
-            emit(&[], Value::millis(millis));
-        },
+        "Unix timestamp of the end of the latest succeeded run.",
+        |subscription, emit| millis(subscription.facts.last_success_ms, emit),
     ),
     subscription(
-        "aliyun_acr_subscription_last_run_tags",
-        "",
+        "aliyun_acr_subscription_typical_run_interval_seconds",
+        SECONDS,
         &[],
-        "Tags that the newest run is about.",
-        |subscription, emit| {
-            if let Some(tags) = subscription.facts.last_run.and_then(|run| run.tags_total) {
-                emit(&[], Value::whole(tags));
-            }
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_run_tags_synced",
-        "",
-        &[],
-        "Tags of the newest run that are synchronised.",
-        |subscription, emit| {
-            if let Some(tags) = subscription.facts.last_run.and_then(|run| run.tags_synced) {
-                emit(&[], Value::whole(tags));
-            }
-        },
+        "Median time between the starts of the subscription's recent runs.",
+        |subscription, emit| millis(subscription.facts.typical_run_interval_ms, emit),
     ),
     subscription_counter(
         "aliyun_acr_subscription_runs_total",
-        "Runs that have finished, failed ones included.",
+        "Total number of finished runs.",
         |subscription, emit| emit(&[], Value::total(subscription.facts.runs)),
     ),
     subscription_counter(
         "aliyun_acr_subscription_run_failures_total",
-        "Runs that have finished and failed.",
+        "Total number of failed runs.",
         |subscription, emit| emit(&[], Value::total(subscription.facts.failures)),
     ),
-    Metric {
-        name: "aliyun_acr_subscription_run_artifact_duration_seconds",
-        kind: Kind::Histogram,
-        help: "Time from start to end of the artifacts of runs that have finished.",
-        unit: SECONDS,
-        labels: &[],
-        stability: Stability::Stable,
-        samples: Samples::Durations(|subscription| &subscription.counts.artifacts),
-    },
+    durations(
+        "aliyun_acr_subscription_run_duration_seconds",
+        "Duration of finished runs from start to end.",
+        |durations| &durations.runs,
+    ),
+    durations(
+        "aliyun_acr_subscription_run_artifact_duration_seconds",
+        "Duration of the artifacts of finished runs from start to end.",
+        |durations| &durations.artifacts,
+    ),
 ];
+
+/// Labels that lead from a subscription to one of its runs.
+const RUN_LABELS: &[&str] = &["task_id", "task_type"];
 
 /// What a finished run may be, in the order of the page.
 const FINISHED_STATUSES: [TaskStatus; 3] = [
@@ -544,23 +587,55 @@ const FINISHED_STATUSES: [TaskStatus; 3] = [
     TaskStatus::Unknown,
 ];
 
-fn artifacts(task: &TaskView<'_>, outcome: Outcome, emit: &mut Emit<'_>) {
-    if let Some(data) = task.facts.data {
-        emit(&[], Value::count(data.count(outcome)));
+/// 1 for the status that is found, 0 for each other.
+fn one_hot(statuses: &[TaskStatus], found: TaskStatus, emit: &mut Emit<'_>) {
+    for status in statuses {
+        emit(&[status.as_str()], Value::flag(*status == found));
+    }
+}
+
+/// One number for each outcome.
+fn artifacts(count: impl Fn(Outcome) -> u32, emit: &mut Emit<'_>) {
+    for outcome in Outcome::ALL {
+        emit(&[outcome.as_str()], Value::count(count(outcome)));
+    }
+}
+
+/// Something of the newest run, where it is known.
+fn last_run(
+    subscription: &SubscriptionView<'_>,
+    value: impl Fn(&RunFacts) -> Option<Value>,
+    emit: &mut Emit<'_>,
+) {
+    if let Some(value) = subscription.facts.last_run.as_ref().and_then(value) {
+        emit(&[], value);
+    }
+}
+
+/// Which run it is, where the lists are fresh.
+fn run_info(subscription: &SubscriptionView<'_>, run: Option<&RunSummary>, emit: &mut Emit<'_>) {
+    if let Some(run) = run.filter(|_| subscription.fresh) {
+        emit(&[&run.task_id, &run.info.task_type], Value::ONE);
+    }
+}
+
+/// A time or a duration, where there is one.
+fn millis(millis: Option<i64>, emit: &mut Emit<'_>) {
+    if let Some(millis) = millis {
+        emit(&[], Value::millis(millis));
     }
 }
 
 /// A time of fresh data, where it is known.
-fn seconds(task: &TaskView<'_>, millis: impl Fn(&Summary) -> Option<i64>, emit: &mut Emit<'_>) {
-    if let Some(millis) = task.facts.data.as_ref().and_then(millis) {
-        emit(&[], Value::millis(millis));
-    }
+fn seconds(task: &TaskView<'_>, time: impl Fn(&Summary) -> Option<i64>, emit: &mut Emit<'_>) {
+    millis(task.facts.data.as_ref().and_then(time), emit);
 }
 
 /// Counts the series of a page, for [`crate::store::Snapshot::view`].
 pub const SERIES: Series = Series {
     task: task_series,
     subscription: subscription_series,
+    listing: HISTOGRAM_SERIES * histograms(),
 };
 
 fn task_series(task: &TaskView<'_>) -> usize {
@@ -576,20 +651,30 @@ fn task_series(task: &TaskView<'_>) -> usize {
 fn subscription_series(subscription: &SubscriptionView<'_>) -> usize {
     let mut series = 0;
     for metric in CATALOG {
-        match metric.samples {
-            Samples::Subscription(samples) => samples(subscription, &mut |_, _| series += 1),
-            Samples::Durations(_) => series += HISTOGRAM_SERIES,
-            Samples::Task(_) | Samples::Artifact(_) => {}
+        if let Samples::Subscription(samples) = metric.samples {
+            samples(subscription, &mut |_, _| series += 1);
         }
     }
     series
 }
 
+/// Histograms of a followed instance.
+const fn histograms() -> usize {
+    let (mut found, mut index) = (0, 0);
+    while index < CATALOG.len() {
+        if matches!(CATALOG[index].samples, Samples::Durations(_)) {
+            found += 1;
+        }
+        index += 1;
+    }
+    found
+}
+
 /// An upper bound of the series of a page, cheap to have.
 pub fn series_at_most(snapshot: &Snapshot) -> usize {
-    let most_of_a_task = CATALOG.len() + 4;
-    // A row or so each, but for two statuses and a histogram; rules come on top.
-    let most_of_a_subscription = CATALOG.len() + 32;
+    // A row or so each, but for statuses and artifacts; rules come on top.
+    let most_of_a_task = CATALOG.len() + 8;
+    let most_of_a_subscription = CATALOG.len() + 16;
     let of_subscriptions = most_of_a_subscription * snapshot.subscriptions();
     let of_tasks: usize = snapshot
         .entries()

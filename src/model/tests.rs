@@ -142,7 +142,7 @@ fn of_repeated_rows_the_newest_start_counts_then_the_worse_outcome() {
             let rows = order.map(|i: usize| row("1", pair[i].0, "", pair[i].1, pair[i].2));
             let data = assess(rows.to_vec(), None);
             assert_eq!(data.artifacts.len(), 1);
-            assert_eq!(data.rows_folded, 1);
+            assert_eq!(data.merged_rows, 1);
             assert_eq!(data.artifacts.get(0).outcome, outcome, "{pair:?}");
             assert_eq!(data.artifacts.get(0).start_ms, Some(start));
         }
@@ -163,7 +163,7 @@ fn rows_of_other_repositories_and_tags_are_not_folded() {
         shifted,
     ];
     let data = assess(rows, None);
-    assert_eq!(data.rows_folded, 0);
+    assert_eq!(data.merged_rows, 0);
     let all: Vec<_> = data
         .artifacts
         .iter()

@@ -8,7 +8,7 @@ use super::*;
 use crate::metrics::own::Build;
 use crate::model::TaskStatus;
 use crate::shard::Shard;
-use crate::store::{ArtifactSeries, Limits, TaskEntry};
+use crate::store::{ArtifactSeries, Limits, Origin, TaskEntry};
 
 const BUILD: Build = Build {
     version: "0",
@@ -177,6 +177,7 @@ fn follow_settings() -> follow::Settings {
         configured: HashSet::new(),
         shard: Shard::WHOLE,
         words: Words::default(),
+        causes: Causes::default(),
     }
 }
 
@@ -192,6 +193,7 @@ fn bench(registry: Registry, watches: Vec<Watch>, state: State) -> Bench {
     let own = Arc::new(Own::new(BUILD));
     let settings = Settings {
         words: Words::default(),
+        causes: Causes::default(),
         interval: Duration::from_secs(60),
         finished_interval: Duration::from_secs(3_600),
         concurrency: 8,
@@ -240,6 +242,7 @@ fn registry(mut runs: Vec<Run>) -> Registry {
             subscription: run.running.subscription(),
             tag_regexp: ".*".to_owned(),
             created_ms: Some(START_MS),
+            ..Rule::default()
         });
     }
     let places = runs.iter().zip(0..);
@@ -433,6 +436,7 @@ async fn a_task_that_is_both_configured_and_followed_is_polled_once() {
             task: "by-name".into(),
             region: "cn-hangzhou".into(),
             artifacts: ArtifactSeries::All,
+            origin: Origin::Configured,
         }),
         interval: Duration::from_secs(60),
         account: 0,

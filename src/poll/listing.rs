@@ -71,16 +71,13 @@ impl Read {
 }
 
 impl Listing {
-    pub(super) fn new(settings: Settings, account: usize, now: Instant) -> Self {
+    pub(super) fn new(settings: Settings, account: usize, now_ms: i64, now: Instant) -> Self {
         Self {
             entry: ListingEntry {
                 instance_id: Arc::clone(&settings.instance_id),
                 interval: settings.interval,
-                last_success_ms: None,
-                last_try_ms: None,
-                error: None,
-                next_ms: None,
-                tasks_dropped: 0,
+                first_seen_ms: now_ms,
+                ..ListingEntry::default()
             },
             due: now,
             phase: Phase::Waiting,
@@ -94,6 +91,8 @@ impl Listing {
     /// Takes back what is known from before a restart.
     pub(super) fn restore(&mut self, saved: SavedInstance, now_ms: i64, now: Instant) -> Listed {
         self.entry.last_success_ms = saved.last_success_ms;
+        self.entry.first_seen_ms = saved.first_seen_ms;
+        self.entry.announced = saved.announced;
         if let Some(last) = saved.last_success_ms {
             let age = u64::try_from(now_ms.saturating_sub(last)).unwrap_or(u64::MAX);
             let age = Duration::from_millis(age);
@@ -101,6 +100,7 @@ impl Listing {
         }
         let listed = self.follower.restore(saved, now_ms);
         self.entry.tasks_dropped = listed.dropped;
+        self.entry.durations = Arc::clone(self.follower.durations());
         listed
     }
 
@@ -113,12 +113,13 @@ impl Listing {
         now_ms: i64,
         now: Instant,
     ) -> (Self, Listed) {
-        let mut new = Self::new(settings, account, now);
+        let mut new = Self::new(settings, account, now_ms, now);
         let listed = new.restore(self.save(), now_ms, now);
         let interval = new.entry.interval;
         new.entry = ListingEntry {
             interval,
             tasks_dropped: listed.dropped,
+            durations: Arc::clone(&new.entry.durations),
             ..self.entry.clone()
         };
         new.set_due(now, now_ms, now);
@@ -144,6 +145,8 @@ impl Listing {
     pub(super) fn save(&self) -> SavedInstance {
         SavedInstance {
             last_success_ms: self.entry.last_success_ms,
+            first_seen_ms: self.entry.first_seen_ms,
+            announced: self.entry.announced,
             ..self.follower.save()
         }
     }
@@ -225,6 +228,7 @@ impl Listing {
             .follower
             .listed(read.rules.ok(), read.runs.ok(), now_ms);
         self.entry.tasks_dropped = listed.dropped;
+        self.entry.durations = Arc::clone(self.follower.durations());
         listed
     }
 
@@ -251,10 +255,12 @@ impl Listing {
         now_ms: i64,
     ) -> (Option<SubscriptionEntry>, bool) {
         let id = &task.target.task_id;
-        match (&task.error, &task.data) {
+        let polled = match (&task.error, &task.data) {
             (Some(error), _) => self.follower.poll_failed(id, error.reason, now_ms),
             (None, Some(data)) => self.follower.polled(id, task.info.as_ref(), data),
             (None, None) => (None, true),
-        }
+        };
+        self.entry.durations = Arc::clone(self.follower.durations());
+        polled
     }
 }

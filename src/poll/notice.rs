@@ -44,7 +44,7 @@ impl Notices {
         }
         if let Ok(answer) = &polled.outcome {
             status(before, answer);
-            task_error(before, answer);
+            task_error(before, polled);
         }
     }
 }
@@ -245,8 +245,8 @@ fn status(before: &TaskEntry, answer: &Answer) {
 
 /// Without the task itself there are no source labels and no message: worth
 /// one line for each task and spell, at the first poll and after good ones.
-fn task_error(before: &TaskEntry, answer: &Answer) {
-    if let Some(Err(error)) = &answer.task
+fn task_error(before: &TaskEntry, polled: &Polled) {
+    if let Some(Err(error)) = &polled.task
         && before.task_error != Some(error.reason)
     {
         let target = &before.target;

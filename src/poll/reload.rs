@@ -149,7 +149,8 @@ impl<S: Source> Scheduler<S> {
             self.waiting.push(Reverse((watched.due(), item)));
         }
         if watched.shown && watched.phase != Phase::Leaving {
-            self.store.update(watched.entry().clone());
+            self.store
+                .update(watched.shown_entry(&self.settings.causes));
         }
     }
 
@@ -162,7 +163,7 @@ impl<S: Source> Scheduler<S> {
             })
         });
         let Some(place) = known else {
-            self.list(Listing::new(settings, account, now));
+            self.list(Listing::new(settings, account, now_ms, now));
             return;
         };
         let Some(list) = &mut self.lists[place] else {

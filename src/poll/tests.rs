@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::metrics::own::Build;
-use crate::model::TaskStatus;
-use crate::store::{ArtifactSeries, Limits, TaskEntry};
+use crate::model::{Cause, TaskStatus};
+use crate::store::{ArtifactSeries, Limits, Origin, TaskEntry};
 
 const BUILD: Build = Build {
     version: "0",
@@ -122,6 +122,7 @@ fn bench(
                 task: (*id).into(),
                 region: "".into(),
                 artifacts: ArtifactSeries::All,
+                origin: Origin::Configured,
             }),
             interval,
             account: *account,
@@ -138,6 +139,7 @@ fn bench(
     let clock = Clock::fixed(1_000_000);
     let settings = Settings {
         words: Words::default(),
+        causes: Causes::default(),
         interval,
         finished_interval: Duration::from_secs(3_600),
         concurrency: 2,
@@ -318,6 +320,67 @@ async fn the_task_itself_is_asked_while_its_vote_differs() {
     let asked = bench.source.times(Call::Task, "crast-1").len();
     pass(3_600).await;
     assert_eq!(bench.source.times(Call::Task, "crast-1").len(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_without_rows_that_the_api_does_not_know_is_not_found() {
+    let rows_at = Duration::from_secs(4_000);
+    let bench = bench(&[("crast-1", 0)], move |_, _, now| {
+        if now < rows_at {
+            (Duration::from_millis(100), Ok(Vec::new()))
+        } else {
+            running()
+        }
+    });
+    *bench.source.task.lock().unwrap() = Err(SourceError {
+        reason: "not_found",
+        text: "the API knows no task with this id".into(),
+    });
+    pass(3_900).await;
+    let entry = bench.entry("crast-1");
+    assert_eq!(entry.up(), Some(false));
+    let error = entry.error.as_ref().expect("the id is gone");
+    assert_eq!(error.reason, "not_found");
+    assert_eq!(error.text, "the API knows no task with this id");
+    assert_eq!(entry.data, None);
+    // It stays gone between two questions for the task itself, which become rare:
+    // after 30, 60, 120, … s, each at the next poll.
+    let polls = bench.source.times(Call::Rows, "crast-1").len();
+    assert!((64..=67).contains(&polls), "{polls}");
+    let asked = bench.source.times(Call::Task, "crast-1").len();
+    assert!((7..=9).contains(&asked), "{asked}");
+    let label = Some("not_found");
+    let failures = bench.sample("aliyun_acr_exporter_poll_failures_total", label);
+    assert!((failures - f64::from(u32::try_from(polls).unwrap())).abs() < 0.5);
+
+    pass(220).await;
+    let entry = bench.entry("crast-1");
+    assert_eq!(entry.up(), Some(true), "its rows prove that it is there");
+    assert_eq!(entry.data.as_ref().unwrap().status, TaskStatus::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_task_has_the_cause_that_its_message_names() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| finished("FAILED"));
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo {
+        result: "FAILED".into(),
+        message: "manifest unknown".into(),
+        ..TaskInfo::default()
+    });
+    pass(10).await;
+    assert_eq!(bench.entry("crast-1").cause, Some(Cause::NotFound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_did_not_fail_has_no_cause() {
+    let bench = bench(&[("crast-1", 0)], |_, _, _| finished("SUCCESS"));
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo {
+        result: "SUCCESS".into(),
+        message: "manifest unknown".into(),
+        ..TaskInfo::default()
+    });
+    pass(10).await;
+    assert_eq!(bench.entry("crast-1").cause, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{Assessment, Folded, TaskInfo, Words, unrecognized};
+use crate::model::{Assessment, Causes, Folded, TaskInfo, TaskStatus, Words, unrecognized};
 use crate::store::state::SavedTask;
 use crate::store::{PollError, Target, TaskEntry};
 
@@ -74,12 +74,16 @@ pub(super) struct Question {
     info: Option<Arc<TaskInfo>>,
     asked_finished: bool,
     may_ask_task: bool,
+    /// Why the task was taken for gone at the last poll.
+    gone: Option<SourceError>,
     listed: bool,
 }
 
 /// What one poll has brought.
 pub(super) struct Polled {
     pub(super) outcome: Result<Answer, SourceError>,
+    /// Whether the task itself was asked for, and could be read.
+    pub(super) task: Option<Result<(), SourceError>>,
     /// Words in no list, each with the field that held it.
     pub(super) unrecognized: Vec<(&'static str, String)>,
 }
@@ -88,8 +92,6 @@ pub(super) struct Answer {
     pub(super) assessment: Assessment,
     pub(super) info: Option<Arc<TaskInfo>>,
     pub(super) asked_finished: bool,
-    /// Whether the task itself was asked for, and could be read.
-    pub(super) task: Option<Result<(), SourceError>>,
 }
 
 impl Question {
@@ -100,6 +102,7 @@ impl Question {
             Err(error) => {
                 return Polled {
                     outcome: Err(error),
+                    task: None,
                     unrecognized: Vec::new(),
                 };
             }
@@ -112,6 +115,8 @@ impl Question {
         let mut info = self.info;
         let mut asked_finished = self.asked_finished && folded.all_finished();
         let mut task = None;
+        // An unknown id has no rows either, but their answer is a success.
+        let mut gone = self.gone.filter(|_| folded.is_empty() && !served_by_list);
         if served_by_list {
             asked_finished = folded.all_finished();
         } else if self.may_ask_task
@@ -119,6 +124,7 @@ impl Question {
         {
             match source.task(&self.target, &mut budget).await {
                 Ok(told) => {
+                    gone = None;
                     odd.extend(unrecognized([], Some(&told), words).map(owned));
                     asked_finished = folded.all_finished();
                     task = Some(Ok(()));
@@ -131,17 +137,24 @@ impl Question {
                     if error.reason == "forbidden" {
                         info = info.map(|info| Arc::new(without_vote(&info)));
                     }
+                    if error.reason == "not_found" && folded.is_empty() {
+                        gone = Some(error.clone());
+                    }
                     task = Some(Err(error));
                 }
             }
         }
-        Polled {
-            outcome: Ok(Answer {
+        let outcome = match gone {
+            Some(error) => Err(error),
+            None => Ok(Answer {
                 assessment: Assessment::new(folded, info.as_deref(), words),
                 info,
                 asked_finished,
-                task,
             }),
+        };
+        Polled {
+            outcome,
+            task,
             unrecognized: odd,
         }
     }
@@ -333,7 +346,13 @@ impl Watched {
 
     pub(super) fn question(&mut self) -> Question {
         self.again = false;
+        let error = self.entry.error.as_ref();
+        let gone = error.filter(|_| self.entry.task_error == Some("not_found"));
         Question {
+            gone: gone.map(|error| SourceError {
+                reason: error.reason,
+                text: error.text.clone(),
+            }),
             target: Arc::clone(&self.watch.target),
             info: self.entry.info.clone(),
             asked_finished: self.asked_finished,
@@ -352,6 +371,17 @@ impl Watched {
 
     pub(super) fn entry(&self) -> &TaskEntry {
         &self.entry
+    }
+
+    /// What is known of it, as the store gets it.
+    pub(super) fn shown_entry(&self, causes: &Causes) -> TaskEntry {
+        let data = self.entry.data.as_ref();
+        let failed = data.is_some_and(|data| data.status == TaskStatus::Failed);
+        let message = self.entry.info.as_ref().map_or("", |info| &info.message);
+        TaskEntry {
+            cause: failed.then(|| causes.of(message)),
+            ..self.entry.clone()
+        }
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -379,9 +409,11 @@ impl Watched {
         let first = self.is_untried();
         let before = self.entry.interval;
         self.entry.last_poll_ms = Some(now_ms);
+        let asked = matches!(polled.task, Some(Ok(())));
+        self.take_task(polled.task, settings, now);
         let retry = match polled.outcome {
             Ok(answer) => {
-                self.take(answer, settings, now_ms, now);
+                self.take(answer, asked, settings, now_ms);
                 None
             }
             Err(error) => self.fail(error),
@@ -406,8 +438,14 @@ impl Watched {
         skipped
     }
 
-    fn take(&mut self, answer: Answer, settings: &Settings, now_ms: i64, now: Instant) {
-        match &answer.task {
+    /// Takes in whether the task itself could be read.
+    fn take_task(
+        &mut self,
+        task: Option<Result<(), SourceError>>,
+        settings: &Settings,
+        now: Instant,
+    ) {
+        match &task {
             Some(Err(_)) => {
                 let longest = settings.finished_interval.max(self.watch.interval);
                 let pause = schedule::task_pause(self.task_failures, self.watch.interval, longest);
@@ -417,6 +455,12 @@ impl Watched {
             Some(Ok(())) => self.task_failures = 0,
             None => {}
         }
+        if let Some(task) = task {
+            self.entry.task_error = task.err().map(|error| error.reason);
+        }
+    }
+
+    fn take(&mut self, answer: Answer, asked: bool, settings: &Settings, now_ms: i64) {
         let entry = &mut self.entry;
         let changed =
             entry.data.as_deref() != Some(&answer.assessment) || entry.info != answer.info;
@@ -433,10 +477,6 @@ impl Watched {
         };
         if entry.data.as_deref() != Some(&answer.assessment) {
             entry.data = Some(Arc::new(answer.assessment));
-        }
-        let asked = matches!(answer.task, Some(Ok(())));
-        if let Some(task) = answer.task {
-            entry.task_error = task.err().map(|error| error.reason);
         }
         // A list may have told something newer meanwhile.
         if !self.again || asked {

@@ -278,11 +278,7 @@ fn subscription(view: &SubscriptionView<'_>) -> Subscription {
             .map(|run| run.status.as_str()),
         consecutive_failed_runs: entry.consecutive_failed_runs,
         last_success_time: entry.last_success_ms.and_then(time),
-        recent_durations_seconds: entry
-            .recent_durations_ms
-            .iter()
-            .map(|millis| seconds(*millis))
-            .collect(),
+        recent_durations_seconds: entry.recent_durations_ms().map(seconds).collect(),
     }
 }
 

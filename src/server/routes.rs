@@ -224,6 +224,9 @@ impl Routes {
                 Some(page::compress(content, format, coding, names.clone(), None).await?)
             }
         };
+        if names.contain_counts() {
+            self.settings.store.announce(generation.snapshot());
+        }
         let own = self.settings.own.gather_for(Scraped {
             tasks: content.view().tasks(),
             series: content.view().series,

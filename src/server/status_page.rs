@@ -698,7 +698,7 @@ fn took(out: &mut String, row: &Row<'_>) -> fmt::Result {
     let Some(view) = &row.item.subscription else {
         return Ok(());
     };
-    let mut millis = view.entry.recent_durations_ms.to_vec();
+    let mut millis = view.entry.recent_durations_ms().collect::<Vec<_>>();
     if millis.len() < 2 {
         return Ok(());
     }
@@ -899,7 +899,7 @@ impl Display for LastSuccess<'_> {
             return write!(f, "last success {}", Ago(at_ms, now_ms));
         }
         f.write_str("no success is known")?;
-        match entry.created_ms() {
+        match entry.created_ms {
             Some(since_ms) => write!(f, ", subscribed {}", Ago(since_ms, now_ms)),
             None => Ok(()),
         }

@@ -15,7 +15,7 @@ use tracing::subscriber::DefaultGuard;
 use super::*;
 use crate::metrics::own::Build;
 use crate::model::{Assessment, Folded, Row, Words};
-use crate::store::{self, ArtifactSeries, Target, TaskEntry};
+use crate::store::{self, ArtifactSeries, Origin, Target, TaskEntry};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -32,6 +32,7 @@ pub(super) fn entry(id: &str, artifacts: u32) -> TaskEntry {
         task: "<nginx>".into(),
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
+        origin: Origin::Configured,
     };
     let rows = (0..artifacts).map(|tag| Row {
         repo_namespace: "mirror".into(),
@@ -307,8 +308,8 @@ async fn the_metrics_page() {
     for line in [
         r#"aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="<nginx>",status="succeeded"} 1"#,
         r#"aliyun_acr_subscription_artifact_sync_duration_seconds{instance_id="cri-a",task_id="crast-1",task="<nginx>",repo_namespace="mirror",repo_name="nginx",tag="0"} 1"#,
-        // 20 of the task, 2 of its artifact.
-        "aliyun_acr_exporter_series 22",
+        // 19 of the task, 2 of its artifact.
+        "aliyun_acr_exporter_series 21",
         "aliyun_acr_exporter_series_dropped 0",
         "aliyun_acr_exporter_tasks 1",
         "aliyun_acr_exporter_ready 1",
@@ -323,7 +324,7 @@ async fn the_metrics_page() {
         .body
         .lines()
         .filter(|line| line.starts_with("aliyun_acr_subscription_"));
-    assert_eq!(watched.count(), 22, "{}", answer.body);
+    assert_eq!(watched.count(), 21, "{}", answer.body);
 
     server.settings.clock.set(NOW_MS + 300_001);
     server.settings.ready.store(false, Ordering::Relaxed);

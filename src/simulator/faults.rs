@@ -62,6 +62,9 @@ pub enum Fault {
         #[serde(default = "not_supported")]
         code: String,
     },
+    /// A success about no task and without rows, which an unknown id may be
+    /// answered with in place of an error.
+    Gone,
     /// Flow control.
     Throttle {
         /// The HTTP status, usually 400.
@@ -197,6 +200,13 @@ impl Fault {
                     }
                 }
                 response
+            }
+            Self::Gone => {
+                let body = json!({
+                    "RequestId": request_id, "Code": "success", "IsSuccess": true,
+                    "TotalCount": 0, "TaskResults": [],
+                });
+                text(StatusCode::OK, JSON, body.to_string())
             }
             Self::HtmlPage { status } => text(
                 as_status(status),

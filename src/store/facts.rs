@@ -2,8 +2,7 @@
 //! family, each over all tasks: entries lie all over the memory, and to look
 //! each of them up once a family costs more than to write its line.
 
-use crate::model::Summary;
-use crate::model::TaskStatus;
+use crate::model::{Cause, Outcome, Summary, TaskStatus};
 
 use super::{Counts, RunSummary, SubscriptionEntry, TaskEntry};
 
@@ -20,6 +19,8 @@ pub struct TaskFacts {
     pub interval_ms: i64,
     /// Its data, where it is fresh.
     pub data: Option<Summary>,
+    /// Why it failed, where the data is fresh and says so.
+    pub cause: Option<Cause>,
 }
 
 impl TaskFacts {
@@ -29,6 +30,7 @@ impl TaskFacts {
             last_poll_ms: entry.last_poll_ms,
             last_success_ms: entry.last_success_ms,
             interval_ms: i64::try_from(entry.interval.as_millis()).unwrap_or(i64::MAX),
+            cause: entry.cause.filter(|_| data.is_some()),
             data,
         }
     }
@@ -37,16 +39,18 @@ impl TaskFacts {
 /// What the numbers of a subscription's series are.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscriptionFacts {
-    /// When its oldest rule was made, Unix milliseconds.
+    /// Since when it exists, Unix milliseconds.
     pub created_ms: Option<i64>,
     /// The newest run, where it is known well enough.
     pub last_run: Option<RunFacts>,
     /// The newest finished run, likewise.
-    pub last_finished_run: Option<RunFacts>,
+    pub last_finished_run: Option<FinishedRunFacts>,
     /// Failed runs since the last succeeded one, likewise.
     pub consecutive_failed_runs: Option<u32>,
     /// When the newest success ended, Unix milliseconds.
     pub last_success_ms: Option<i64>,
+    /// Median time between the starts of its recent runs.
+    pub typical_run_interval_ms: Option<i64>,
     /// Finished runs.
     pub runs: u64,
     /// Failed ones among them.
@@ -55,32 +59,32 @@ pub struct SubscriptionFacts {
 
 impl SubscriptionFacts {
     pub(super) fn new(entry: &SubscriptionEntry, fresh: bool, counts: &Counts) -> Self {
-        let known = |run: &Option<RunSummary>| run.as_ref().filter(|_| fresh).map(RunFacts::new);
+        let last_run = entry.last_run.as_ref().filter(|_| fresh);
+        let last_finished_run = entry.last_finished_run.as_ref().filter(|_| fresh);
         Self {
-            created_ms: entry.created_ms(),
-            last_run: known(&entry.last_run),
-            last_finished_run: known(&entry.last_finished_run),
+            created_ms: entry.created_ms,
+            last_run: last_run.map(RunFacts::new),
+            last_finished_run: last_finished_run.map(FinishedRunFacts::new),
             consecutive_failed_runs: fresh.then_some(entry.consecutive_failed_runs),
             last_success_ms: entry.last_success_ms,
+            typical_run_interval_ms: entry.typical_run_interval_ms,
             runs: counts.runs,
             failures: counts.failures,
         }
     }
 }
 
-/// What the numbers of a run are.
+/// What the numbers of the newest run are.
 #[derive(Clone, Copy, Debug)]
 pub struct RunFacts {
-    /// How it stands.
+    /// The status derived from rows and task.
     pub status: TaskStatus,
-    /// When it began, Unix milliseconds.
+    /// When it started, Unix milliseconds.
     pub start_ms: Option<i64>,
-    /// End − start of a finished run.
-    pub duration_ms: Option<i64>,
-    /// How many tags it is about.
-    pub tags_total: Option<i64>,
-    /// How many of them are synchronised.
-    pub tags_synced: Option<i64>,
+    /// Tags of the source.
+    pub source_tags: Option<i64>,
+    /// Tags that the subscription selects.
+    pub selected_tags: Option<i64>,
 }
 
 impl RunFacts {
@@ -88,9 +92,35 @@ impl RunFacts {
         Self {
             status: run.status,
             start_ms: run.start_ms,
+            source_tags: run.info.source_tags,
+            selected_tags: run.info.selected_tags,
+        }
+    }
+}
+
+/// What the numbers of the newest finished run are.
+#[derive(Clone, Copy, Debug)]
+pub struct FinishedRunFacts {
+    /// The status derived from rows and task.
+    pub status: TaskStatus,
+    /// Why it failed, of a failed run.
+    pub cause: Option<Cause>,
+    /// When it ended, Unix milliseconds.
+    pub end_ms: Option<i64>,
+    /// End − start.
+    pub duration_ms: Option<i64>,
+    /// Its artifacts in the order of [`Outcome::ALL`], where its rows were read.
+    pub artifacts: Option<[u32; Outcome::ALL.len()]>,
+}
+
+impl FinishedRunFacts {
+    fn new(run: &RunSummary) -> Self {
+        Self {
+            status: run.status,
+            cause: run.cause,
+            end_ms: run.end_ms,
             duration_ms: run.duration_ms,
-            tags_total: run.tags_total,
-            tags_synced: run.tags_synced,
+            artifacts: run.artifacts,
         }
     }
 }

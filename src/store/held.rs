@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use crate::model::Assessment;
 
-use super::{Series, Shown, Snapshot, SubscriptionFacts, SubscriptionView, TaskFacts, TaskView};
+use super::{
+    ListingView, RunDurations, Series, Shown, Snapshot, SubscriptionFacts, SubscriptionView,
+    TaskFacts, TaskView,
+};
 
 /// A [`View`](super::View) that holds its snapshot.
 #[derive(Debug)]
@@ -13,6 +16,7 @@ pub struct HeldView {
     snapshot: Arc<Snapshot>,
     tasks: Box<[Chosen]>,
     subscriptions: Box<[Known]>,
+    listings: Box<[Instance]>,
     /// Series on the page.
     pub series: usize,
     /// Series that the limits keep off it.
@@ -32,6 +36,12 @@ struct Known {
     facts: SubscriptionFacts,
 }
 
+#[derive(Debug)]
+struct Instance {
+    id: Arc<str>,
+    durations: Arc<RunDurations>,
+}
+
 impl HeldView {
     /// What the page shows at `now_ms`.
     pub fn new(snapshot: Arc<Snapshot>, now_ms: i64, series: Series) -> Self {
@@ -42,6 +52,12 @@ impl HeldView {
             facts: it.facts,
         });
         let subscriptions = subscriptions.collect();
+        let listings = view.listings.iter();
+        let listings = listings.map(|ListingView { entry, durations }| Instance {
+            id: Arc::clone(&entry.instance_id),
+            durations: Arc::clone(durations),
+        });
+        let listings = listings.collect();
         let tasks = view.tasks.into_iter().map(|task| Chosen {
             fresh: task.fresh.and_then(|_| task.entry.data.clone()),
             facts: task.facts,
@@ -50,6 +66,7 @@ impl HeldView {
         Self {
             tasks: tasks.collect(),
             subscriptions,
+            listings,
             series,
             dropped,
             snapshot,
@@ -85,8 +102,19 @@ impl HeldView {
         SubscriptionView {
             entry: &followed.entry,
             fresh,
-            counts: &followed.shown,
             facts,
         }
+    }
+
+    /// The followed instances with the durations of their counted runs, in the
+    /// order of the page.
+    pub fn listings(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &RunDurations)> {
+        let listings = self.listings.iter();
+        listings.map(|instance| (&instance.id, &*instance.durations))
+    }
+
+    /// The durations of one of them, by its place.
+    pub fn durations(&self, place: usize) -> &RunDurations {
+        &self.listings[place].durations
     }
 }

@@ -9,19 +9,20 @@
 //! upgrade must not set counters back.
 
 mod file;
+mod v1;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::{Rule, Subscription, TaskInfo, TaskStatus};
+use crate::model::{Outcome, Rule, Subscription, TaskInfo, TaskStatus};
 
 pub use self::file::{Error, Found, StateFile};
-use super::{Counts, Reason, TaskEntry};
+use super::{Counts, Reason, RecentRun, RunDurations, TaskEntry};
 
 const MAGIC: [u8; 8] = *b"acrstate";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = MAGIC.len() + 4 + 8;
 
 /// SHA-256.
@@ -63,6 +64,27 @@ pub struct SavedInstance {
     pub gone: Vec<GoneRun>,
     /// Subscriptions that have, or had, a rule.
     pub subscriptions: Vec<SavedSubscription>,
+    /// Every rule of the instance, so that an edit is seen as one.
+    pub rules: Vec<SavedRule>,
+    /// Durations of its counted runs.
+    pub durations: Arc<RunDurations>,
+    /// Since when it is followed, Unix milliseconds.
+    pub first_seen_ms: i64,
+    /// Whether its histograms were on `/metrics`.
+    pub announced: bool,
+}
+
+/// What one rule synchronized when it was last listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedRule {
+    /// `crasr-…`
+    pub rule_id: String,
+    /// From where to where.
+    pub subscription: Arc<Subscription>,
+    /// When it was edited into this subscription, Unix milliseconds.
+    pub edited_ms: Option<i64>,
+    /// When it was last in the list, Unix milliseconds.
+    pub seen_ms: i64,
 }
 
 /// One run of the task list.
@@ -93,6 +115,8 @@ pub struct RowsVerdict {
     pub start_ms: Option<i64>,
     /// Latest end, Unix milliseconds.
     pub end_ms: Option<i64>,
+    /// Artifacts in the order of [`Outcome::ALL`].
+    pub artifacts: Option<[u32; Outcome::ALL.len()]>,
 }
 
 /// A run that the list does not hold any more.
@@ -117,12 +141,16 @@ pub struct SavedSubscription {
     pub seen_ms: i64,
     /// What was counted.
     pub counts: Arc<Counts>,
+    /// When it was first seen, Unix milliseconds.
+    pub first_seen_ms: i64,
+    /// Whether its counters were on `/metrics`.
+    pub announced: bool,
     /// When the newest success ended, Unix milliseconds.
     pub last_success_ms: Option<i64>,
     /// Failed runs that the list does not hold any more, since the last success.
     pub forgotten_failures: u32,
-    /// The last 20 finished runs, the oldest first: id and milliseconds.
-    pub recent: Vec<(Arc<str>, i64)>,
+    /// Its last 20 runs, the newest first.
+    pub recent: Arc<[RecentRun]>,
 }
 
 /// Bytes that hold no state.
@@ -176,15 +204,20 @@ pub fn decode(bytes: &[u8]) -> Result<State, Unreadable> {
     if Sha256::digest(content)[..] != *checksum {
         return Err(Unreadable::Checksum);
     }
-    if version != VERSION {
-        return Err(Unreadable::Version(version));
+    let payload = &content[HEADER..];
+    match version {
+        VERSION => whole(payload),
+        1 => whole::<v1::State>(payload).map(State::from),
+        other => Err(Unreadable::Version(other)),
     }
-    let (state, rest) =
-        postcard::take_from_bytes(&content[HEADER..]).map_err(Unreadable::Payload)?;
+}
+
+fn whole<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Unreadable> {
+    let (value, rest) = postcard::take_from_bytes(payload).map_err(Unreadable::Payload)?;
     if !rest.is_empty() {
         return Err(Unreadable::Payload(postcard::Error::SerdeDeCustom));
     }
-    Ok(state)
+    Ok(value)
 }
 
 /// The version of a file of `length` bytes that begins with `start`; told

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Rule, Subscription, TaskStatus};
+use crate::model::{Cause, Outcome, Rule, Subscription, TaskInfo, TaskStatus};
 
 use super::PollError;
 
 /// All that is known of one subscription of one instance.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscriptionEntry {
     /// `cri-…`
     pub instance_id: Arc<str>,
@@ -19,6 +19,9 @@ pub struct SubscriptionEntry {
     pub subscription: Arc<Subscription>,
     /// Its rules, one at least, ordered by id.
     pub rules: Arc<[Rule]>,
+    /// Since when it exists, Unix milliseconds: when its oldest rule was created
+    /// or edited into it.
+    pub created_ms: Option<i64>,
     /// The newest run.
     pub last_run: Option<RunSummary>,
     /// The newest finished run; a new one that merely starts changes nothing.
@@ -27,10 +30,16 @@ pub struct SubscriptionEntry {
     pub consecutive_failed_runs: u32,
     /// When the newest success ended, of all runs ever seen; Unix milliseconds.
     pub last_success_ms: Option<i64>,
-    /// What was counted so far. The page may lag behind: [`super::Store::publish`].
+    /// Median time between the starts of its recent runs.
+    pub typical_run_interval_ms: Option<i64>,
+    /// The last 20 runs, the newest first.
+    pub recent_runs: Arc<[RecentRun]>,
+    /// What was counted so far; `/metrics` may lag behind, see [`super::Store`].
     pub counts: Arc<Counts>,
-    /// How long the last 20 finished runs took, milliseconds, the oldest first.
-    pub recent_durations_ms: Arc<[i64]>,
+    /// Whether its counters were on `/metrics` before this process or this rule.
+    pub announced: bool,
+    /// When it was first seen, Unix milliseconds.
+    pub first_seen_ms: i64,
 }
 
 impl SubscriptionEntry {
@@ -42,38 +51,63 @@ impl SubscriptionEntry {
         rules.into_iter()
     }
 
-    /// When its oldest rule was made, Unix milliseconds.
-    pub fn created_ms(&self) -> Option<i64> {
-        let times = self.rules.iter().filter_map(|rule| rule.created_ms);
-        times.filter(|millis| *millis > 0).min()
+    /// Durations of its recent runs, milliseconds, the oldest first.
+    pub fn recent_durations_ms(&self) -> impl Iterator<Item = i64> {
+        let runs = self.recent_runs.iter().rev();
+        runs.filter_map(|run| run.duration_ms)
     }
 }
 
 /// One run, as far as its subscription's series need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunSummary {
     /// `crast-…`
     pub task_id: Arc<str>,
-    /// How it stands.
+    /// What the API says of the task.
+    pub info: Arc<TaskInfo>,
+    /// The status derived from rows and task.
     pub status: TaskStatus,
-    /// When it began, Unix milliseconds.
+    /// Why it failed, of a failed run.
+    pub cause: Option<Cause>,
+    /// When it started, Unix milliseconds.
+    pub start_ms: Option<i64>,
+    /// When it ended, Unix milliseconds; finished runs alone.
+    pub end_ms: Option<i64>,
+    /// End − start of a finished run; never negative.
+    pub duration_ms: Option<i64>,
+    /// Its artifacts in the order of [`Outcome::ALL`], where its rows were read.
+    pub artifacts: Option<[u32; Outcome::ALL.len()]>,
+}
+
+/// One of the last runs of a subscription; kept when the list no longer holds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentRun {
+    /// `crast-…`
+    pub task_id: Arc<str>,
+    /// The status derived from rows and task.
+    pub status: TaskStatus,
+    /// When it started, Unix milliseconds.
     pub start_ms: Option<i64>,
     /// End − start of a finished run; never negative.
     pub duration_ms: Option<i64>,
-    /// How many tags it is about.
-    pub tags_total: Option<i64>,
-    /// How many of them are synchronised.
-    pub tags_synced: Option<i64>,
 }
 
-/// What was counted of one subscription: runs that finished, each once.
+/// Counts of one subscription: runs that finished, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Finished runs.
     pub runs: u64,
     /// Failed ones among them.
     pub failures: u64,
-    /// How long their artifacts took.
+}
+
+/// Durations of the counted runs of one instance. They belong to the instance:
+/// a subscription that leaves takes no observation along.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDurations {
+    /// Of runs.
+    pub runs: Durations,
+    /// Of their artifacts.
     pub artifacts: Durations,
 }
 
@@ -100,6 +134,14 @@ impl Durations {
         self.sum_ms = self.sum_ms.saturating_add(millis);
     }
 
+    /// Counts everything that `other` has counted.
+    pub fn add(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket = bucket.saturating_add(more);
+        }
+        self.sum_ms = self.sum_ms.saturating_add(other.sum_ms);
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -107,7 +149,7 @@ impl Durations {
 }
 
 /// How the lists of one followed instance can be read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListingEntry {
     /// `cri-…`
     pub instance_id: Arc<str>,
@@ -123,6 +165,12 @@ pub struct ListingEntry {
     pub next_ms: Option<i64>,
     /// Runs that `max_tasks` keeps off the page.
     pub tasks_dropped: usize,
+    /// Durations of its counted runs.
+    pub durations: Arc<RunDurations>,
+    /// Whether its histograms were on `/metrics` before this process.
+    pub announced: bool,
+    /// Since when it is followed, Unix milliseconds.
+    pub first_seen_ms: i64,
 }
 
 impl ListingEntry {
@@ -138,45 +186,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_that_share_an_id_are_one_and_the_oldest_counts_for_the_age() {
-        let subscription = Subscription {
-            repo_namespace: String::new(),
-            repo_name: String::new(),
-            source_provider: String::new(),
-            source_repository: String::new(),
-        };
-        let entry = |rules: &[(&str, &str, Option<i64>)]| SubscriptionEntry {
-            instance_id: "cri-a".into(),
+    fn rules_that_share_an_id_are_one() {
+        let entry = |rules: &[(&str, &str)]| SubscriptionEntry {
             rules: rules
                 .iter()
-                .map(|(rule_id, tag_regexp, created_ms)| Rule {
+                .map(|(rule_id, tag_regexp)| Rule {
                     rule_id: (*rule_id).to_owned(),
-                    subscription: subscription.clone(),
                     tag_regexp: (*tag_regexp).to_owned(),
-                    created_ms: *created_ms,
+                    ..Rule::default()
                 })
                 .collect(),
-            subscription: Arc::new(subscription.clone()),
-            last_run: None,
-            last_finished_run: None,
-            consecutive_failed_runs: 0,
-            last_success_ms: None,
-            counts: Arc::default(),
-            recent_durations_ms: [].into(),
+            ..SubscriptionEntry::default()
         };
-        let several = entry(&[
-            ("b", "1", Some(3_000)),
-            ("a", "2", None),
-            ("b", "3", Some(0)),
-            ("c", "2", Some(2_000)),
-        ]);
+        let several = entry(&[("b", "1"), ("a", "2"), ("b", "3"), ("c", "2")]);
         let distinct: Vec<_> = several
             .distinct_rules()
             .map(|rule| (&*rule.rule_id, &*rule.tag_regexp))
             .collect();
         assert_eq!(distinct, [("a", "2"), ("b", "1"), ("c", "2")]);
-        assert_eq!(several.created_ms(), Some(2_000));
-        assert_eq!(entry(&[("a", "1", Some(0))]).created_ms(), None);
     }
 
     #[test]

@@ -6,10 +6,12 @@ use crate::model::{Folded, Row, Words};
 const TEN: Series = Series {
     task: |_| 10,
     subscription: |_| 0,
+    listing: 0,
 };
 const NO_OTHERS: Series = Series {
     task: |_| 0,
     subscription: |_| 0,
+    listing: 0,
 };
 
 fn target(task_id: &str, artifacts: ArtifactSeries) -> Arc<Target> {
@@ -19,6 +21,7 @@ fn target(task_id: &str, artifacts: ArtifactSeries) -> Arc<Target> {
         task: task_id.into(),
         region: "cn-hangzhou".into(),
         artifacts,
+        origin: Origin::Configured,
     })
 }
 
@@ -205,7 +208,31 @@ fn subscription(repo_name: &str) -> SubscriptionEntry {
         consecutive_failed_runs: 0,
         last_success_ms: None,
         counts: Arc::default(),
-        recent_durations_ms: [].into(),
+        ..SubscriptionEntry::default()
+    }
+}
+
+/// A state file that has counted what the subscription has.
+fn saved(entry: &SubscriptionEntry, announced: bool) -> State {
+    let subscription = state::SavedSubscription {
+        subscription: Arc::clone(&entry.subscription),
+        rules: [].into(),
+        seen_ms: 0,
+        counts: Arc::clone(&entry.counts),
+        first_seen_ms: 0,
+        announced,
+        last_success_ms: None,
+        forgotten_failures: 0,
+        recent: [].into(),
+    };
+    let instance = state::SavedInstance {
+        instance_id: Arc::clone(&entry.instance_id),
+        subscriptions: vec![subscription],
+        ..state::SavedInstance::default()
+    };
+    State {
+        instances: vec![instance],
+        ..State::default()
     }
 }
 
@@ -218,6 +245,7 @@ fn listing(interval_s: u64, last_success_ms: Option<i64>) -> ListingEntry {
         error: None,
         next_ms: None,
         tasks_dropped: 0,
+        ..ListingEntry::default()
     }
 }
 
@@ -241,6 +269,7 @@ fn series_of_subscriptions_are_counted_and_never_dropped() {
     const SEVEN: Series = Series {
         task: |_| 10,
         subscription: |_| 7,
+        listing: 0,
     };
     let keep = |series| {
         let store = store(
@@ -269,10 +298,13 @@ fn series_of_subscriptions_are_counted_and_never_dropped() {
 #[test]
 fn only_counts_that_are_new_make_another_snapshot() {
     let store = store(100, 100, Vec::new()).holding_counts_back();
-    let before = subscription("a");
+    let before = SubscriptionEntry {
+        announced: true,
+        ..subscription("a")
+    };
     store.update_subscription(before.clone());
     let publish = |entry: &SubscriptionEntry| {
-        store.publish([(&entry.instance_id, &entry.subscription, &entry.counts)]);
+        store.publish(&saved(entry, true));
     };
     let snapshot = store.snapshot();
     publish(&before);
@@ -285,7 +317,7 @@ fn only_counts_that_are_new_make_another_snapshot() {
         ..before
     };
     store.update_subscription(counted.clone());
-    let shows = || store.snapshot().subscriptions[0].shown.runs;
+    let shows = || store.snapshot().subscriptions[0].counts.shown(0).runs;
     assert_eq!(shows(), 0);
     publish(&counted);
     assert_eq!(shows(), 1);
@@ -307,7 +339,10 @@ fn a_view_stays_the_same_until_the_next_data_turns_stale_and_since_the_last_did(
     ];
     let store = store(100, 100, entries);
     // 3 × 300 s: longer than the floor of 300 s.
-    store.update_listing(listing(300, Some(600_000)));
+    store.update_listing(ListingEntry {
+        announced: true,
+        ..listing(300, Some(600_000))
+    });
     let snapshot = store.snapshot();
     for (now, same) in [
         (0, i64::MIN..=1_300_000),
@@ -364,4 +399,115 @@ fn a_held_view_shows_what_the_view_shows_and_goes_on_showing_it() {
     assert_eq!(held.subscriptions(), 1);
     assert!(held.subscription(0).fresh);
     assert_eq!(held.subscription(0).entry, &subscription("nginx"));
+}
+
+/// What `/metrics` shows of the only subscription: runs and observations.
+fn shown_counts(store: &Store, now_ms: i64) -> (u64, u64) {
+    let snapshot = store.snapshot();
+    let view = snapshot.view(now_ms, NO_OTHERS);
+    (
+        view.subscriptions[0].facts.runs,
+        view.listings[0].durations.runs.count(),
+    )
+}
+
+/// A subscription and its instance, first seen at 1 000 s, with so many runs.
+fn counted(runs: u64) -> (SubscriptionEntry, ListingEntry) {
+    let mut durations = RunDurations::default();
+    (0..runs).for_each(|_| durations.runs.observe(1_000));
+    let entry = SubscriptionEntry {
+        counts: Arc::new(Counts {
+            runs,
+            ..Counts::default()
+        }),
+        first_seen_ms: 1_000_000,
+        ..subscription("nginx")
+    };
+    let listing = ListingEntry {
+        durations: Arc::new(durations),
+        first_seen_ms: 1_000_000,
+        ..listing(300, Some(1_000_000))
+    };
+    (entry, listing)
+}
+
+fn update(store: &Store, (entry, listing): (SubscriptionEntry, ListingEntry)) {
+    store.update_listing(listing);
+    store.update_subscription(entry);
+}
+
+#[test]
+fn a_new_count_is_at_0_for_one_answer_before_it_shows() {
+    let store = store(100, 100, Vec::new());
+    // The first listing brings the rule and its first finished run together.
+    update(&store, counted(1));
+    let first = store.snapshot();
+    assert_eq!(shown_counts(&store, 1_010_000), (0, 0));
+    store.announce(&first);
+    assert_eq!(shown_counts(&store, 1_010_000), (1, 1));
+    // A count that was announced shows at once.
+    update(&store, counted(3));
+    assert_eq!(shown_counts(&store, 1_010_000), (3, 3));
+}
+
+#[test]
+fn a_count_that_nobody_scrapes_shows_after_two_minutes() {
+    let store = store(100, 100, Vec::new());
+    update(&store, counted(1));
+    assert_eq!(shown_counts(&store, 1_119_999), (0, 0));
+    assert_eq!(shown_counts(&store, 1_120_000), (1, 1));
+    let same = store.snapshot().same_view_around(1_119_999);
+    assert_eq!(same, i64::MIN..=1_119_999);
+    let same = store.snapshot().same_view_around(1_120_000);
+    assert_eq!(*same.start(), 1_120_000);
+}
+
+#[test]
+fn with_a_state_file_a_count_shows_once_it_was_saved_as_announced() {
+    let store = store(100, 100, Vec::new()).holding_counts_back();
+    update(&store, counted(1));
+    let (entry, _) = counted(1);
+    store.publish(&saved(&entry, false));
+    assert_eq!(shown_counts(&store, 1_010_000).0, 0);
+
+    store.announce(&store.snapshot());
+    assert_eq!(shown_counts(&store, 1_010_000).0, 0, "not saved yet");
+    let mut state = saved(&entry, false);
+    store.mark_announced(&mut state, 1_010_000);
+    let instance = &state.instances[0];
+    assert!(instance.announced && instance.subscriptions[0].announced);
+    store.publish(&state);
+    assert_eq!(shown_counts(&store, 1_010_000).0, 1);
+}
+
+#[test]
+fn a_state_that_nobody_scraped_for_two_minutes_is_saved_as_announced() {
+    let store = store(100, 100, Vec::new()).holding_counts_back();
+    update(&store, counted(1));
+    let (entry, _) = counted(1);
+    for (now_ms, announced) in [(1_119_999, false), (1_120_000, true)] {
+        let mut state = saved(&entry, false);
+        store.mark_announced(&mut state, now_ms);
+        assert_eq!(state.instances[0].announced, announced, "{now_ms}");
+    }
+}
+
+#[test]
+fn a_count_from_before_a_restart_shows_at_once() {
+    for store in [
+        store(100, 100, Vec::new()),
+        store(100, 100, Vec::new()).holding_counts_back(),
+    ] {
+        let (entry, listing) = counted(7);
+        let entry = SubscriptionEntry {
+            announced: true,
+            ..entry
+        };
+        let listing = ListingEntry {
+            announced: true,
+            ..listing
+        };
+        update(&store, (entry, listing));
+        assert_eq!(shown_counts(&store, 1_000_000), (7, 7));
+    }
 }

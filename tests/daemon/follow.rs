@@ -103,7 +103,7 @@ last_run_status{*,status="failed"} 1
 last_run_status{*,status="running"} 0
 last_run_status{*,status="succeeded"} 0
 last_run_status{*,status="unknown"} 0
-last_run_tags_synced{*} 1
+last_run_selected_tags{*} 1
 last_run_tags{*} 2
 last_success_timestamp_seconds{*} SUCCESS.5
 rule_created_timestamp_seconds{*} CREATED

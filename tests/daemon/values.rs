@@ -113,7 +113,7 @@ task_end_timestamp_seconds{*} 1767323105.5
 task_info{*,acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO"} 1
 task_last_success_timestamp_seconds{*} 1767323105.5
 task_poll_interval_seconds{*} 60
-task_rows_folded{*} 1
+task_merged_rows{*} 1
 task_start_timestamp_seconds{*} 1767323045
 task_status{*,status="empty"} 0
 task_status{*,status="failed"} 1
@@ -232,7 +232,7 @@ fn a_task_of_many_pages_is_whole_in_both_schemes() {
             page[&format!("aliyun_acr_subscription_task_{name}{labels}")].as_str()
         };
         assert_eq!(task("artifacts_succeeded"), "250");
-        assert_eq!(task("rows_folded"), "0");
+        assert_eq!(task("merged_rows"), "0");
         // The last one: 2490 ms after the start, for 1249 ms.
         assert_eq!(task("sync_duration_seconds"), "3.739");
         assert_eq!(task("end_timestamp_seconds"), "1767323048.739");

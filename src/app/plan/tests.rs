@@ -335,6 +335,7 @@ impl Source for Cloud {
                 subscription: self.info(number).subscription(),
                 tag_regexp: ".*".to_owned(),
                 created_ms: Some(START_MS),
+                ..Rule::default()
             })
             .collect();
         self.count_pages(rules.len());

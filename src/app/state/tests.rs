@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::model::Rule;
+use crate::model::{Rule, Subscription};
 use crate::store::state::{SavedInstance, SavedSubscription, decode};
-use crate::store::{Limits, Series, SubscriptionEntry};
+use crate::store::{Counts, Limits, Series, SubscriptionEntry};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -59,6 +59,7 @@ fn entry(runs: u64) -> SubscriptionEntry {
         subscription: (*subscription()).clone(),
         tag_regexp: ".*".into(),
         created_ms: None,
+        ..Rule::default()
     };
     SubscriptionEntry {
         instance_id: "cri-a".into(),
@@ -69,7 +70,8 @@ fn entry(runs: u64) -> SubscriptionEntry {
         consecutive_failed_runs: 0,
         last_success_ms: None,
         counts: counted(runs),
-        recent_durations_ms: [].into(),
+        announced: true,
+        ..SubscriptionEntry::default()
     }
 }
 
@@ -79,9 +81,11 @@ fn state(runs: u64) -> State {
         rules: [].into(),
         seen_ms: 0,
         counts: counted(runs),
+        first_seen_ms: 0,
+        announced: true,
         last_success_ms: None,
         forgotten_failures: 0,
-        recent: Vec::new(),
+        recent: [].into(),
     };
     let instance = SavedInstance {
         instance_id: "cri-a".into(),
@@ -98,8 +102,9 @@ fn shown(store: &Store) -> u64 {
     let none = Series {
         task: |_| 0,
         subscription: |_| 0,
+        listing: 0,
     };
-    store.snapshot().view(0, none).subscriptions[0].counts.runs
+    store.snapshot().view(0, none).subscriptions[0].facts.runs
 }
 
 impl Run {

@@ -16,13 +16,15 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, R
 use proptest::prelude::*;
 
 use super::{Writer, tail};
-use crate::exposition::{Content, Format, Names, float, push_value};
+use crate::exposition::{Content, Format, Names, float, push_label, push_value};
 use crate::metrics::catalog::{SERIES, Value};
 use crate::metrics::own::{Build, Own};
-use crate::model::{Assessment, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words};
+use crate::model::{
+    Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
+};
 use crate::store::{
-    ArtifactSeries, Counts, Durations, Limits, ListingEntry, PollError, RunSummary, Snapshot,
-    Store, SubscriptionEntry, Target, TaskEntry,
+    ArtifactSeries, Counts, Durations, Limits, ListingEntry, Origin, PollError, RunDurations,
+    RunSummary, Snapshot, Store, SubscriptionEntry, Target, TaskEntry,
 };
 
 const LIMITS: Limits = Limits {
@@ -38,6 +40,7 @@ fn target(task_id: &str, task: &str) -> Target {
         task: task.into(),
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
+        origin: Origin::Configured,
     }
 }
 
@@ -98,7 +101,14 @@ fn finished_task() -> TaskEntry {
             1_690_000_009_000,
         ),
     ];
-    polled(target("crast-1", "nginx"), Some(info), rows)
+    let target = Target {
+        origin: Origin::Followed,
+        ..target("crast-1", "nginx")
+    };
+    TaskEntry {
+        cause: Some(Cause::Unauthorized),
+        ..polled(target, Some(info), rows)
+    }
 }
 
 fn write(
@@ -140,71 +150,64 @@ fn a_finished_task_and_one_that_cannot_be_polled() {
 
     assert_eq!(
         page(vec![unreachable, finished_task()]),
-        r#"# HELP aliyun_acr_subscription_task_info 1, with what the cloud says of the task; what is not known is empty.
+        r#"# HELP aliyun_acr_subscription_task_info Information about the task.
 # TYPE aliyun_acr_subscription_task_info gauge
-aliyun_acr_subscription_task_info{instance_id="cri-a",task_id="crast-1",task="nginx",acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO"} 1
-aliyun_acr_subscription_task_info{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢",acr_region="cn-hangzhou",repo_namespace="",repo_name="",source_provider="",source_repository="",task_type=""} 1
-# HELP aliyun_acr_subscription_task_up 1 if the last finished poll gave usable rows, else 0; absent before the first.
+aliyun_acr_subscription_task_info{instance_id="cri-a",task_id="crast-1",task="nginx",acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO",origin="followed"} 1
+aliyun_acr_subscription_task_info{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢",acr_region="cn-hangzhou",repo_namespace="",repo_name="",source_provider="",source_repository="",task_type="",origin="configured"} 1
+# HELP aliyun_acr_subscription_task_up Whether the last poll of the task was successful.
 # TYPE aliyun_acr_subscription_task_up gauge
 aliyun_acr_subscription_task_up{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
 aliyun_acr_subscription_task_up{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢"} 0
-# HELP aliyun_acr_subscription_task_poll_error 1 while the last finished poll has failed, with the reason.
+# HELP aliyun_acr_subscription_task_poll_error Reason why the last poll of the task failed.
 # TYPE aliyun_acr_subscription_task_poll_error gauge
 aliyun_acr_subscription_task_poll_error{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢",reason="not_found"} 1
-# HELP aliyun_acr_subscription_task_status 1 for the status that the task has, 0 for the others.
+# HELP aliyun_acr_subscription_task_status Whether the task has the status.
 # TYPE aliyun_acr_subscription_task_status gauge
 aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="empty"} 0
 aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="running"} 0
 aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="succeeded"} 0
 aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="failed"} 1
 aliyun_acr_subscription_task_status{instance_id="cri-a",task_id="crast-1",task="nginx",status="unknown"} 0
-# HELP aliyun_acr_subscription_task_artifacts Artifacts of the task.
+# HELP aliyun_acr_subscription_task_failure Cause of the task's failure.
+# TYPE aliyun_acr_subscription_task_failure gauge
+aliyun_acr_subscription_task_failure{instance_id="cri-a",task_id="crast-1",task="nginx",cause="unauthorized"} 1
+# HELP aliyun_acr_subscription_task_artifacts Number of artifacts of the task by status.
 # TYPE aliyun_acr_subscription_task_artifacts gauge
-aliyun_acr_subscription_task_artifacts{instance_id="cri-a",task_id="crast-1",task="nginx"} 2
-# HELP aliyun_acr_subscription_task_artifacts_succeeded Artifacts of the task that were synchronised.
-# TYPE aliyun_acr_subscription_task_artifacts_succeeded gauge
-aliyun_acr_subscription_task_artifacts_succeeded{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
-# HELP aliyun_acr_subscription_task_artifacts_failed Artifacts of the task whose synchronisation failed.
-# TYPE aliyun_acr_subscription_task_artifacts_failed gauge
-aliyun_acr_subscription_task_artifacts_failed{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
-# HELP aliyun_acr_subscription_task_artifacts_running Artifacts of the task that are being synchronised or wait for it.
-# TYPE aliyun_acr_subscription_task_artifacts_running gauge
-aliyun_acr_subscription_task_artifacts_running{instance_id="cri-a",task_id="crast-1",task="nginx"} 0
-# HELP aliyun_acr_subscription_task_artifacts_unknown Artifacts of the task whose state the exporter cannot tell.
-# TYPE aliyun_acr_subscription_task_artifacts_unknown gauge
-aliyun_acr_subscription_task_artifacts_unknown{instance_id="cri-a",task_id="crast-1",task="nginx"} 0
-# HELP aliyun_acr_subscription_task_rows_folded Rows of the cloud's answer that repeated an artifact.
-# TYPE aliyun_acr_subscription_task_rows_folded gauge
-aliyun_acr_subscription_task_rows_folded{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
-# HELP aliyun_acr_subscription_task_start_timestamp_seconds Unix time at which the task's first artifact began.
+aliyun_acr_subscription_task_artifacts{instance_id="cri-a",task_id="crast-1",task="nginx",status="running"} 0
+aliyun_acr_subscription_task_artifacts{instance_id="cri-a",task_id="crast-1",task="nginx",status="succeeded"} 1
+aliyun_acr_subscription_task_artifacts{instance_id="cri-a",task_id="crast-1",task="nginx",status="failed"} 1
+aliyun_acr_subscription_task_artifacts{instance_id="cri-a",task_id="crast-1",task="nginx",status="unknown"} 0
+# HELP aliyun_acr_subscription_task_merged_rows Number of result rows that repeated an artifact.
+# TYPE aliyun_acr_subscription_task_merged_rows gauge
+aliyun_acr_subscription_task_merged_rows{instance_id="cri-a",task_id="crast-1",task="nginx"} 1
+# HELP aliyun_acr_subscription_task_start_timestamp_seconds Unix timestamp of the start of the task's first artifact.
 # TYPE aliyun_acr_subscription_task_start_timestamp_seconds gauge
 aliyun_acr_subscription_task_start_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000000
-# HELP aliyun_acr_subscription_task_end_timestamp_seconds Unix time at which the finished task's last artifact ended.
+# HELP aliyun_acr_subscription_task_end_timestamp_seconds Unix timestamp of the end of the finished task's last artifact.
 # TYPE aliyun_acr_subscription_task_end_timestamp_seconds gauge
 aliyun_acr_subscription_task_end_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000013.5
-# HELP aliyun_acr_subscription_task_sync_duration_seconds Time from start to end of the finished task.
+# HELP aliyun_acr_subscription_task_sync_duration_seconds Duration of the finished task from start to end.
 # TYPE aliyun_acr_subscription_task_sync_duration_seconds gauge
 aliyun_acr_subscription_task_sync_duration_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 13.5
-# HELP aliyun_acr_subscription_task_last_success_timestamp_seconds Unix time at which the newest succeeded artifact ended, 0 without one.
+# HELP aliyun_acr_subscription_task_last_success_timestamp_seconds Unix timestamp of the end of the task's latest succeeded artifact.
 # TYPE aliyun_acr_subscription_task_last_success_timestamp_seconds gauge
 aliyun_acr_subscription_task_last_success_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000012.345
-# HELP aliyun_acr_subscription_task_last_poll_timestamp_seconds Unix time of the last finished poll, 0 before the first.
+# HELP aliyun_acr_subscription_task_last_poll_timestamp_seconds Unix timestamp of the last poll of the task.
 # TYPE aliyun_acr_subscription_task_last_poll_timestamp_seconds gauge
 aliyun_acr_subscription_task_last_poll_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000100.25
 aliyun_acr_subscription_task_last_poll_timestamp_seconds{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢"} 1700000130
-# HELP aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds Unix time of the last poll that gave usable rows, 0 before the first.
+# HELP aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds Unix timestamp of the last successful poll of the task.
 # TYPE aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds gauge
 aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000100.25
-aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢"} 0
-# HELP aliyun_acr_subscription_task_poll_interval_seconds Time between two polls of the task that is in force now, without backoff.
+# HELP aliyun_acr_subscription_task_poll_interval_seconds Current poll interval of the task, without backoff.
 # TYPE aliyun_acr_subscription_task_poll_interval_seconds gauge
 aliyun_acr_subscription_task_poll_interval_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 60
 aliyun_acr_subscription_task_poll_interval_seconds{instance_id="cri-a",task_id="crast-2",task="a \"b\" \\ c\nd 🚢"} 1.5
-# HELP aliyun_acr_subscription_artifact_status 1, with the status that the artifact has.
+# HELP aliyun_acr_subscription_artifact_status Current status of the artifact.
 # TYPE aliyun_acr_subscription_artifact_status gauge
 aliyun_acr_subscription_artifact_status{instance_id="cri-a",task_id="crast-1",task="nginx",repo_namespace="mirror",repo_name="nginx",tag="1.27",status="succeeded"} 1
 aliyun_acr_subscription_artifact_status{instance_id="cri-a",task_id="crast-1",task="nginx",repo_namespace="mirror",repo_name="nginx",tag="1.28",status="failed"} 1
-# HELP aliyun_acr_subscription_artifact_sync_duration_seconds Time from start to end of the finished artifact.
+# HELP aliyun_acr_subscription_artifact_sync_duration_seconds Duration of the finished artifact's synchronization from start to end.
 # TYPE aliyun_acr_subscription_artifact_sync_duration_seconds gauge
 aliyun_acr_subscription_artifact_sync_duration_seconds{instance_id="cri-a",task_id="crast-1",task="nginx",repo_namespace="mirror",repo_name="nginx",tag="1.27"} 12.345
 aliyun_acr_subscription_artifact_sync_duration_seconds{instance_id="cri-a",task_id="crast-1",task="nginx",repo_namespace="mirror",repo_name="nginx",tag="1.28"} 12.5
@@ -236,7 +239,7 @@ fn stale_data_leaves_the_page_and_the_poll_stays() {
     assert_eq!(
         samples(&stale),
         [
-            r#"task_info{TASK,acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO"} 1"#,
+            r#"task_info{TASK,acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO",origin="followed"} 1"#,
             "task_up{TASK} 1",
             "task_last_poll_timestamp_seconds{TASK} 1700000100.25",
             "task_last_successful_poll_timestamp_seconds{TASK} 1700000100.25",
@@ -259,9 +262,7 @@ fn a_task_that_was_never_polled_has_neither_up_nor_data() {
     assert_eq!(
         samples(&page(vec![entry])),
         [
-            r#"task_info{TASK,acr_region="cn-hangzhou",repo_namespace="",repo_name="",source_provider="",source_repository="",task_type=""} 1"#,
-            "task_last_poll_timestamp_seconds{TASK} 0",
-            "task_last_successful_poll_timestamp_seconds{TASK} 0",
+            r#"task_info{TASK,acr_region="cn-hangzhou",repo_namespace="",repo_name="",source_provider="",source_repository="",task_type="",origin="configured"} 1"#,
             "task_poll_interval_seconds{TASK} 3600",
         ]
     );
@@ -283,7 +284,7 @@ fn a_running_task_has_a_start_and_no_end() {
     let samples = samples(&page);
     for there in [
         r#"task_status{TASK,status="running"} 1"#,
-        "task_artifacts_running{TASK} 1",
+        r#"task_artifacts{TASK,status="running"} 1"#,
         "task_start_timestamp_seconds{TASK} 1700000000",
         r#"artifact_status{TASK,repo_namespace="mirror",repo_name="nginx",tag="1.28",status="running"} 1"#,
     ] {
@@ -299,7 +300,7 @@ fn a_running_task_has_a_start_and_no_end() {
 }
 
 #[test]
-fn a_task_without_a_success_or_a_usable_duration_says_so() {
+fn a_task_without_a_success_or_a_usable_duration_has_neither() {
     let rows = vec![row(
         "nginx",
         "1",
@@ -309,7 +310,7 @@ fn a_task_without_a_success_or_a_usable_duration_says_so() {
     )];
     let page = page(vec![polled(target("crast-1", "nginx"), None, rows)]);
     let samples = samples(&page);
-    assert!(samples.contains(&"task_last_success_timestamp_seconds{TASK} 0".to_owned()));
+    assert!(!page.contains("task_last_success_timestamp_seconds"));
     assert!(samples.contains(&"task_end_timestamp_seconds{TASK} 1700000004.999".to_owned()));
     assert!(
         !page.contains("sync_duration_seconds"),
@@ -356,6 +357,7 @@ fn rule(subscription: &Subscription, rule_id: &str, tag_regexp: &str) -> Rule {
         subscription: subscription.clone(),
         tag_regexp: tag_regexp.into(),
         created_ms: None,
+        ..Rule::default()
     }
 }
 
@@ -371,7 +373,7 @@ fn young(repo_name: &str) -> SubscriptionEntry {
         consecutive_failed_runs: 0,
         last_success_ms: None,
         counts: Arc::default(),
-        recent_durations_ms: [].into(),
+        ..SubscriptionEntry::default()
     }
 }
 
@@ -387,35 +389,45 @@ fn busy() -> SubscriptionEntry {
         created_ms: Some(created_ms),
         ..rule(&entry.subscription, rule_id, tag_regexp)
     });
-    let mut artifacts = Durations::default();
-    for millis in [500, 1_000, 4_250, 59_999, 90_000_000] {
-        artifacts.observe(millis);
-    }
     SubscriptionEntry {
         rules: rules.into(),
+        created_ms: Some(1_600_000_000_000),
         last_run: Some(RunSummary {
             task_id: "crast-9".into(),
+            info: Arc::new(TaskInfo {
+                task_type: "AUTO".into(),
+                source_tags: Some(311),
+                selected_tags: Some(0),
+                ..TaskInfo::default()
+            }),
             status: TaskStatus::Running,
             start_ms: Some(1_700_000_150_125),
             duration_ms: None,
-            tags_total: Some(12),
-            tags_synced: Some(0),
+            ..RunSummary::default()
         }),
         last_finished_run: Some(RunSummary {
             task_id: "crast-8".into(),
+            info: Arc::new(TaskInfo {
+                task_type: "MANUAL".into(),
+                source_tags: Some(99),
+                ..TaskInfo::default()
+            }),
             status: TaskStatus::Failed,
+            cause: Some(Cause::RateLimited),
             start_ms: Some(1_700_000_000_000),
+            end_ms: Some(1_700_000_083_500),
             duration_ms: Some(83_500),
-            tags_total: Some(99),
-            tags_synced: Some(98),
+            // Running, succeeded, failed, unknown.
+            artifacts: Some([0, 7, 2, 1]),
         }),
         consecutive_failed_runs: 3,
         last_success_ms: Some(1_699_000_000_250),
         counts: Arc::new(Counts {
             runs: 1_234,
             failures: 56,
-            artifacts,
         }),
+        announced: true,
+        typical_run_interval_ms: Some(3_600_500),
         ..entry
     }
 }
@@ -429,7 +441,21 @@ fn listed_at(last_success_ms: i64) -> ListingEntry {
         error: None,
         next_ms: None,
         tasks_dropped: 0,
+        durations: Arc::new(RunDurations {
+            runs: observed(&[83_500]),
+            artifacts: observed(&[500, 1_000, 4_250, 59_999, 90_000_000]),
+        }),
+        announced: true,
+        ..ListingEntry::default()
     }
+}
+
+fn observed(millis: &[i64]) -> Durations {
+    let mut durations = Durations::default();
+    for millis in millis {
+        durations.observe(*millis);
+    }
+    durations
 }
 
 /// A page at 1700000160 of lists that were read so long ago.
@@ -444,68 +470,102 @@ fn page_of(age_ms: i64, entries: Vec<SubscriptionEntry>) -> String {
 
 #[test]
 fn two_subscriptions() {
+    let labels = |repo_name: &str| {
+        format!(
+            r#"instance_id="cri-a",repo_namespace="mirror",repo_name="{repo_name}",source_provider="DOCKER_HUB",source_repository="library/nginx""#
+        )
+    };
     assert_eq!(
         page_of(0, vec![busy(), young("\\\n\"")]),
-        r#"# HELP aliyun_acr_subscription_rule_info 1 for each rule of the subscription.
+        r#"# HELP aliyun_acr_subscription_rule_info Information about a rule of the subscription.
 # TYPE aliyun_acr_subscription_rule_info gauge
-aliyun_acr_subscription_rule_info{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx",rule_id="crasr-1",tag_regexp=".*"} 1
-aliyun_acr_subscription_rule_info{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",rule_id="crasr-1",tag_regexp="1\\..*"} 1
-aliyun_acr_subscription_rule_info{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",rule_id="crasr-2",tag_regexp="\"2\""} 1
-# HELP aliyun_acr_subscription_rule_created_timestamp_seconds Unix time at which the subscription's oldest rule was made.
-# TYPE aliyun_acr_subscription_rule_created_timestamp_seconds gauge
-aliyun_acr_subscription_rule_created_timestamp_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 1600000000
-# HELP aliyun_acr_subscription_last_run_status 1 for the status that the newest run has, 0 for the others.
+aliyun_acr_subscription_rule_info{YOUNG,rule_id="crasr-1",tag_regexp=".*"} 1
+aliyun_acr_subscription_rule_info{BUSY,rule_id="crasr-1",tag_regexp="1\\..*"} 1
+aliyun_acr_subscription_rule_info{BUSY,rule_id="crasr-2",tag_regexp="\"2\""} 1
+# HELP aliyun_acr_subscription_created_timestamp_seconds Unix timestamp of the creation of the subscription.
+# TYPE aliyun_acr_subscription_created_timestamp_seconds gauge
+aliyun_acr_subscription_created_timestamp_seconds{BUSY} 1600000000
+# HELP aliyun_acr_subscription_last_run_info Information about the subscription's newest run.
+# TYPE aliyun_acr_subscription_last_run_info gauge
+aliyun_acr_subscription_last_run_info{BUSY,task_id="crast-9",task_type="AUTO"} 1
+# HELP aliyun_acr_subscription_last_run_status Whether the newest run has the status.
 # TYPE aliyun_acr_subscription_last_run_status gauge
-aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="empty"} 0
-aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="running"} 1
-aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="succeeded"} 0
-aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="failed"} 0
-aliyun_acr_subscription_last_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="unknown"} 0
-# HELP aliyun_acr_subscription_last_run_start_timestamp_seconds Unix time at which the newest run began.
+aliyun_acr_subscription_last_run_status{BUSY,status="empty"} 0
+aliyun_acr_subscription_last_run_status{BUSY,status="running"} 1
+aliyun_acr_subscription_last_run_status{BUSY,status="succeeded"} 0
+aliyun_acr_subscription_last_run_status{BUSY,status="failed"} 0
+aliyun_acr_subscription_last_run_status{BUSY,status="unknown"} 0
+# HELP aliyun_acr_subscription_last_run_start_timestamp_seconds Unix timestamp of the start of the newest run.
 # TYPE aliyun_acr_subscription_last_run_start_timestamp_seconds gauge
-aliyun_acr_subscription_last_run_start_timestamp_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 1700000150.125
-# HELP aliyun_acr_subscription_last_finished_run_status 1 for the status that the newest finished run has, 0 for the others.
+aliyun_acr_subscription_last_run_start_timestamp_seconds{BUSY} 1700000150.125
+# HELP aliyun_acr_subscription_last_run_source_tags Number of tags of the source repository at the newest run.
+# TYPE aliyun_acr_subscription_last_run_source_tags gauge
+aliyun_acr_subscription_last_run_source_tags{BUSY} 311
+# HELP aliyun_acr_subscription_last_run_selected_tags Number of tags that the newest run selects from the source repository.
+# TYPE aliyun_acr_subscription_last_run_selected_tags gauge
+aliyun_acr_subscription_last_run_selected_tags{BUSY} 0
+# HELP aliyun_acr_subscription_last_finished_run_info Information about the subscription's newest finished run.
+# TYPE aliyun_acr_subscription_last_finished_run_info gauge
+aliyun_acr_subscription_last_finished_run_info{BUSY,task_id="crast-8",task_type="MANUAL"} 1
+# HELP aliyun_acr_subscription_last_finished_run_status Whether the newest finished run has the status.
 # TYPE aliyun_acr_subscription_last_finished_run_status gauge
-aliyun_acr_subscription_last_finished_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="succeeded"} 0
-aliyun_acr_subscription_last_finished_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="failed"} 1
-aliyun_acr_subscription_last_finished_run_status{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",status="unknown"} 0
-# HELP aliyun_acr_subscription_last_run_duration_seconds Time from start to end of the newest finished run.
-# TYPE aliyun_acr_subscription_last_run_duration_seconds gauge
-aliyun_acr_subscription_last_run_duration_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 83.5
-# HELP aliyun_acr_subscription_consecutive_failed_runs Failed runs since the last succeeded one.
+aliyun_acr_subscription_last_finished_run_status{BUSY,status="succeeded"} 0
+aliyun_acr_subscription_last_finished_run_status{BUSY,status="failed"} 1
+aliyun_acr_subscription_last_finished_run_status{BUSY,status="unknown"} 0
+# HELP aliyun_acr_subscription_last_finished_run_failure Cause of the newest finished run's failure.
+# TYPE aliyun_acr_subscription_last_finished_run_failure gauge
+aliyun_acr_subscription_last_finished_run_failure{BUSY,cause="rate_limited"} 1
+# HELP aliyun_acr_subscription_last_finished_run_artifacts Number of artifacts of the newest finished run by status.
+# TYPE aliyun_acr_subscription_last_finished_run_artifacts gauge
+aliyun_acr_subscription_last_finished_run_artifacts{BUSY,status="running"} 0
+aliyun_acr_subscription_last_finished_run_artifacts{BUSY,status="succeeded"} 7
+aliyun_acr_subscription_last_finished_run_artifacts{BUSY,status="failed"} 2
+aliyun_acr_subscription_last_finished_run_artifacts{BUSY,status="unknown"} 1
+# HELP aliyun_acr_subscription_last_finished_run_end_timestamp_seconds Unix timestamp of the end of the newest finished run.
+# TYPE aliyun_acr_subscription_last_finished_run_end_timestamp_seconds gauge
+aliyun_acr_subscription_last_finished_run_end_timestamp_seconds{BUSY} 1700000083.5
+# HELP aliyun_acr_subscription_last_finished_run_duration_seconds Duration of the newest finished run from start to end.
+# TYPE aliyun_acr_subscription_last_finished_run_duration_seconds gauge
+aliyun_acr_subscription_last_finished_run_duration_seconds{BUSY} 83.5
+# HELP aliyun_acr_subscription_consecutive_failed_runs Number of failed runs since the last succeeded one.
 # TYPE aliyun_acr_subscription_consecutive_failed_runs gauge
-aliyun_acr_subscription_consecutive_failed_runs{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
-aliyun_acr_subscription_consecutive_failed_runs{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 3
-# HELP aliyun_acr_subscription_last_success_timestamp_seconds Unix time at which the newest success of all runs ever seen ended, 0 without one.
+aliyun_acr_subscription_consecutive_failed_runs{YOUNG} 0
+aliyun_acr_subscription_consecutive_failed_runs{BUSY} 3
+# HELP aliyun_acr_subscription_last_success_timestamp_seconds Unix timestamp of the end of the latest succeeded run.
 # TYPE aliyun_acr_subscription_last_success_timestamp_seconds gauge
-aliyun_acr_subscription_last_success_timestamp_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
-aliyun_acr_subscription_last_success_timestamp_seconds{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 1699000000.25
-# HELP aliyun_acr_subscription_last_run_tags Tags that the newest run is about.
-# TYPE aliyun_acr_subscription_last_run_tags gauge
-aliyun_acr_subscription_last_run_tags{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 12
-# HELP aliyun_acr_subscription_last_run_tags_synced Tags of the newest run that are synchronised.
-# TYPE aliyun_acr_subscription_last_run_tags_synced gauge
-aliyun_acr_subscription_last_run_tags_synced{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
-# HELP aliyun_acr_subscription_runs_total Runs that have finished, failed ones included.
+aliyun_acr_subscription_last_success_timestamp_seconds{BUSY} 1699000000.25
+# HELP aliyun_acr_subscription_typical_run_interval_seconds Median time between the starts of the subscription's recent runs.
+# TYPE aliyun_acr_subscription_typical_run_interval_seconds gauge
+aliyun_acr_subscription_typical_run_interval_seconds{BUSY} 3600.5
+# HELP aliyun_acr_subscription_runs_total Total number of finished runs.
 # TYPE aliyun_acr_subscription_runs_total counter
-aliyun_acr_subscription_runs_total{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
-aliyun_acr_subscription_runs_total{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 1234
-# HELP aliyun_acr_subscription_run_failures_total Runs that have finished and failed.
+aliyun_acr_subscription_runs_total{YOUNG} 0
+aliyun_acr_subscription_runs_total{BUSY} 1234
+# HELP aliyun_acr_subscription_run_failures_total Total number of failed runs.
 # TYPE aliyun_acr_subscription_run_failures_total counter
-aliyun_acr_subscription_run_failures_total{instance_id="cri-a",repo_namespace="mirror",repo_name="\\\n\"",source_provider="DOCKER_HUB",source_repository="library/nginx"} 0
-aliyun_acr_subscription_run_failures_total{instance_id="cri-a",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx"} 56
-# HELP aliyun_acr_subscription_run_artifact_duration_seconds Time from start to end of the artifacts of runs that have finished.
+aliyun_acr_subscription_run_failures_total{YOUNG} 0
+aliyun_acr_subscription_run_failures_total{BUSY} 56
+# HELP aliyun_acr_subscription_run_duration_seconds Duration of finished runs from start to end.
+# TYPE aliyun_acr_subscription_run_duration_seconds histogram
+RUNS# HELP aliyun_acr_subscription_run_artifact_duration_seconds Duration of the artifacts of finished runs from start to end.
 # TYPE aliyun_acr_subscription_run_artifact_duration_seconds histogram
-HISTOGRAM0HISTOGRAM1"#
+ARTIFACTS"#
+            .replace("YOUNG", &labels("\\\\\\n\\\""))
+            .replace("BUSY", &labels("nginx"))
             .replace(
-                "HISTOGRAM0",
-                &histogram("\\\\\\n\\\"", [0; 14], "0")
+                "RUNS",
+                // 83.5 s
+                &histogram(
+                    "run_duration_seconds",
+                    [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+                    "83.5"
+                )
             )
             .replace(
-                "HISTOGRAM1",
+                "ARTIFACTS",
                 // 0.5 s and 1 s; 4.25 s; 59.999 s; 25 hours.
                 &histogram(
-                    "nginx",
+                    "run_artifact_duration_seconds",
                     [2, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4, 5],
                     "90065.749"
                 )
@@ -513,12 +573,10 @@ HISTOGRAM0HISTOGRAM1"#
     );
 }
 
-/// Its lines, by hand but for the labels that repeat; counts up to each bound.
-fn histogram(repo_name: &str, below: [u32; 14], sum: &str) -> String {
-    let name = "aliyun_acr_subscription_run_artifact_duration_seconds";
-    let labels = format!(
-        r#"instance_id="cri-a",repo_namespace="mirror",repo_name="{repo_name}",source_provider="DOCKER_HUB",source_repository="library/nginx""#
-    );
+/// The lines of an instance's histogram; counts up to each bound.
+fn histogram(name: &str, below: [u32; 14], sum: &str) -> String {
+    let name = format!("aliyun_acr_subscription_{name}");
+    let labels = r#"instance_id="cri-a""#;
     let bounds = [
         "1", "5", "10", "30", "60", "120", "300", "600", "1800", "3600", "7200", "21600", "86400",
         "+Inf",
@@ -547,17 +605,24 @@ fn lists_that_were_not_read_for_long_take_the_newest_runs_with_them() {
     let last_fresh = 3 * 300_000;
     let all = [
         "rule_info",
-        "rule_created_timestamp_seconds",
+        "created_timestamp_seconds",
+        "last_run_info",
         "last_run_status",
         "last_run_start_timestamp_seconds",
+        "last_run_source_tags",
+        "last_run_selected_tags",
+        "last_finished_run_info",
         "last_finished_run_status",
-        "last_run_duration_seconds",
+        "last_finished_run_failure",
+        "last_finished_run_artifacts",
+        "last_finished_run_end_timestamp_seconds",
+        "last_finished_run_duration_seconds",
         "consecutive_failed_runs",
         "last_success_timestamp_seconds",
-        "last_run_tags",
-        "last_run_tags_synced",
+        "typical_run_interval_seconds",
         "runs_total",
         "run_failures_total",
+        "run_duration_seconds",
         "run_artifact_duration_seconds",
     ];
     assert_eq!(families(&page_of(last_fresh, vec![busy()])), all);
@@ -565,17 +630,19 @@ fn lists_that_were_not_read_for_long_take_the_newest_runs_with_them() {
         families(&page_of(last_fresh + 1, vec![busy()])),
         [
             "rule_info",
-            "rule_created_timestamp_seconds",
+            "created_timestamp_seconds",
             "last_success_timestamp_seconds",
+            "typical_run_interval_seconds",
             "runs_total",
             "run_failures_total",
+            "run_duration_seconds",
             "run_artifact_duration_seconds",
         ]
     );
     // An instance whose lists were never read.
     let mut elsewhere = busy();
     elsewhere.instance_id = "cri-b".into();
-    assert_eq!(families(&page_of(0, vec![elsewhere])).len(), 6);
+    assert_eq!(families(&page_of(0, vec![elsewhere])).len(), 8);
 }
 
 #[test]
@@ -586,25 +653,28 @@ fn a_first_run_that_is_not_over_yet_is_no_finished_one() {
     };
     let page = page_of(0, vec![entry]);
     assert!(page.contains("_last_run_status{"));
-    assert!(!page.contains("_last_finished_run_status"));
-    assert!(!page.contains("_last_run_duration_seconds"));
+    assert!(!page.contains("_last_finished_run_"));
 }
 
 #[test]
-fn what_was_counted_is_shown_when_it_is_safe() {
-    let store = Store::new(LIMITS, []).holding_counts_back();
-    store.update_subscription(young("nginx"));
-    let counted = busy();
-    store.update_subscription(counted.clone());
-    let runs = |text| {
-        write_text(store.snapshot(), 0, &[]).contains(&format!(
-            "runs_total{{instance_id=\"cri-a\",repo_namespace=\"mirror\",repo_name=\"nginx\",\
-             source_provider=\"DOCKER_HUB\",source_repository=\"library/nginx\"}} {text}\n"
-        ))
+fn a_long_label_is_cut_and_stays_different_from_others() {
+    let start = "é".repeat(506);
+    let long = |end: &str| format!("{start}{}{end}", "x".repeat(300_000));
+    let label = |value: &str| {
+        let mut out = Vec::new();
+        push_label(&mut out, "tag", value);
+        String::from_utf8(out).unwrap()
     };
-    assert!(runs("0"));
-    store.publish([(&counted.instance_id, &counted.subscription, &counted.counts)]);
-    assert!(runs("1234"));
+    // SHA-256 of the whole values, by sha256sum.
+    let cut = label(&long("1"));
+    assert_eq!(cut, format!("tag=\"{start}x…33cd2a3a\""));
+    assert_eq!(label(&long("2")), format!("tag=\"{start}x…2ba77a21\""));
+    // What has just room stays; what looks like a cut value does not.
+    let full = "y".repeat(1024);
+    assert_eq!(label(&full), format!("tag=\"{full}\""));
+    let same = cut.strip_prefix("tag=\"").unwrap().trim_end_matches('"');
+    assert_eq!(same.len(), 1024);
+    assert_ne!(label(same), cut);
 }
 
 #[test]
@@ -625,7 +695,7 @@ fn limits_keep_the_failed_artifact() {
         ]
     );
     assert!(
-        samples(&page).contains(&"task_artifacts{TASK} 2".to_owned()),
+        samples(&page).contains(&"task_artifacts{TASK,status=\"succeeded\"} 1".to_owned()),
         "what the limit keeps off the page is still counted"
     );
 }
@@ -861,6 +931,7 @@ prop_compose! {
             task: task.into(),
             region: "".into(),
             artifacts,
+            origin: Origin::Configured,
         };
         let info = info.map(|(repo_name, source_repository)| TaskInfo {
             repo_name,
@@ -887,17 +958,36 @@ fn any_run() -> impl Strategy<Value = RunSummary> {
         number(),
         number(),
         number(),
+        proptest::option::of(proptest::sample::select(Cause::ALL.to_vec())),
+        any::<Option<[u32; 4]>>(),
     )
         .prop_map(
-            |(status, start_ms, duration_ms, tags_total, tags_synced)| RunSummary {
-                task_id: "crast-1".into(),
-                status,
-                start_ms,
-                duration_ms,
-                tags_total,
-                tags_synced,
+            |(status, start_ms, duration_ms, source_tags, selected_tags, cause, artifacts)| {
+                RunSummary {
+                    task_id: "crast-1".into(),
+                    info: Arc::new(TaskInfo {
+                        source_tags,
+                        selected_tags,
+                        ..TaskInfo::default()
+                    }),
+                    status,
+                    cause,
+                    start_ms,
+                    end_ms: duration_ms,
+                    duration_ms,
+                    artifacts,
+                }
             },
         )
+}
+
+prop_compose! {
+    fn any_durations()(
+        runs in proptest::collection::vec(0_i64..200_000_000, 0..20),
+        artifacts in proptest::collection::vec(0_i64..200_000_000, 0..20),
+    ) -> Arc<RunDurations> {
+        Arc::new(RunDurations { runs: observed(&runs), artifacts: observed(&artifacts) })
+    }
 }
 
 prop_compose! {
@@ -911,7 +1001,7 @@ prop_compose! {
         last_success_ms in time(),
         runs in any::<u64>(),
         failures in 0_u64..5,
-        durations in proptest::collection::vec(0_i64..200_000_000, 0..20),
+        announced in any::<bool>(),
     ) -> SubscriptionEntry {
         let subscription = Subscription {
             repo_namespace: texts.0,
@@ -919,10 +1009,7 @@ prop_compose! {
             source_provider: texts.2,
             source_repository: texts.3,
         };
-        let mut counts = Counts { runs, failures, artifacts: Durations::default() };
-        for millis in &durations {
-            counts.artifacts.observe(*millis);
-        }
+        let counts = Counts { runs, failures };
         SubscriptionEntry {
             instance_id: instance_id.into(),
             rules: rules
@@ -938,7 +1025,8 @@ prop_compose! {
             consecutive_failed_runs,
             last_success_ms,
             counts: Arc::new(counts),
-            recent_durations_ms: durations.into(),
+            announced,
+            ..SubscriptionEntry::default()
         }
     }
 }
@@ -952,12 +1040,14 @@ proptest! {
         subscriptions in proptest::collection::vec(any_subscription(), 0..8),
         age_ms in proptest::sample::select(vec![0, 86_400_000]),
         series in proptest::sample::select(vec![0, 200_000]),
+        durations in any_durations(),
     ) {
         let now_ms = 1_700_000_200_000;
         let store = Store::new(Limits { series, ..LIMITS }, [task]);
         for instance_id in ["a", "b"] {
             store.update_listing(ListingEntry {
                 instance_id: instance_id.into(),
+                durations: Arc::clone(&durations),
                 ..listed_at(now_ms - age_ms)
             });
         }
@@ -1004,27 +1094,18 @@ proptest! {
             );
             prop_assert_eq!(
                 value("last_success_timestamp_seconds", &[]),
-                Some(entry.last_success_ms.unwrap_or(0))
+                entry.last_success_ms
             );
             prop_assert_eq!(
                 value("run_failures_total", &[]),
                 Some(1000 * i64::try_from(entry.counts.failures).unwrap())
             );
-            // Counted anew from what was observed.
-            let durations = &entry.recent_durations_ms;
-            for bound in [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400] {
-                let below = durations.iter().filter(|millis| **millis <= 1000 * bound).count();
-                prop_assert_eq!(
-                    value("run_artifact_duration_seconds_bucket", &[("le", &bound.to_string())]),
-                    Some(1000 * i64::try_from(below).unwrap())
-                );
-            }
-            let count = Some(1000 * i64::try_from(durations.len()).unwrap());
-            prop_assert_eq!(value("run_artifact_duration_seconds_bucket", &[("le", "+Inf")]), count);
-            prop_assert_eq!(value("run_artifact_duration_seconds_count", &[]), count);
+            let artifacts = entry.last_finished_run.as_ref().and_then(|run| run.artifacts);
             prop_assert_eq!(
-                value("run_artifact_duration_seconds_sum", &[]),
-                Some(durations.iter().sum())
+                status_sum("last_finished_run_artifacts", &["running", "succeeded", "failed", "unknown"]),
+                artifacts.filter(|_| fresh).map(|counts| {
+                    1000 * counts.into_iter().map(i64::from).sum::<i64>()
+                })
             );
             for rule in entry.rules.iter() {
                 let rules = samples.keys().filter(|(name, labels)| {
@@ -1037,6 +1118,24 @@ proptest! {
                         && labels["source_repository"] == of.source_repository
                 });
                 prop_assert_eq!(rules.count(), 1);
+            }
+        }
+        for instance_id in ["a", "b"] {
+            let value = |name: &str, le: Option<&str>| {
+                let labels = [("instance_id", instance_id)].into_iter();
+                let labels = labels.chain(le.map(|le| ("le", le)));
+                let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let name = format!("aliyun_acr_subscription_{name}");
+                samples.get(&(name, labels.collect())).map(|text| thousandths(text))
+            };
+            for (name, durations) in [
+                ("run_duration_seconds", &durations.runs),
+                ("run_artifact_duration_seconds", &durations.artifacts),
+            ] {
+                let count = Some(1000 * i64::try_from(durations.count()).unwrap());
+                prop_assert_eq!(value(&format!("{name}_bucket"), Some("+Inf")), count);
+                prop_assert_eq!(value(&format!("{name}_count"), None), count);
+                prop_assert_eq!(value(&format!("{name}_sum"), None), Some(durations.sum_ms));
             }
         }
     }
@@ -1075,7 +1174,7 @@ proptest! {
             let polled = task.entry.last_poll_ms;
             prop_assert_eq!(
                 value("task_last_poll_timestamp_seconds", task, &[]),
-                Some(polled.unwrap_or(0))
+                polled
             );
             prop_assert_eq!(
                 value("task_up", task, &[]),
@@ -1092,16 +1191,10 @@ proptest! {
             prop_assert_eq!(statuses.len(), if task.fresh.is_some() { 5 } else { 0 });
             if let Some(data) = task.fresh {
                 prop_assert_eq!(statuses.iter().sum::<i64>(), 1000);
-                let count = |name: &str| value(name, task, &[]).unwrap();
+                let artifacts = ["running", "succeeded", "failed", "unknown"]
+                    .map(|status| value("task_artifacts", task, &[("status", status)]).unwrap());
                 prop_assert_eq!(
-                    count("task_artifacts"),
-                    count("task_artifacts_succeeded")
-                        + count("task_artifacts_failed")
-                        + count("task_artifacts_running")
-                        + count("task_artifacts_unknown")
-                );
-                prop_assert_eq!(
-                    count("task_artifacts"),
+                    artifacts.iter().sum::<i64>(),
                     1000 * i64::try_from(data.artifacts.len()).unwrap()
                 );
             }

@@ -12,9 +12,11 @@ use super::*;
 use crate::clock::Clock;
 use crate::follow;
 use crate::metrics::own::{Build, Own};
-use crate::model::{ListedRun, Meaning, Row, Rule, Subscription, TaskInfo, TaskStatus, Words};
+use crate::model::{
+    Cause, Causes, ListedRun, Meaning, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
+};
 use crate::shard::Shard;
-use crate::store::{ArtifactSeries, Limits, Store, Target, TaskEntry};
+use crate::store::{ArtifactSeries, Limits, Origin, Store, Target, TaskEntry};
 
 const START_MS: i64 = 1_700_000_000_000;
 const FAR: Duration = Duration::from_secs(1_000_000);
@@ -72,6 +74,7 @@ impl Source for Cloud {
             subscription: subscription(name),
             tag_regexp: String::new(),
             created_ms: None,
+            ..Rule::default()
         };
         Ok(self.repositories.iter().map(rule).collect())
     }
@@ -150,6 +153,7 @@ struct Said {
     follows: Vec<Follow>,
     accounts: Vec<&'static str>,
     words: Words,
+    causes: Causes,
     asked_anew: Vec<&'static str>,
 }
 
@@ -161,6 +165,7 @@ fn watch(id: &str, name: &str, seconds: u64) -> Watch {
             task: name.into(),
             region: "".into(),
             artifacts: ArtifactSeries::All,
+            origin: Origin::Configured,
         }),
         interval: Duration::from_secs(seconds),
         account: 0,
@@ -183,6 +188,7 @@ fn follow(configured: &[&str]) -> Follow {
             configured: configured.iter().map(|id| (*id).into()).collect(),
             shard: Shard::WHOLE,
             words: Words::default(),
+            causes: Causes::default(),
         },
         account: 0,
     }
@@ -194,6 +200,7 @@ fn said(watches: Vec<Watch>) -> Said {
         follows: Vec::new(),
         accounts: vec!["one"],
         words: Words::default(),
+        causes: Causes::default(),
         asked_anew: Vec::new(),
     }
 }
@@ -202,6 +209,7 @@ impl Said {
     fn settings(&self) -> Settings {
         Settings {
             words: self.words.clone(),
+            causes: self.causes.clone(),
             interval: Duration::from_secs(60),
             finished_interval: Duration::from_secs(3_600),
             concurrency: 2,
@@ -482,6 +490,29 @@ async fn other_words_are_read_into_the_answers_within_an_interval() {
     bench.change(&said, odd).await;
     pass(61).await;
     assert_eq!(bench.status("crast-1"), TaskStatus::Succeeded);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_causes_count_at_once_and_without_a_poll() {
+    let failed = |cloud: &mut Cloud| {
+        cloud.row = Mutex::new(Row {
+            result: "FAILED".to_owned(),
+            ..done()
+        });
+    };
+    let mut said = said(vec![watch("crast-1", "one", 60)]);
+    let bench = Bench::new(&said, failed);
+    pass(40_000).await;
+    let cause = || bench.entry("crast-1").unwrap().cause;
+    assert_eq!(cause(), Some(Cause::Other));
+    // The message is empty, which this pattern matches.
+    let pattern = regex::Regex::new("^$").unwrap();
+    said.causes = Causes::with([(Cause::Quota, pattern)]);
+    bench.calls();
+    bench.change(&said, failed).await;
+    assert_eq!(cause(), Some(Cause::Quota));
+    assert_eq!(bench.calls(), []);
     bench.end().await;
 }
 

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{Folded, Row, Rule, TaskStatus, Words};
 use crate::store::{
-    ArtifactSeries, Limits, ListingEntry, RunSummary, Store, SubscriptionEntry, Target,
+    ArtifactSeries, Limits, ListingEntry, Origin, RecentRun, RunSummary, Store, SubscriptionEntry,
+    Target,
 };
 
 /// 2023-11-14 22:13:20 UTC.
@@ -21,6 +22,7 @@ fn entry(instance_id: &str, task_id: &str) -> TaskEntry {
         task: format!("name of {task_id}").as_str().into(),
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
+        origin: Origin::Configured,
     };
     TaskEntry::new(Arc::new(target), Duration::from_secs(90))
 }
@@ -96,14 +98,14 @@ fn failed_run() -> (TaskEntry, SubscriptionEntry) {
         status: TaskStatus::Failed,
         start_ms: Some(NOW_MS - 3_600_000),
         duration_ms: Some(83_500),
-        tags_total: None,
-        tags_synced: None,
+        ..RunSummary::default()
     };
     let rule = Rule {
         rule_id: "crasr-1".into(),
         subscription: subscription.clone(),
         tag_regexp: ".*".into(),
         created_ms: None,
+        ..Rule::default()
     };
     let followed = SubscriptionEntry {
         instance_id: "cri-a".into(),
@@ -114,7 +116,8 @@ fn failed_run() -> (TaskEntry, SubscriptionEntry) {
         consecutive_failed_runs: 2,
         last_success_ms: Some(NOW_MS - 86_400_000),
         counts: Arc::default(),
-        recent_durations_ms: [60_000, 83_500].into(),
+        recent_runs: recent(&[60_000, 83_500]),
+        ..SubscriptionEntry::default()
     };
     (task, followed)
 }
@@ -132,6 +135,7 @@ fn a_task_is_told_whole() {
         error: None,
         next_ms: None,
         tasks_dropped: 0,
+        ..ListingEntry::default()
     });
     assert_eq!(
         ask(&store, ""),
@@ -381,4 +385,14 @@ mod shape {
         }
         Ok(())
     }
+}
+
+/// Runs that took so long, milliseconds, the oldest first.
+fn recent(durations_ms: &[i64]) -> Arc<[RecentRun]> {
+    let newest_first = durations_ms.iter().rev();
+    let runs = newest_first.map(|millis| RecentRun {
+        duration_ms: Some(*millis),
+        ..RecentRun::default()
+    });
+    runs.collect()
 }

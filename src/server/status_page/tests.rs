@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{self, Folded, Rule, Subscription, TaskInfo, Words};
-use crate::store::{ArtifactSeries, Limits, PollError, RunSummary, Store, Target};
+use crate::store::{
+    ArtifactSeries, Limits, Origin, PollError, RecentRun, RunSummary, Store, Target,
+};
 
 /// 2023-11-14 22:13:20 UTC.
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -17,6 +19,7 @@ fn entry(id: &str, name: &str) -> TaskEntry {
         task: name.into(),
         region: "cn-hangzhou".into(),
         artifacts: ArtifactSeries::All,
+        origin: Origin::Configured,
     };
     let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
     entry.next_poll_ms = Some(NOW_MS + 12_000);
@@ -219,6 +222,7 @@ fn listing(instance_id: &str) -> ListingEntry {
         error: None,
         next_ms: None,
         tasks_dropped: 0,
+        ..ListingEntry::default()
     }
 }
 
@@ -437,8 +441,7 @@ fn run(id: &str, status: TaskStatus) -> RunSummary {
         status,
         start_ms: Some(NOW_MS - 3_600_000),
         duration_ms: (status != TaskStatus::Running).then_some(83_500),
-        tags_total: None,
-        tags_synced: None,
+        ..RunSummary::default()
     }
 }
 
@@ -450,8 +453,10 @@ fn subscription(newest: RunSummary) -> SubscriptionEntry {
         subscription: subscription.clone(),
         tag_regexp: ".*".into(),
         created_ms: Some(NOW_MS - 864_000_000),
+        ..Rule::default()
     };
     SubscriptionEntry {
+        created_ms: rule.created_ms,
         instance_id: "cri-a".into(),
         subscription: Arc::new(subscription),
         rules: [rule].into(),
@@ -460,7 +465,7 @@ fn subscription(newest: RunSummary) -> SubscriptionEntry {
         consecutive_failed_runs: 3,
         last_success_ms: Some(NOW_MS - 172_800_000),
         counts: Arc::default(),
-        recent_durations_ms: [].into(),
+        ..SubscriptionEntry::default()
     }
 }
 
@@ -586,7 +591,7 @@ fn a_subscription_without_a_watched_run_has_a_row_of_its_own() {
 
 #[test]
 fn a_run_is_compared_with_the_last_ones() {
-    let with = |recent: &[i64], results: &[&str]| {
+    let with = |durations: &[i64], results: &[&str]| {
         let status = if results == ["RUNNING"] {
             TaskStatus::Running
         } else {
@@ -601,7 +606,7 @@ fn a_run_is_compared_with_the_last_ones() {
                 },
                 TaskStatus::Failed,
             )),
-            recent_durations_ms: recent.into(),
+            recent_runs: recent(durations),
             ..subscription(run("crast-1", status))
         };
         let task = polled(entry("crast-1", "t"), info(), results);
@@ -730,4 +735,14 @@ fn links_are_relative() {
     for link in ["./metrics", "./config", "./api/v1/tasks"] {
         assert!(page.contains(&format!("href=\"{link}\"")), "{link}");
     }
+}
+
+/// Runs that took so long, milliseconds, the oldest first.
+fn recent(durations_ms: &[i64]) -> Arc<[RecentRun]> {
+    let newest_first = durations_ms.iter().rev();
+    let runs = newest_first.map(|millis| RecentRun {
+        duration_ms: Some(*millis),
+        ..RecentRun::default()
+    });
+    runs.collect()
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{Assessment, Folded, Row, Words};
 use crate::refusal::Class;
-use crate::store::{ArtifactSeries, Durations, PollError, Target};
+use crate::store::{ArtifactSeries, Durations, Origin, PollError, Target};
 
 fn text() -> impl Strategy<Value = String> {
     "[a-zé/:.-]{0,6}"
@@ -49,8 +49,8 @@ prop_compose! {
             status,
             result,
             message,
-            tags_total: tags[0],
-            tags_synced: tags[1],
+            source_tags: tags[0],
+            selected_tags: tags[1],
             start_ms: times[0],
             end_ms: times[1],
         }
@@ -72,7 +72,7 @@ prop_compose! {
 prop_compose! {
     fn target()(instance_id in id(), task_id in id(), task in text(), region in text(), artifacts in 0..3_usize) -> Target {
         let artifacts = [ArtifactSeries::All, ArtifactSeries::Failed, ArtifactSeries::None][artifacts];
-        Target { instance_id, task_id, task: task.into(), region: region.into(), artifacts }
+        Target { instance_id, task_id, task: task.into(), region: region.into(), artifacts, origin: Origin::Configured }
     }
 }
 
@@ -99,6 +99,7 @@ prop_compose! {
             }),
             info: info.map(Arc::new),
             error: error.map(|(reason, text)| Arc::new(PollError { reason, text })),
+            cause: None,
             task_error,
             last_poll_ms: times[0],
             last_success_ms: times[1],
@@ -115,7 +116,7 @@ prop_compose! {
         info in info(),
         seen in [any::<i64>(), any::<i64>()],
         counted in any::<bool>(),
-        rows in option::of((status(), any::<bool>(), time(), time())),
+        rows in option::of((status(), any::<bool>(), time(), time(), any::<Option<[u32; 4]>>())),
     ) -> SavedRun {
         SavedRun {
             task_id,
@@ -123,11 +124,12 @@ prop_compose! {
             first_seen_ms: seen[0],
             seen_ms: seen[1],
             counted,
-            rows: rows.map(|(status, finished, start_ms, end_ms)| RowsVerdict {
+            rows: rows.map(|(status, finished, start_ms, end_ms, artifacts)| RowsVerdict {
                 status,
                 finished,
                 start_ms,
                 end_ms,
+                artifacts,
             }),
         }
     }
@@ -138,12 +140,20 @@ prop_compose! {
         about in subscription(),
         rules in vec((text(), text(), time()), 0..3),
         seen_ms in any::<i64>(),
-        counts in any::<([u64; 14], u64, u64, i64)>(),
+        counts in any::<(u64, u64)>(),
+        first_seen_ms in any::<i64>(),
+        announced in any::<bool>(),
         last_success_ms in time(),
         forgotten_failures in any::<u32>(),
-        recent in vec((id(), any::<i64>()), 0..20),
+        recent in vec((id(), status(), time(), time()), 0..20),
     ) -> SavedSubscription {
-        let (buckets, runs, failures, sum_ms) = counts;
+        let (runs, failures) = counts;
+        let recent = recent.into_iter().map(|(task_id, status, start_ms, duration_ms)| RecentRun {
+            task_id,
+            status,
+            start_ms,
+            duration_ms,
+        });
         SavedSubscription {
             rules: rules
                 .into_iter()
@@ -152,14 +162,17 @@ prop_compose! {
                     subscription: about.clone(),
                     tag_regexp,
                     created_ms,
+                    ..Rule::default()
                 })
                 .collect(),
             subscription: Arc::new(about),
             seen_ms,
-            counts: Arc::new(Counts { runs, failures, artifacts: Durations { buckets, sum_ms } }),
+            counts: Arc::new(Counts { runs, failures }),
+            first_seen_ms,
+            announced,
             last_success_ms,
             forgotten_failures,
-            recent,
+            recent: recent.collect(),
         }
     }
 }
@@ -173,7 +186,18 @@ prop_compose! {
         runs in vec(run(), 0..4),
         gone in vec((id(), any::<i64>(), any::<bool>()), 0..4),
         subscriptions in vec(saved_subscription(), 0..3),
+        rules in vec((text(), subscription(), time(), any::<i64>()), 0..3),
+        durations in any::<[([u64; 14], i64); 2]>(),
+        first_seen_ms in any::<i64>(),
+        announced in any::<bool>(),
     ) -> SavedInstance {
+        let rules = rules.into_iter().map(|(rule_id, subscription, edited_ms, seen_ms)| SavedRule {
+            rule_id,
+            subscription: Arc::new(subscription),
+            edited_ms,
+            seen_ms,
+        });
+        let [runs_of, artifacts_of] = durations.map(|(buckets, sum_ms)| Durations { buckets, sum_ms });
         let gone = gone.into_iter().map(|(task_id, seen_ms, counted)| GoneRun { task_id, seen_ms, counted });
         SavedInstance {
             instance_id,
@@ -183,6 +207,10 @@ prop_compose! {
             runs,
             gone: gone.collect(),
             subscriptions,
+            rules: rules.collect(),
+            durations: Arc::new(RunDurations { runs: runs_of, artifacts: artifacts_of }),
+            first_seen_ms,
+            announced,
         }
     }
 }
@@ -261,8 +289,8 @@ fn sample() -> State {
         status: "COMPLETED".into(),
         result: "FAILED".into(),
         message: "manifest unknown".into(),
-        tags_total: Some(2),
-        tags_synced: Some(1),
+        source_tags: Some(2),
+        selected_tags: Some(1),
         start_ms: Some(1_700_000_000_000),
         end_ms: Some(1_700_000_060_000),
     });
@@ -284,6 +312,7 @@ fn sample() -> State {
             task: "nginx".into(),
             region: "cn-hangzhou".into(),
             artifacts: ArtifactSeries::Failed,
+            origin: Origin::Configured,
         }),
         data: Some(Arc::new(Assessment::new(folded, Some(&info), &words))),
         info: Some(Arc::clone(&info)),
@@ -291,6 +320,7 @@ fn sample() -> State {
             reason: "throttled",
             text: "too many requests".into(),
         })),
+        cause: None,
         task_error: Some("forbidden"),
         last_poll_ms: Some(1_700_000_120_000),
         last_success_ms: Some(1_700_000_090_000),
@@ -309,6 +339,9 @@ fn sample() -> State {
 fn sample_instance(subscription: Subscription, info: Arc<TaskInfo>) -> SavedInstance {
     let mut artifacts = Durations::default();
     artifacts.observe(30_000);
+    let mut runs = Durations::default();
+    runs.observe(60_000);
+    let subscription = Arc::new(subscription);
     SavedInstance {
         instance_id: "cri-a".into(),
         last_success_ms: Some(1_700_000_100_000),
@@ -325,6 +358,7 @@ fn sample_instance(subscription: Subscription, info: Arc<TaskInfo>) -> SavedInst
                 finished: true,
                 start_ms: Some(1_700_000_000_000),
                 end_ms: Some(1_700_000_030_000),
+                artifacts: Some([0, 1, 1, 0]),
             }),
         }],
         gone: vec![GoneRun {
@@ -335,22 +369,42 @@ fn sample_instance(subscription: Subscription, info: Arc<TaskInfo>) -> SavedInst
         subscriptions: vec![SavedSubscription {
             rules: [Rule {
                 rule_id: "crasr-1".into(),
-                subscription: subscription.clone(),
+                subscription: (*subscription).clone(),
                 tag_regexp: "^1\\..*".into(),
                 created_ms: Some(1_600_000_000_000),
+                modified_ms: Some(1_650_000_000_000),
             }]
             .into(),
-            subscription: Arc::new(subscription),
+            subscription: Arc::clone(&subscription),
             seen_ms: 1_700_000_100_000,
             counts: Arc::new(Counts {
                 runs: 12,
                 failures: 3,
-                artifacts,
             }),
+            first_seen_ms: 1_690_000_000_000,
+            announced: true,
             last_success_ms: Some(1_699_000_000_000),
             forgotten_failures: 2,
-            recent: vec![("crast-0".into(), 45_000), ("crast-1".into(), 60_000)],
+            recent: [
+                recent(
+                    "crast-1",
+                    TaskStatus::Failed,
+                    Some(1_700_000_000_000),
+                    60_000,
+                ),
+                recent("crast-0", TaskStatus::Unknown, None, 45_000),
+            ]
+            .into(),
         }],
+        rules: vec![SavedRule {
+            rule_id: "crasr-1".into(),
+            subscription,
+            edited_ms: Some(1_695_000_000_000),
+            seen_ms: 1_700_000_100_000,
+        }],
+        durations: Arc::new(RunDurations { runs, artifacts }),
+        first_seen_ms: 1_690_000_000_000,
+        announced: true,
     }
 }
 
@@ -381,7 +435,7 @@ fn another_version_is_called_so() {
     let error = decode(&sealed(VERSION + 1, b"whatever comes")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "its format has version 2, this program reads version 1"
+        "its format has version 3, this program reads version 2"
     );
 }
 
@@ -404,13 +458,49 @@ fn a_claimed_length_allocates_nothing() {
     assert!(decode(&sealed(VERSION, &many)).is_err());
 }
 
-/// `sample.state` was written by version 1 of the format. Where this fails, the
+fn recent(task_id: &str, status: TaskStatus, start_ms: Option<i64>, millis: i64) -> RecentRun {
+    RecentRun {
+        task_id: task_id.into(),
+        status,
+        start_ms,
+        duration_ms: Some(millis),
+    }
+}
+
+/// The file was written by version 2 of the format. Where this fails, the
 /// format has changed: it needs a new version, and a way to read this one.
 #[test]
 fn the_format_does_not_change_by_accident() {
-    let kept = include_bytes!("../../../tests/testdata/state/version-1.state");
+    let kept = include_bytes!("../../../tests/testdata/state/version-2.state");
     assert_eq!(decode(kept).unwrap(), sample());
     assert!(encode(&sample()) == kept);
+}
+
+/// What the release before wrote is read; what it did not know is not there.
+#[test]
+fn version_1_is_read() {
+    let mut expected = sample();
+    let instance = &mut expected.instances[0];
+    let mut artifacts = Durations::default();
+    artifacts.observe(30_000);
+    instance.durations = Arc::new(RunDurations {
+        runs: Durations::default(),
+        artifacts,
+    });
+    instance.runs[0].rows.as_mut().unwrap().artifacts = None;
+    instance.rules[0].edited_ms = None;
+    instance.first_seen_ms = i64::MIN;
+    let subscription = &mut instance.subscriptions[0];
+    subscription.first_seen_ms = i64::MIN;
+    // The list has crast-1; of the other only the duration was known.
+    subscription.recent = [recent("crast-0", TaskStatus::Unknown, None, 45_000)].into();
+    let rule = Rule {
+        modified_ms: None,
+        ..subscription.rules[0].clone()
+    };
+    subscription.rules = [rule].into();
+    let kept = include_bytes!("../../../tests/testdata/state/version-1.state");
+    assert_eq!(decode(kept).unwrap(), expected);
 }
 
 #[test]

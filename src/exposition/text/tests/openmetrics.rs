@@ -36,35 +36,35 @@ fn a_gauge_with_a_unit_an_info_a_counter_and_a_histogram() {
     );
     assert_eq!(
         page,
-        r#"# HELP aliyun_acr_subscription_task_info 1, with what the cloud says of the task; what is not known is empty.
+        r#"# HELP aliyun_acr_subscription_task_info Information about the task.
 # TYPE aliyun_acr_subscription_task_info gauge
-aliyun_acr_subscription_task_info{instance_id="cri-a",task_id="crast-1",task="nginx",acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO"} 1
-# HELP aliyun_acr_subscription_task_end_timestamp_seconds Unix time at which the finished task's last artifact ended.
+aliyun_acr_subscription_task_info{instance_id="cri-a",task_id="crast-1",task="nginx",acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO",origin="followed"} 1
+# HELP aliyun_acr_subscription_task_end_timestamp_seconds Unix timestamp of the end of the finished task's last artifact.
 # TYPE aliyun_acr_subscription_task_end_timestamp_seconds gauge
 # UNIT aliyun_acr_subscription_task_end_timestamp_seconds seconds
 aliyun_acr_subscription_task_end_timestamp_seconds{instance_id="cri-a",task_id="crast-1",task="nginx"} 1700000013.5
-# HELP aliyun_acr_subscription_runs Runs that have finished, failed ones included.
+# HELP aliyun_acr_subscription_runs Total number of finished runs.
 # TYPE aliyun_acr_subscription_runs counter
 aliyun_acr_subscription_runs_total{LABELS} 1234
-# HELP aliyun_acr_subscription_run_artifact_duration_seconds Time from start to end of the artifacts of runs that have finished.
+# HELP aliyun_acr_subscription_run_artifact_duration_seconds Duration of the artifacts of finished runs from start to end.
 # TYPE aliyun_acr_subscription_run_artifact_duration_seconds histogram
 # UNIT aliyun_acr_subscription_run_artifact_duration_seconds seconds
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="1.0"} 2
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="5.0"} 3
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="10.0"} 3
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="30.0"} 3
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="60.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="120.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="300.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="600.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="1800.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="3600.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="7200.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="21600.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="86400.0"} 4
-aliyun_acr_subscription_run_artifact_duration_seconds_bucket{LABELS,le="+Inf"} 5
-aliyun_acr_subscription_run_artifact_duration_seconds_sum{LABELS} 90065.749
-aliyun_acr_subscription_run_artifact_duration_seconds_count{LABELS} 5
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="1.0"} 2
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="5.0"} 3
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="10.0"} 3
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="30.0"} 3
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="60.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="120.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="300.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="600.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="1800.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="3600.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="7200.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="21600.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="86400.0"} 4
+aliyun_acr_subscription_run_artifact_duration_seconds_bucket{instance_id="cri-a",le="+Inf"} 5
+aliyun_acr_subscription_run_artifact_duration_seconds_sum{instance_id="cri-a"} 90065.749
+aliyun_acr_subscription_run_artifact_duration_seconds_count{instance_id="cri-a"} 5
 # EOF
 "#
         .replace("LABELS", labels)

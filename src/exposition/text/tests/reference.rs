@@ -4,6 +4,8 @@
 
 use std::io::Read as _;
 
+use sha2::{Digest as _, Sha256};
+
 use super::*;
 use crate::exposition::compress::{Coding, Compressed};
 use crate::metrics::catalog::{
@@ -12,6 +14,20 @@ use crate::metrics::catalog::{
 use crate::store::{SubscriptionView, TaskView};
 
 fn escaped(value: &str) -> String {
+    // Cut as the contract says: to 1 024 bytes with the start of the hash behind.
+    let mut value = value.to_owned();
+    if value.len() > 1024 {
+        let hash = Sha256::digest(&value);
+        let hash = u32::from_be_bytes(hash[..4].try_into().expect("four bytes"));
+        let mut kept = String::new();
+        for letter in value.chars() {
+            if kept.len() + letter.len_utf8() + "…".len() + 8 > 1024 {
+                break;
+            }
+            kept.push(letter);
+        }
+        value = format!("{kept}…{hash:08x}");
+    }
     value
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
@@ -97,10 +113,10 @@ fn reference(snapshot: &Snapshot, now_ms: i64, format: Format) -> String {
                 }
             }
             Samples::Durations(durations) => {
-                for subscription in &view.subscriptions {
-                    let durations = durations(subscription);
+                for listing in &view.listings {
+                    let durations = durations(listing.durations);
                     let mut sample = |suffix: &str, bound: Option<&str>, value| {
-                        let labels = of_subscription(subscription);
+                        let labels = [("instance_id", &*listing.entry.instance_id)];
                         let labels = labels.into_iter().chain(bound.map(|bound| ("le", bound)));
                         lines += &line(&format!("{}{suffix}", metric.name), labels, value);
                     };
@@ -150,6 +166,7 @@ proptest! {
         series in proptest::sample::select(vec![0, 60, 200_000]),
         artifacts_per_task in proptest::sample::select(vec![0, 3, 500]),
         open in any::<bool>(),
+        durations in any_durations(),
     ) {
         let now_ms = 1_700_000_200_000;
         let format = if open { Format::OpenMetrics } else { Format::Text };
@@ -157,6 +174,8 @@ proptest! {
         for instance_id in ["a", "b"] {
             store.update_listing(ListingEntry {
                 instance_id: instance_id.into(),
+                durations: Arc::clone(&durations),
+                announced: instance_id == "a",
                 ..listed_at(now_ms - listed_before_ms)
             });
         }
