@@ -76,6 +76,11 @@ def ending(status):
     return f',status="{status}"'
 
 
+def artifacts_of(by, metric, labels):
+    """All artifacts, whatever their status."""
+    return f"sum by ({by}) (max by ({by}, status) (aliyun_acr_subscription_{metric}{{{labels}}}))"
+
+
 def count(expression):
     """How many, 0 included."""
     return f"count({expression}) or vector(0)"
@@ -107,10 +112,10 @@ FAILING = of_subscription("last_finished_run_status", ending("failed")) + " == 1
 STALE = f"{TASKS}\nunless on ({BY_TASK})\n{of_task('task_status')}"
 NOT_LISTED = f"max by (instance_id) (aliyun_acr_exporter_follow_up{{{INSTANCE}}}) == 0"
 SUCCESS_AGE = (
-    f"time() - (\n  {of_subscription('last_success_timestamp_seconds')} > 0\n"
-    f"  or {of_subscription('rule_created_timestamp_seconds')}\n)"
+    f"time() - (\n  {of_subscription('last_success_timestamp_seconds')}\n"
+    f"  or {of_subscription('created_timestamp_seconds')}\n)"
 )
-DATA_AGE = f"time() - ({of_task('task_last_successful_poll_timestamp_seconds')} > 0)"
+DATA_AGE = f"time() - {of_task('task_last_successful_poll_timestamp_seconds')}"
 # Why a task cannot be read, or that it can.
 POLL = (
     f"max by ({BY_TASK}, reason) (aliyun_acr_subscription_task_poll_error{{{TASK}}})\n"
@@ -434,7 +439,7 @@ def variables():
         query_variable(
             "task",
             "Task",
-            "Names of tasks; runs that were found by following bear the name of their repository",
+            "Names of tasks; followed runs have the name of their repository",
             f"label_values(aliyun_acr_subscription_task_info{{{INSTANCE}}}, task)",
             ".+",
         ),
@@ -618,7 +623,7 @@ def overview():
             ),
             stat(
                 "Oldest success",
-                "How long ago the subscription that waits longest was last synchronised; since its rule was made if it never was. Orange after a day, red after two: judge by how often your rules run.",
+                "Time since the last successful run of the subscription that has waited longest, or since its creation if no run has succeeded. Orange after a day, red after two: compare with how often your rules run.",
                 3,
                 f"max(\n{SUCCESS_AGE}\n)",
                 unit="s",
@@ -687,7 +692,7 @@ def overview():
             ),
             table(
                 "Subscriptions",
-                "Each followed subscription, worst first. One failed run may be chance, three in a row are not; the age of the last success tells how old what you deploy is. Narrowed by instance, not by task.",
+                "Each followed subscription, worst first. One failed run may be chance, three in a row are not; the age of the last success is the age of what you deploy. *Artifacts*, *Failed*, *Cause* and *Duration* are those of the last finished run. Filtered by instance, not by task.",
                 24,
                 7,
                 [
@@ -696,10 +701,11 @@ def overview():
                     coded(BY_SUBSCRIPTION, "last_finished_run_status", INSTANCE, STATUSES[1:2] + STATUSES[3:]),
                     of_subscription("consecutive_failed_runs"),
                     SUCCESS_AGE,
-                    of_subscription("last_run_tags_synced"),
-                    of_subscription("last_run_tags"),
-                    of_subscription("last_run_duration_seconds"),
+                    artifacts_of(BY_SUBSCRIPTION, "last_finished_run_artifacts", INSTANCE),
+                    of_subscription("last_finished_run_artifacts", ending("failed")),
+                    of_subscription("last_finished_run_duration_seconds"),
                     "1000 * " + of_subscription("last_run_start_timestamp_seconds"),
+                    f"max by ({BY_SUBSCRIPTION}, cause) (aliyun_acr_subscription_last_finished_run_failure{{{INSTANCE}}})",
                 ],
                 [
                     column("repository", "Repository", links=[to_dashboard(OVERVIEW, "Its runs alone", task="${__value.text}")]),
@@ -709,10 +715,11 @@ def overview():
                     column(value(2), "Last finished", width=105, mappings=STATUS),
                     column(value(3), "Failed in a row", width=110, thresholds=steps("text", (1, "orange"), (3, "red"))),
                     column(value(4), "Last success", width=105, unit="s", decimals=1, thresholds=SUCCESS),
-                    column(value(5), "Tags done", width=82),
-                    column(value(6), "of", width=50),
-                    column(value(7), "Run took", width=85, unit="s", decimals=1),
-                    column(value(8), "Run began", width=125, unit="dateTimeFromNow"),
+                    column(value(5), "Artifacts", width=78),
+                    column(value(6), "Failed", width=60, thresholds=steps("text", (1, "red"))),
+                    column("cause", "Cause", width=95),
+                    column(value(7), "Duration", width=85, unit="s", decimals=1),
+                    column(value(8), "Started", width=125, unit="dateTimeFromNow"),
                 ],
                 sort=value(3),
                 links=[runbook("AliyunAcrSubscriptionFailingAgain"), runbook("AliyunAcrSubscriptionStuck")],
@@ -720,19 +727,20 @@ def overview():
             ),
             table(
                 "Tasks",
-                "Each task, worst first, with how many of its artifacts failed or run. *Poll* tells why a task cannot be read; columns that need fresh data are then empty. A task that is `not_found` for good belongs out of the configuration.",
+                "Each task, worst first, with how many of its artifacts failed or are running, and the cause of a failure. *Poll* is the reason why a task cannot be read; columns that need fresh data are then empty. Remove a task from the configuration if it stays `not_found`.",
                 24,
                 9,
                 [
                     source_page(f"max by ({BY_TASK}, acr_region, source_provider, source_repository) (aliyun_acr_subscription_task_info{{{TASK}}})"),
                     coded(BY_TASK, "task_status", TASK),
-                    of_task("task_artifacts"),
-                    of_task("task_artifacts_failed"),
-                    of_task("task_artifacts_running"),
+                    artifacts_of(BY_TASK, "task_artifacts", TASK),
+                    of_task("task_artifacts", ending("failed")),
+                    of_task("task_artifacts", ending("running")),
                     of_task("task_sync_duration_seconds"),
                     "1000 * " + of_task("task_start_timestamp_seconds"),
                     DATA_AGE,
                     POLL,
+                    f"max by ({BY_TASK}, cause) (aliyun_acr_subscription_task_failure{{{TASK}}})",
                 ],
                 [
                     column("task", "Task", links=ONE_TASK),
@@ -743,8 +751,9 @@ def overview():
                     column(value(2), "Artifacts", width=78),
                     column(value(3), "Failed", width=60, thresholds=steps("text", (1, "red"))),
                     column(value(4), "Running", width=72, thresholds=steps("text", (1, "blue"))),
-                    column(value(5), "Took", width=78, unit="s", decimals=1),
-                    column(value(6), "Began", width=125, unit="dateTimeFromNow"),
+                    column("cause", "Cause", width=95),
+                    column(value(5), "Duration", width=78, unit="s", decimals=1),
+                    column(value(6), "Started", width=125, unit="dateTimeFromNow"),
                     column(value(7), "Data age", width=82, unit="s", decimals=0),
                     column("reason", "Poll", width=95, mappings=[values(("ok", "ok", "green")), otherwise("orange")]),
                 ],
@@ -776,7 +785,7 @@ def overview():
                 "Duration of the newest finished run",
                 "The ten slowest subscriptions. A run that takes longer each time will one day not be over when the next one is due.",
                 8,
-                target(f"topk(10, {of_subscription('last_run_duration_seconds')})", "{{repo_namespace}}/{{repo_name}}"),
+                target(f"topk(10, {of_subscription('last_finished_run_duration_seconds')})", "{{repo_namespace}}/{{repo_name}}"),
                 unit="s",
                 links=[runbook("AliyunAcrSubscriptionSlow")],
             ),
@@ -784,7 +793,7 @@ def overview():
                 "Artifacts by outcome",
                 "Artifacts of all tasks with fresh data. Red that stays is broken; a drop of everything at once is data that went stale.",
                 6,
-                *(target(f"sum({of_task('task_artifacts_' + name)})", name) for name, _ in outcomes),
+                *(target(f"sum({of_task('task_artifacts', ending(name))})", name) for name, _ in outcomes),
                 unit="short",
                 fill=25,
                 stack=True,
@@ -847,14 +856,14 @@ def exporter():
         f"or on (credentials) {never:.0f} + 0 * max by (credentials) ({own}api_rate_limit{{{JOB}}})"
     )
     state = (
-        f"time() - (max by (job, instance) ({own}state_last_save_timestamp_seconds{{{JOB}}}) > 0)\n"
-        f"or on (job, instance) 0 * max by (job, instance) ({own}state_last_save_timestamp_seconds{{{JOB}}}) - 1\n"
+        f"time() - max by (job, instance) ({own}state_last_save_timestamp_seconds{{{JOB}}})\n"
+        f"or on (job, instance) 0 * max by (job, instance) ({own}state_save_failures_total{{{JOB}}}) - 1\n"
         f"or on (job, instance) 0 * max by (job, instance) ({own}ready{{{JOB}}}) - 2"
     )
     ends = [span(never / 2, None, "does not end", "green")]
     key_steps = steps("red", (180, "orange"), (600, "green"))
     yes_no = [values((1, "yes", "green"), (0, "no", "red"))]
-    since_listed = f"time() - (max by (instance_id) ({own}follow_last_success_timestamp_seconds{{{INSTANCE}}}) > 0)"
+    since_listed = f"time() - max by (instance_id) ({own}follow_last_success_timestamp_seconds{{{INSTANCE}}})"
 
     return dashboard(
         EXPORTER,
@@ -975,7 +984,7 @@ def exporter():
             row("Freshness"),
             lines(
                 "Age of the oldest data",
-                "Time since the last successful poll of the task that waits longest, by registry instance. It may reach the poll interval, an hour for finished tasks by default; after three times that the data is dropped. The table of tasks on the Overview tells which task it is. One that was never read is not drawn.",
+                "Time since the last successful poll of the task that waits longest, by registry instance. It may reach the poll interval, an hour for finished tasks by default; after three times that the data is dropped. The table of tasks on the Overview shows which task it is. A task that has never been read is not drawn.",
                 8,
                 target(f"max by (instance_id) ({DATA_AGE})", "{{instance_id}}"),
                 unit="s",

@@ -12,6 +12,16 @@ use serde_json::{Map, Value, json};
 
 const EXAMPLE: &str = include_str!("../config.example.yaml");
 
+/// The keys of `causes`.
+const CAUSES: [&str; 6] = [
+    "rate_limited",
+    "quota",
+    "unauthorized",
+    "not_found",
+    "network",
+    "other",
+];
+
 /// The keywords of JSON Schema that ours uses. Any other is a panic: a keyword
 /// that this test ignored could say anything.
 struct Schema {
@@ -274,6 +284,7 @@ fn the_schema_has_the_keys_of_the_loader() {
         ("/poll", "poll: HERE"),
         ("/api", "api: HERE"),
         ("/status", "status: HERE"),
+        ("/causes", "causes: HERE"),
         ("/limits", "limits: HERE"),
         ("/state", "state: HERE"),
         ("/credentials/prod", "credentials: {prod: HERE}"),
@@ -315,13 +326,17 @@ fn the_schema_has_the_keys_of_the_loader() {
 /// differ from the first in parts of `instances` and `credentials` alone.
 fn documents() -> Vec<Value> {
     let status = json!({"running": ["R"], "finished": ["N"], "succeeded": ["S"], "failed": ["F"]});
+    let causes: Value = CAUSES
+        .iter()
+        .map(|cause| ((*cause).to_owned(), json!(["a"])))
+        .collect();
     let instance = json!({
         "id": "cri-a", "region": "cn-hangzhou", "endpoint": "https://cr.example.com",
         "credentials": "prod", "tasks": [{"id": "crast-a"}],
         "follow": {"include": [{"repo_name": "a"}], "exclude": [{"repo_namespace": "b"}]},
     });
     let with_endpoint = json!({
-        "poll": {}, "api": {}, "limits": {}, "state": {}, "status": status,
+        "poll": {}, "api": {}, "limits": {}, "state": {}, "status": status, "causes": causes,
         "credentials": {"prod": {"type": "environment"}}, "instances": [instance],
     });
     let mut with_keys = with_endpoint.clone();
@@ -473,6 +488,13 @@ fn the_schema_and_the_loader_agree_on_every_value() {
     }
     assert!(taken > 1_000 && refused > 5_000, "{taken} {refused}");
 
+    // Searched, not anchored: the loader puts nothing around them.
+    let no_expressions = BTreeSet::from(["(", "*", "[]", "a)(b", "{}"]);
+    for cause in CAUSES {
+        let place = format!("/causes/{cause}/0");
+        let found = only_the_loader.remove(place.as_str());
+        assert_eq!(found.as_ref(), Some(&no_expressions), "{place}");
+    }
     let no_expressions = BTreeSet::from(["(", "(?x)a#", "*", "[]", "a)(b", "{}"]);
     for list in ["include", "exclude"] {
         for key in ["repo_namespace", "repo_name"] {
@@ -683,5 +705,5 @@ fn defaults_are_those_of_the_example() {
             (None, None) => {}
         }
     }
-    assert_eq!(compared, 41);
+    assert_eq!(compared, 47);
 }

@@ -250,6 +250,15 @@ fn alerts_meant(rule: &Value, matchers: &str) -> Vec<String> {
     meant
 }
 
+/// The labels that a rule of inhibition matches besides the name of the alert.
+fn labels_matched(rule: &Value, matchers: &str) -> Vec<String> {
+    let label = Regex::new(r#"^([a-z_]+)(?:=|!=|=~|!~)""#).unwrap();
+    list(rule, matchers)
+        .map(|matcher| label.captures(matcher.as_str().unwrap()).unwrap()[1].to_owned())
+        .filter(|label| label != "alertname")
+        .collect()
+}
+
 #[test]
 fn inhibitions_name_alerts_that_exist_by_labels_that_both_have() {
     let labels = labels_of_alerts();
@@ -262,6 +271,15 @@ fn inhibitions_name_alerts_that_exist_by_labels_that_both_have() {
             let has = labels.get(alert).unwrap_or_else(|| panic!("no {alert}"));
             for label in list(rule, "equal").map(|label| label.as_str().unwrap()) {
                 assert!(has.contains(label), "{alert} has no {label}");
+            }
+        }
+        for (alerts, matchers) in [(&sources, "source_matchers"), (&targets, "target_matchers")] {
+            for label in labels_matched(rule, matchers) {
+                // The user chooses the name of a task: it says nothing about its origin.
+                assert_ne!(label, "task", "{rule}");
+                for alert in alerts {
+                    assert!(labels[alert].contains(&label), "{alert} has no {label}");
+                }
             }
         }
         assert!(

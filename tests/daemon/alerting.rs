@@ -251,7 +251,8 @@ struct Chain {
 }
 
 impl Chain {
-    /// A followed subscription and a configured task, both fine.
+    /// A followed subscription and a configured task, which has the name that its followed runs
+    /// have. Both are fine.
     fn begin(prometheus: &Path, alertmanager: &Path) -> Self {
         let start = start();
         let world = World::new()
@@ -274,7 +275,7 @@ instances:
     region: cn-hangzhou
     credentials: test
     endpoint: {}
-    tasks: [{{ id: crast-named, name: named }}]
+    tasks: [{{ id: crast-named, name: mirror/nginx }}]
     follow: {{ interval: 1s }}
 ",
             demo::KEY_ID,
@@ -425,7 +426,7 @@ fn a_failed_sync_is_told_and_a_later_success_ends_it(which: &str, parts: Option<
             ("severity", "critical"),
             ("instance_id", "cri-a"),
             ("task_id", "crast-named"),
-            ("task", "named"),
+            ("task", "mirror/nginx"),
         ])
     );
 
