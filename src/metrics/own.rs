@@ -483,16 +483,13 @@ impl Own {
         self.config_success_at
             .with_label_values::<&str>(&[])
             .set(at);
-        self.config_successful
-            .with_label_values::<&str>(&[])
-            .set(1.0);
     }
 
-    /// Notes that a newer configuration could not be loaded.
-    pub fn config_failed(&self) {
+    /// Notes whether the last reload was successful.
+    pub fn config_reloaded(&self, successful: bool) {
         self.config_successful
             .with_label_values::<&str>(&[])
-            .set(0.0);
+            .set(f64::from(u8::from(successful)));
     }
 
     /// The metrics of one followed instance, there from now on, `follow_up` from
