@@ -217,6 +217,7 @@ impl Reloader {
             done,
         };
         self.store.set_limits(limits(&config));
+        self.accounts.retire_replaced(&accounts);
         let sent = self.changes.send(change).await;
         sent.map_err(|_| Failure::Stopping)?;
         in_force.await.map_err(|_| Failure::Stopping)?;
