@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod model;
 pub mod poll;
 pub mod refusal;
+pub mod regions;
 pub mod server;
 pub mod shard;
 pub mod signing;

@@ -711,7 +711,7 @@ fn regions_are_those_of_the_vendor() {
     let table: Value =
         serde_json::from_str(include_str!("testdata/endpoints.json")).expect("endpoints.json");
     let regions = table["cr"].as_object().expect("regions");
-    assert_eq!(regions.len(), 38);
+    assert_eq!(regions.len(), 39);
     for (region, hosts) in regions {
         for network in ["public", "vpc"] {
             let text = format!(

@@ -49,7 +49,7 @@ pub struct Accounts {
     common: Shared,
     shard: Shard,
     /// One for each entry of `credentials:`, by its name.
-    providers: Vec<(String, Arc<dyn ProvideCredentials>)>,
+    providers: Vec<(String, Arc<Cached>)>,
     /// By [`quota`]: the rate limit is the account's, so each shard takes its
     /// part of it.
     throttles: HashMap<String, Arc<Throttle>>,
@@ -110,12 +110,22 @@ impl Accounts {
         }
     }
 
-    /// Takes the metrics away of what `before` had and these have not.
+    /// Retires the credentials that `next` replaced or dropped. Must come before
+    /// `next` is used, since both show their expiry under one name.
+    pub fn retire_replaced(&self, next: &Self) {
+        for (name, provider) in &self.providers {
+            let kept = next.providers.iter().find(|(it, _)| it == name);
+            if !kept.is_some_and(|(_, kept)| Arc::ptr_eq(kept, provider)) {
+                provider.retire();
+            }
+        }
+    }
+
+    /// Takes the metrics away of accounts that `before` had and these have not.
     pub fn forget_gone(&self, before: &Self, own: &Own) {
-        for (name, provider) in &before.providers {
-            let now = self.providers.iter().find(|(it, _)| it == name);
-            if !now.is_some_and(|(_, now)| Arc::ptr_eq(now, provider)) {
-                own.forget_keys(name, now.is_none());
+        for (name, _) in &before.providers {
+            if self.providers.iter().all(|(it, _)| it != name) {
+                own.forget_rate_limit(name);
             }
         }
     }
@@ -140,7 +150,7 @@ impl Accounts {
                 let entry = &config.credentials[instance.credentials];
                 let account = Account {
                     name: entry.name.clone(),
-                    provider: Arc::clone(&self.providers[instance.credentials].1),
+                    provider: Arc::clone(&self.providers[instance.credentials].1) as _,
                     throttle: Arc::clone(&self.throttles[&quota(entry)]),
                 };
                 Arc::new(Client::new(account, self.common.clone(), options))
@@ -243,9 +253,9 @@ pub(super) fn share(api: &Api, shard: Shard) -> (f64, u32) {
 fn providers(
     config: &Config,
     common: &Shared,
-    kept: &HashMap<&str, Arc<dyn ProvideCredentials>>,
-) -> Vec<(String, Arc<dyn ProvideCredentials>)> {
-    let mut providers: Vec<(String, Arc<dyn ProvideCredentials>)> = Vec::new();
+    kept: &HashMap<&str, Arc<Cached>>,
+) -> Vec<(String, Arc<Cached>)> {
+    let mut providers: Vec<(String, Arc<Cached>)> = Vec::new();
     for entry in &config.credentials {
         if let Some(provider) = kept.get(entry.name.as_str()) {
             providers.push((entry.name.clone(), Arc::clone(provider)));
@@ -270,7 +280,7 @@ fn providers(
 fn provider(
     source: &CredentialsSource,
     context: &dyn Fn(Option<&config::Addresses>) -> Context,
-    before: &[(String, Arc<dyn ProvideCredentials>)],
+    before: &[(String, Arc<Cached>)],
 ) -> Arc<dyn ProvideCredentials> {
     match source {
         CredentialsSource::Default { addresses } => {

@@ -31,11 +31,15 @@ const LOOK: Duration = Duration::from_secs(30);
 /// A file that takes longer to read cannot be read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The file of a configuration, and what was in it when it was last tried.
+/// The file of a configuration, and what came of the last reload.
 #[derive(Debug)]
 pub struct Origin {
     path: PathBuf,
-    tried: [u8; 32],
+    /// What was in it when it was last tried; `None` where it could not be read then.
+    tried: Option<[u8; 32]>,
+    /// The last reload that was asked for found the web configuration broken, and
+    /// it still is.
+    web_failed: bool,
 }
 
 impl Origin {
@@ -45,7 +49,8 @@ impl Origin {
         let config = config::judge(&bytes, path)?;
         let origin = Self {
             path: path.to_owned(),
-            tried: Sha256::digest(&bytes).into(),
+            tried: Some(digest(&bytes)),
+            web_failed: false,
         };
         Ok((config, origin))
     }
@@ -60,8 +65,6 @@ enum Failure {
     Hangs(PathBuf),
     #[error("the configuration cannot be used")]
     Config(#[from] config::Error),
-    #[error("neither configuration can be used")]
-    Both(config::Error, config::Error),
     #[error("the scheduler has ended")]
     Stopping,
 }
@@ -69,13 +72,11 @@ enum Failure {
 impl Failure {
     /// One text for each mistake.
     fn lines(&self) -> Vec<String> {
-        let lines = |error: &config::Error| match error {
-            config::Error::Mistakes(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
-            error @ config::Error::Io { .. } => vec![chain(error)],
-        };
         match self {
-            Self::Config(error) => lines(error),
-            Self::Both(error, web) => [lines(error), lines(web)].concat(),
+            Self::Config(config::Error::Mistakes(mistakes)) => {
+                mistakes.iter().map(ToString::to_string).collect()
+            }
+            Self::Config(error @ config::Error::Io { .. }) => vec![chain(error)],
             other => vec![other.to_string()],
         }
     }
@@ -109,6 +110,7 @@ impl Reloader {
         stop: CancellationToken,
     ) {
         self.note_loaded();
+        self.own.config_reloaded(true);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first is at once.
@@ -126,31 +128,36 @@ impl Reloader {
         }
     }
 
-    /// Reloads if the file holds something else than when it was last tried.
+    /// Reloads if the file holds something else than when it was last tried, or if a
+    /// reload that was asked for failed and what made it fail is mended.
     async fn look(&mut self) {
         // A file that is away for a moment is no news; one that stays away is
         // told by whoever asks for a reload, or by the next start.
-        let Ok(bytes) = self.read().await else { return };
-        if self
-            .origin
-            .as_ref()
-            .is_some_and(|origin| origin.tried != digest(&bytes))
-        {
-            tracing::info!("the configuration file has changed");
-            // The other file is looked after by itself.
-            let outcome = self.try_out(&bytes, Ok(())).await;
-            let _ = self.tell(outcome);
+        let (Ok(bytes), Some(origin)) = (self.read().await, &mut self.origin) else {
+            return;
+        };
+        let web_is_mended = origin.web_failed && self.web.is_up_to_date().await;
+        origin.web_failed &= !web_is_mended;
+        match origin.tried {
+            Some(tried) if tried != digest(&bytes) => {
+                tracing::info!("the configuration file has changed");
+            }
+            Some(_) if !web_is_mended => return,
+            _ => tracing::info!("repeating the failed reload"),
         }
+        // The other file is looked after by itself.
+        let outcome = self.try_out(Ok(bytes), Ok(())).await;
+        let _ = self.tell(outcome);
     }
 
     async fn reload(&mut self) -> Result<String, String> {
-        let outcome = match self.read().await {
-            Ok(bytes) => {
-                let web = self.web.reload().await;
-                self.try_out(&bytes, web).await
-            }
-            Err(failure) => Err(failure),
+        let read = self.read().await;
+        let Some(origin) = &mut self.origin else {
+            return self.tell(Err(vec![Failure::NoFile]));
         };
+        let web = self.web.reload().await;
+        origin.web_failed = web.is_err();
+        let outcome = self.try_out(read, web).await;
         self.tell(outcome)
     }
 
@@ -172,29 +179,30 @@ impl Reloader {
     /// wrong; answers what that takes a restart for.
     async fn try_out(
         &mut self,
-        bytes: &[u8],
+        read: Result<Vec<u8>, Failure>,
         web: Result<(), config::Error>,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Vec<String>, Vec<Failure>> {
         let Some(origin) = &mut self.origin else {
-            return Err(Failure::NoFile);
+            return Err(vec![Failure::NoFile]);
         };
-        let tried_before = std::mem::replace(&mut origin.tried, digest(bytes));
-        let config = config::judge(bytes, &origin.path);
+        let tried = read.as_deref().ok().map(digest);
+        let tried_before = std::mem::replace(&mut origin.tried, tried);
+        let config = read.and_then(|bytes| Ok(config::judge(&bytes, &origin.path)?));
         // Both may be wrong.
         let config = match (config, web) {
             (Ok(config), Ok(())) => config,
-            (Ok(_), Err(error)) => {
+            (Ok(_), Err(web)) => {
                 // This file is good: should it have changed, it is looked at again.
                 origin.tried = tried_before;
-                return Err(error.into());
+                return Err(vec![web.into()]);
             }
-            (Err(error), Ok(())) => return Err(error.into()),
-            (Err(error), Err(web)) => return Err(Failure::Both(error, web)),
+            (Err(error), Ok(())) => return Err(vec![error]),
+            (Err(error), Err(web)) => return Err(vec![error, web.into()]),
         };
         systemd::reloading();
         let applied = self.apply(config).await;
         systemd::ready();
-        applied
+        applied.map_err(|failure| vec![failure])
     }
 
     async fn apply(&mut self, config: Config) -> Result<Vec<String>, Failure> {
@@ -209,6 +217,7 @@ impl Reloader {
             done,
         };
         self.store.set_limits(limits(&config));
+        self.accounts.retire_replaced(&accounts);
         let sent = self.changes.send(change).await;
         sent.map_err(|_| Failure::Stopping)?;
         in_force.await.map_err(|_| Failure::Stopping)?;
@@ -222,10 +231,12 @@ impl Reloader {
         Ok(later)
     }
 
-    fn tell(&self, outcome: Result<Vec<String>, Failure>) -> Result<String, String> {
+    fn tell(&self, outcome: Result<Vec<String>, Vec<Failure>>) -> Result<String, String> {
         match outcome {
             Ok(later) => {
                 self.note_loaded();
+                let web_failed = self.origin.as_ref().is_some_and(|it| it.web_failed);
+                self.own.config_reloaded(!web_failed);
                 let instances = self.config.instances.len();
                 let tasks: usize = self
                     .config
@@ -243,11 +254,11 @@ impl Reloader {
                     .chain(later)
                     .collect())
             }
-            Err(failure) => {
-                if !matches!(failure, Failure::NoFile) {
-                    self.own.config_failed();
+            Err(failures) => {
+                if self.origin.is_some() {
+                    self.own.config_reloaded(false);
                 }
-                let lines = failure.lines();
+                let lines: Vec<String> = failures.iter().flat_map(Failure::lines).collect();
                 for mistake in &lines {
                     tracing::error!(error = %mistake, "the configuration cannot be reloaded, the one before stays in force");
                 }

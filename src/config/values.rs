@@ -8,66 +8,7 @@ use std::time::Duration;
 use regex::{Regex, RegexBuilder};
 
 use super::{Endpoint, is_loopback};
-
-/// Regions of the service, whether each has an endpoint within VPCs, and where
-/// STS answers. Source: the vendor's endpoint metadata of April 2026
-/// (`tests/testdata/endpoints.json`).
-const REGIONS: [(&str, bool, Sts); 38] = [
-    ("ap-northeast-1", true, Sts::Regional),
-    ("ap-northeast-2", true, Sts::Regional),
-    ("ap-south-1", true, Sts::Nowhere),
-    ("ap-southeast-1", true, Sts::Regional),
-    ("ap-southeast-2", true, Sts::Nowhere),
-    ("ap-southeast-3", true, Sts::Regional),
-    ("ap-southeast-5", true, Sts::Regional),
-    ("ap-southeast-6", true, Sts::Nowhere),
-    ("ap-southeast-7", true, Sts::Regional),
-    ("cn-beijing", true, Sts::Regional),
-    ("cn-beijing-finance-1", true, Sts::Regional),
-    ("cn-chengdu", true, Sts::Regional),
-    ("cn-fuzhou", true, Sts::Regional),
-    ("cn-guangzhou", true, Sts::Regional),
-    ("cn-hangzhou", true, Sts::Regional),
-    ("cn-hangzhou-finance", true, Sts::Central),
-    ("cn-heyuan", false, Sts::Regional),
-    ("cn-heyuan-acdr-1", true, Sts::Nowhere),
-    ("cn-hongkong", true, Sts::Regional),
-    ("cn-huhehaote", false, Sts::Regional),
-    ("cn-nanjing", true, Sts::Regional),
-    ("cn-qingdao", true, Sts::Regional),
-    ("cn-shanghai", true, Sts::Regional),
-    ("cn-shanghai-finance-1", true, Sts::Regional),
-    ("cn-shenzhen", true, Sts::Regional),
-    ("cn-shenzhen-finance-1", true, Sts::RegionalWithinVpcs),
-    ("cn-wuhan-lr", true, Sts::Regional),
-    ("cn-wulanchabu", false, Sts::Regional),
-    ("cn-zhangjiakou", true, Sts::Regional),
-    ("cn-zhengzhou-jva", true, Sts::Nowhere),
-    ("eu-central-1", true, Sts::Regional),
-    ("eu-west-1", true, Sts::Regional),
-    ("me-central-1", true, Sts::Regional),
-    ("me-east-1", true, Sts::Regional),
-    ("na-south-1", true, Sts::Regional),
-    ("us-east-1", true, Sts::Regional),
-    ("us-southeast-1", true, Sts::Nowhere),
-    ("us-west-1", true, Sts::Regional),
-];
-
-/// STS of a region.
-#[derive(Clone, Copy, PartialEq)]
-enum Sts {
-    /// Endpoints of the region's own, public and within VPCs.
-    Regional,
-    /// As `Regional`, but from outside the central endpoint serves the region.
-    RegionalWithinVpcs,
-    /// The central endpoint serves the region; it has none within VPCs.
-    Central,
-    /// Not listed.
-    Nowhere,
-}
-
-/// Serves every account, whatever its regions.
-const CENTRAL_STS: &str = "sts.aliyuncs.com";
+use crate::regions::{self, NoEndpoint};
 
 /// The metadata service of an ECS instance, which speaks plain http.
 const METADATA: &str = "100.100.100.200";
@@ -198,50 +139,40 @@ pub(super) fn plausible_region(region: &str) -> Result<(), String> {
 
 /// The service's endpoint in a known region.
 pub(super) fn region_endpoint(region: &str, vpc: bool) -> Result<Endpoint, String> {
-    let (has_vpc, _) = known_region(region, "endpoint")?;
-    if vpc && !has_vpc {
-        return Err(
+    let host = regions::service_host(region, vpc).map_err(|missing| match missing {
+        NoEndpoint::UnknownRegion => unknown_region(region, "endpoint"),
+        NoEndpoint::NotInVpc | NoEndpoint::NotInRegion => {
             "this region has no endpoint within VPCs; set endpoint, or api.network to public"
-                .to_owned(),
-        );
-    }
-    let product = if vpc { "cr-vpc" } else { "cr" };
-    Ok(Endpoint {
-        tls: true,
-        authority: format!("{product}.{region}.aliyuncs.com"),
-    })
+                .to_owned()
+        }
+    });
+    host.map(secure)
 }
 
 /// The endpoint of STS for a known region.
 pub(super) fn sts_endpoint(region: &str, vpc: bool) -> Result<Endpoint, String> {
-    let (_, sts) = known_region(region, "sts_endpoint")?;
-    let authority = match (sts, vpc) {
-        (Sts::Regional, false) => format!("sts.{region}.aliyuncs.com"),
-        (Sts::Regional | Sts::RegionalWithinVpcs, true) => format!("sts-vpc.{region}.aliyuncs.com"),
-        (Sts::RegionalWithinVpcs | Sts::Central, false) => CENTRAL_STS.to_owned(),
-        (Sts::Central, true) => {
-            return Err("STS has no endpoint within VPCs in this region; use another region, set sts_endpoint, or api.network to public".to_owned());
+    let host = regions::sts_host(Some(region), vpc).map_err(|missing| match missing {
+        NoEndpoint::UnknownRegion => unknown_region(region, "sts_endpoint"),
+        NoEndpoint::NotInVpc => "STS has no endpoint within VPCs in this region; use another region, set sts_endpoint, or api.network to public".to_owned(),
+        NoEndpoint::NotInRegion => {
+            "STS has no known endpoint in this region; use another region, or set sts_endpoint"
+                .to_owned()
         }
-        (Sts::Nowhere, _) => {
-            return Err(
-                "STS has no known endpoint in this region; use another region, or set sts_endpoint"
-                    .to_owned(),
-            );
-        }
-    };
-    Ok(Endpoint {
-        tls: true,
-        authority,
-    })
+    });
+    host.map(secure)
 }
 
-/// What the table says about a region, `key` being the way out where it does not know it.
-fn known_region(region: &str, key: &str) -> Result<(bool, Sts), String> {
-    let known = REGIONS.iter().find(|(name, _, _)| *name == region);
-    known.map(|(_, vpc, sts)| (*vpc, *sts)).ok_or_else(|| {
-        let meant = did_you_mean(region, REGIONS.iter().map(|(name, _, _)| *name));
-        format!("unknown region{meant}; set {key} for a region this version does not know")
-    })
+fn secure(host: String) -> Endpoint {
+    Endpoint {
+        tls: true,
+        authority: host,
+    }
+}
+
+/// `key` is how to use a region that the table does not have.
+fn unknown_region(region: &str, key: &str) -> String {
+    let meant = did_you_mean(region, regions::ids());
+    format!("unknown region{meant}; set {key} for a region this version does not know")
 }
 
 /// Where the metadata service answers unless told otherwise.

@@ -1,17 +1,19 @@
 //! Keeps the key of another provider, and asks for the next one before it ends:
 //! ten minutes or a third of its life before, once at a time, in the background
-//! while the old one is still good. When that fails the old one stays in use
-//! until it really ends. Keys that live for seconds are asked for more often than
-//! others, and once a second at most. Counts failures and tells in the log of
-//! every change.
+//! while the old one is still good. From the first use on this needs no further
+//! request, and ends when the provider is retired or dropped. When it fails the old
+//! one stays in use until it really ends. Keys that live for seconds are asked for
+//! more often than others, and once a second at most. Counts failures and tells in
+//! the log of every change.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Context, Credentials, Error, ProvideCredentials};
 use crate::clock::Clock;
@@ -48,6 +50,9 @@ struct State {
     told: Option<Told>,
     /// The provider whose expiry is shown.
     shown: Option<&'static str>,
+    /// Runs while an expiry is shown.
+    refresher: Option<AbortOnDropHandle<()>>,
+    is_retired: bool,
 }
 
 /// What the provider answered last.
@@ -85,6 +90,19 @@ impl Cached {
             state: Mutex::default(),
         }))
     }
+
+    /// The configuration does not use these credentials any more: requests in
+    /// flight get their key, but it is neither refreshed nor shown.
+    pub fn retire(&self) {
+        let mut state = self.0.state();
+        state.is_retired = true;
+        state.refresher = None;
+        if let Some(provider) = state.shown.take() {
+            self.0
+                .own
+                .hide_credentials_expiration(&self.0.name, provider);
+        }
+    }
 }
 
 impl ProvideCredentials for Cached {
@@ -100,12 +118,7 @@ impl ProvideCredentials for Cached {
                 let paused = state.is_paused();
                 match &state.key {
                     Some(key) if key.is_good(now_ms, paused) => {
-                        let credentials = key.credentials.clone();
-                        if key.is_due(now_ms) && !paused {
-                            // Nobody waits for it.
-                            shared.ask(&mut state);
-                        }
-                        return Ok(credentials);
+                        return Ok(key.credentials.clone());
                     }
                     _ => match &state.asked {
                         Some(Asked {
@@ -173,8 +186,24 @@ impl Shared {
         running
     }
 
+    /// Asks for the next key if it is time to; returns when to look again.
+    fn refresh_if_due(self: &Arc<Self>) -> Duration {
+        let mut state = self.state();
+        // An expired key that could not be replaced is gone.
+        let refresh_at_ms = state.key.as_ref().and_then(|key| key.refresh_at_ms);
+        let left_ms = refresh_at_ms.map_or(0, |at| at - self.clock.now_millis());
+        let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
+        let wait = left.max(state.pause_left());
+        if wait.is_zero() {
+            self.ask(&mut state);
+            return PAUSE_MIN;
+        }
+        // Timers stand still while the machine is suspended.
+        wait.min(PAUSE)
+    }
+
     /// Takes in what the provider said.
-    fn settle(&self, outcome: Outcome) -> Outcome {
+    fn settle(self: &Arc<Self>, outcome: Outcome) -> Outcome {
         let now_ms = self.clock.now_millis();
         let outcome = outcome.and_then(|credentials| still_good(credentials, now_ms));
         let mut state = self.state();
@@ -236,7 +265,10 @@ impl Shared {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
-    fn show(&self, state: &mut State, credentials: &Credentials) {
+    fn show(self: &Arc<Self>, state: &mut State, credentials: &Credentials) {
+        if state.is_retired {
+            return;
+        }
         if let Some(before) = state.shown.take()
             && (before != credentials.provider || credentials.expires_at_ms.is_none())
         {
@@ -247,15 +279,26 @@ impl Shared {
             self.own
                 .show_credentials_expiration(&self.name, credentials.provider, seconds);
             state.shown = Some(credentials.provider);
+            let shared = Arc::downgrade(self);
+            state
+                .refresher
+                .get_or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(refresh(shared))));
+        } else {
+            state.refresher = None;
         }
     }
 }
 
 impl State {
     fn is_paused(&self) -> bool {
-        self.asked
-            .as_ref()
-            .is_some_and(|asked| asked.at.elapsed() < asked.pause)
+        !self.pause_left().is_zero()
+    }
+
+    fn pause_left(&self) -> Duration {
+        let asked = self.asked.as_ref();
+        asked.map_or(Duration::ZERO, |asked| {
+            asked.pause.saturating_sub(asked.at.elapsed())
+        })
     }
 
     fn is_news(&mut self, told: Told) -> bool {
@@ -275,9 +318,12 @@ impl Key {
             None => paused,
         }
     }
+}
 
-    fn is_due(&self, now_ms: i64) -> bool {
-        self.refresh_at_ms.is_some_and(|at| now_ms >= at)
+/// Refreshes the credentials for as long as they are held.
+async fn refresh(shared: Weak<Shared>) {
+    while let Some(wait) = shared.upgrade().map(|shared| shared.refresh_if_due()) {
+        sleep(wait).await;
     }
 }
 

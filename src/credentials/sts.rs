@@ -14,6 +14,7 @@ use super::{Addresses, Context, Credentials, Error, answer, exchange as checked}
 use crate::http::{self, Route};
 use crate::metrics::own::{ActionMetrics, InFlight};
 use crate::refusal::{Class, Proofs, Refusal};
+use crate::regions::{self, NoEndpoint};
 use crate::signing::{self, Algorithm, Key, Param, Request};
 
 const VERSION: &str = "2015-04-01";
@@ -78,17 +79,6 @@ fn is_session_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b".@_-".contains(&byte))
-}
-
-/// The host of STS for `region`; the central one without a region.
-pub fn host(region: Option<&str>, vpc: bool) -> String {
-    match (region, vpc) {
-        (None | Some("cn-hangzhou-finance"), _) | (Some("cn-shenzhen-finance-1"), false) => {
-            "sts.aliyuncs.com".to_owned()
-        }
-        (Some(region), false) => format!("sts.{region}.aliyuncs.com"),
-        (Some(region), true) => format!("sts-vpc.{region}.aliyuncs.com"),
-    }
 }
 
 /// One operation of STS, for the keys of one provider.
@@ -301,16 +291,19 @@ fn endpoint(addresses: &Addresses) -> Result<Url, String> {
     if let Some(given) = &addresses.sts {
         return checked::usable(given).map_err(|wrong| format!("the address of STS {wrong}"));
     }
-    let region = addresses.sts_region.as_deref();
-    let is_region = |text: &str| {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        !text.is_empty() && text.len() <= 63 && text.bytes().all(allowed)
-    };
-    if region.is_some_and(|region| !is_region(region)) {
-        return Err("the region of STS is no region's id, such as cn-hangzhou".to_owned());
-    }
-    Url::parse(&format!("https://{}", host(region, addresses.vpc)))
-        .map_err(|error| error.to_string())
+    let host = regions::sts_host(addresses.sts_region.as_deref(), addresses.vpc);
+    let host = host.map_err(|missing| match missing {
+        NoEndpoint::UnknownRegion => {
+            "unknown STS region; set sts_endpoint for a region this version does not know"
+        }
+        NoEndpoint::NotInVpc => {
+            "STS has no VPC endpoint in its region; use another region, or set sts_endpoint"
+        }
+        NoEndpoint::NotInRegion => {
+            "STS has no known endpoint in its region; use another region, or set sts_endpoint"
+        }
+    })?;
+    Url::parse(&format!("https://{host}")).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -320,20 +313,39 @@ mod tests {
 
     use super::*;
 
-    /// Every region of the vendor's own list.
+    /// Every region that the configuration knows, as the vendor's metadata lists it.
     #[test]
-    fn the_host_is_that_of_the_region() {
+    fn the_endpoint_is_that_of_the_region() {
         let list: Value = serde_json::from_str(include_str!("../../tests/testdata/endpoints.json"))
             .expect("endpoints.json");
-        let regions = list["sts"].as_object().expect("regions");
-        assert_eq!(regions.len(), 32);
-        for (region, hosts) in regions {
-            assert_eq!(host(Some(region), false), hosts["public"], "{region}");
-            let vpc = hosts.get("vpc").unwrap_or(&hosts["public"]);
-            assert_eq!(host(Some(region), true), *vpc, "{region}");
+        let found = |region: Option<&str>, vpc| {
+            endpoint(&Addresses {
+                sts_region: region.map(str::to_owned),
+                vpc,
+                ..Addresses::default()
+            })
+            .map(|url| url.to_string())
+        };
+        let regions = list["cr"].as_object().expect("regions");
+        assert_eq!(regions.len(), 39);
+        let mut refused = Vec::new();
+        for region in regions.keys() {
+            for (vpc, network) in [(false, "public"), (true, "vpc")] {
+                let found = found(Some(region), vpc);
+                if let Some(host) = list["sts"][region][network].as_str() {
+                    assert_eq!(found, Ok(format!("https://{host}/")), "{region}");
+                } else {
+                    found.expect_err(region);
+                    refused.push(format!("{region} {network}"));
+                }
+            }
         }
-        assert_eq!(host(None, false), "sts.aliyuncs.com");
-        assert_eq!(host(None, true), "sts.aliyuncs.com");
+        // Seven regions without STS, and the one without a VPC endpoint for it.
+        assert_eq!(refused.len(), 7 * 2 + 1, "{refused:?}");
+        for vpc in [false, true] {
+            assert_eq!(found(None, vpc).as_deref(), Ok("https://sts.aliyuncs.com/"));
+        }
+        assert!(found(Some("cn-hangzou"), false).is_err());
     }
 
     #[test]

@@ -451,26 +451,11 @@ impl Own {
             .remove_label_values(&[credentials, provider]);
     }
 
-    /// Takes away what is shown of the keys of one entry of the configuration,
-    /// which has gone or has keys of another source now; with `rate_limit`, that
-    /// of its account too. What was counted stays.
-    pub fn forget_keys(&self, credentials: &str, rate_limit: bool) {
-        for family in self.credentials_expiration.collect() {
-            for metric in family.get_metric() {
-                let value = |name| {
-                    let labels = metric.get_label().iter();
-                    let mut named = labels.filter(|pair| pair.name() == name);
-                    named.next().map_or("", |pair| pair.value())
-                };
-                if value("credentials") == credentials {
-                    self.hide_credentials_expiration(credentials, value("provider"));
-                }
-            }
-        }
-        if rate_limit {
-            // An error means that it was never there.
-            let _ = self.api_rate_limit.remove_label_values(&[credentials]);
-        }
+    /// Takes the rate limit away of an entry of the configuration that is gone.
+    /// What was counted stays.
+    pub fn forget_rate_limit(&self, credentials: &str) {
+        // An error means that it was never there.
+        let _ = self.api_rate_limit.remove_label_values(&[credentials]);
     }
 
     /// Notes that a configuration is in force since `at`, Unix seconds; `hash`
@@ -483,16 +468,13 @@ impl Own {
         self.config_success_at
             .with_label_values::<&str>(&[])
             .set(at);
-        self.config_successful
-            .with_label_values::<&str>(&[])
-            .set(1.0);
     }
 
-    /// Notes that a newer configuration could not be loaded.
-    pub fn config_failed(&self) {
+    /// Notes whether the last reload was successful.
+    pub fn config_reloaded(&self, successful: bool) {
         self.config_successful
             .with_label_values::<&str>(&[])
-            .set(0.0);
+            .set(f64::from(u8::from(successful)));
     }
 
     /// The metrics of one followed instance, there from now on, `follow_up` from

@@ -70,6 +70,9 @@ struct Seen {
     settled: bool,
     /// Of all contents.
     fingerprint: [u8; 32],
+    /// The contents are the configuration in use: they were neither invalid nor
+    /// would they have taken protection away.
+    is_used: bool,
 }
 
 /// What tells that a file has changed; `None` where there is no file.
@@ -118,8 +121,9 @@ impl WebSource {
     ///
     /// As [`web::load`]; what is wrong with a file that is named is a mistake where it is named.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let read = Files::read(path);
+        let mut read = Files::read(path);
         let (web, warnings) = read.web.and_then(|web| build(web, &read.contents))?;
+        read.seen.is_used = true;
         Ok(Self {
             path: Some(path.to_owned()),
             current: RwLock::new(Arc::new(web)),
@@ -154,6 +158,7 @@ impl WebSource {
             *seen = read.seen;
             let (web, _) = read.web.and_then(|web| build(web, &read.contents))?;
             source.put_in_force(web);
+            seen.is_used = true;
             Ok(())
         });
         reading.await.unwrap_or_else(|error| {
@@ -171,23 +176,30 @@ impl WebSource {
 
     /// What is in force after a look at the files.
     pub(super) async fn refreshed(self: &Arc<Self>) -> Arc<Web> {
-        if let Some(path) = self.path.clone() {
-            let look = async {
-                let seen = Arc::clone(&self.seen).lock_owned().await;
-                let source = Arc::clone(self);
-                // What it has found it has done by itself.
-                let _ = spawn_blocking(move || source.look(&path, seen)).await;
-            };
-            // Whoever waits still goes on with the last good one.
-            let _ = timeout(LOOK_TIMEOUT, look).await;
-        }
+        // Where it is not up to date, the last good one serves.
+        let _ = self.is_up_to_date().await;
         self.current()
     }
 
-    /// Reads the files where they have changed, and says what came of it once a change.
-    fn look(&self, path: &Path, mut seen: tokio::sync::OwnedMutexGuard<Seen>) {
+    /// Looks at the files like every request does. Whether what they hold now is
+    /// the configuration in use; `false` too where they do not answer.
+    pub async fn is_up_to_date(self: &Arc<Self>) -> bool {
+        let Some(path) = self.path.clone() else {
+            return true;
+        };
+        let look = async {
+            let seen = Arc::clone(&self.seen).lock_owned().await;
+            let source = Arc::clone(self);
+            spawn_blocking(move || source.look(&path, seen)).await
+        };
+        matches!(timeout(LOOK_TIMEOUT, look).await, Ok(Ok(true)))
+    }
+
+    /// Reads the files where they have changed, and says what came of it once a
+    /// change. Whether what they hold is in use.
+    fn look(&self, path: &Path, mut seen: tokio::sync::OwnedMutexGuard<Seen>) -> bool {
         if seen.settled && seen.files.iter().all(|(path, seen)| stamp(path) == *seen) {
-            return;
+            return seen.is_used;
         }
         let mut read = Files::read(path);
         if read.seen.files == seen.files {
@@ -195,9 +207,10 @@ impl WebSource {
             read.seen.settled = seen.since.is_some_and(|since| since.elapsed() >= SETTLED);
         }
         let is_new = read.seen.fingerprint != seen.fingerprint;
+        read.seen.is_used = !is_new && seen.is_used;
         *seen = read.seen;
         if !is_new {
-            return;
+            return seen.is_used;
         }
         let (web, warnings) = match read.web.and_then(|web| build(web, &read.contents)) {
             Ok(built) => built,
@@ -206,7 +219,7 @@ impl WebSource {
                     error = one_line(&error),
                     "the changed web configuration is not valid: the last good one stays in force"
                 );
-                return;
+                return false;
             }
         };
         if let Some(lost) = self.current().protection_lost_with(&web) {
@@ -215,13 +228,15 @@ impl WebSource {
                 lost,
                 "the changed web configuration takes protection away: the last one stays in force until a reload is asked for"
             );
-            return;
+            return false;
         }
         self.put_in_force(web);
+        seen.is_used = true;
         info!(file = %path.display(), "the changed web configuration is in force");
         for warning in warnings {
             warn!("{warning}");
         }
+        true
     }
 
     fn put_in_force(&self, mut web: Web) {
@@ -308,6 +323,7 @@ impl Files {
                 since: Some(Instant::now()),
                 settled: false,
                 fingerprint: fingerprint.finalize().into(),
+                is_used: false,
             },
             web,
             contents,

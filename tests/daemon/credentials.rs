@@ -1,6 +1,7 @@
 //! Every type of credentials in the real daemon: that its keys arrive, what is
 //! told of them, and what happens where their source breaks.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -753,4 +754,65 @@ fn a_provider_that_fails_within_itself_is_named_once() {
         "{ROWS}: no usable credentials: profile: \"a\" of {file}: process_command cannot be started: No such file or directory (os error 2)"
     );
     assert_eq!(said.err.lines().last(), Some(&*expected), "{}", said.err);
+}
+
+#[test]
+fn keys_are_renewed_without_polls_until_a_reload_drops_them() {
+    let setup = Setup::new(Issuing {
+        lifetime: Some(Duration::from_secs(3)),
+        ..Issuing::default()
+    });
+    let config = |entries: Value| {
+        let text = setup.config(&entries);
+        text.replace(r#""interval":"1s""#, r#""interval":"1h""#)
+    };
+    let issued = |action: &str| {
+        let issued = setup.cloud.issued();
+        issued.iter().filter(|one| one.action == action).count()
+    };
+    let renewals = |action: &str, more: usize| {
+        let expected = issued(action) + more;
+        eventually(&format!("{more} of {action}"), || {
+            (issued(action) >= expected).then_some(())
+        });
+    };
+    let role = expiration("test", "assume_role");
+    let machine = expiration("machine", "ecs_ram_role");
+    let ends = |page: &BTreeMap<String, String>| {
+        [&role, &machine].map(|name| page[name].parse::<i64>().unwrap())
+    };
+
+    let mut daemon = Daemon::serve(&config(json!({
+        "machine": setup.ecs(), "test": setup.assume_role("machine"),
+    })));
+    let page = daemon.until(&of_task("up", ""), "1");
+    let first = ends(&page);
+    let polls = setup.cloud.requests().count(ROWS);
+    for action in ["AssumeRole", "MetadataCredentials"] {
+        renewals(action, 2);
+    }
+    let page = eventually("both are shown", || {
+        let page = daemon.page();
+        let now = ends(&page);
+        (now[0] > first[0] && now[1] > first[1]).then_some(page)
+    });
+    for entry in ["test", "machine"] {
+        assert_eq!(page[&failures(entry)], "0");
+    }
+    assert_eq!(setup.cloud.requests().count(ROWS), polls);
+
+    // The machine's is still there, and nothing uses it. Another task is asked at once.
+    let uri = json!({"type": "uri", "uri": setup.cloud.credentials_uri()});
+    let other = config(json!({"machine": setup.ecs(), "test": uri}));
+    daemon.rewrite(&other.replace(r#"["crast-1"]"#, r#"["crast-1","crast-2"]"#));
+    daemon.signal("HUP");
+    renewals("CredentialsUri", 2);
+    let before = [issued("AssumeRole"), issued("MetadataCredentials")];
+    renewals("CredentialsUri", 2);
+    let after = [issued("AssumeRole"), issued("MetadataCredentials")];
+    assert_eq!(after, before);
+    let page = daemon.page();
+    assert!(!page.contains_key(&role) && !page.contains_key(&machine));
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().code(), Some(0));
 }

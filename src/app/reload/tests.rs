@@ -12,6 +12,7 @@ struct Bench {
     requests: mpsc::Sender<ReloadRequest>,
     changes: mpsc::Receiver<Change<CloudSource>>,
     own: Arc<Own>,
+    web: Arc<WebSource>,
     stop: CancellationToken,
     run: JoinHandle<()>,
 }
@@ -53,7 +54,7 @@ impl Bench {
             own: Arc::clone(&own),
             clock,
             changes,
-            web,
+            web: Arc::clone(&web),
             show: watch::channel("".into()).0,
         };
         let stop = CancellationToken::new();
@@ -63,6 +64,7 @@ impl Bench {
             requests,
             changes: asked,
             own,
+            web,
             stop,
         }
     }
@@ -81,6 +83,33 @@ impl Bench {
         let families = self.own.gather();
         let family = families.iter().find(|family| family.name() == name);
         family.unwrap().get_metric()[0].get_gauge().get_value()
+    }
+
+    /// Asks for a reload that has to fail, and returns why.
+    async fn failed_reload(&mut self) -> String {
+        let (request, answer) = oneshot::channel();
+        self.requests.send(request).await.unwrap();
+        let error = answer.await.unwrap().unwrap_err();
+        assert!(self.successful() < 0.5);
+        error
+    }
+
+    /// The same, once 100 s more have changed nothing.
+    async fn still_failed(&mut self) {
+        assert_eq!(self.changed(100).await, None);
+        assert!(self.successful() < 0.5);
+    }
+
+    /// That the next look reloads the configuration with this task, after which the
+    /// last reload counts as successful or not.
+    async fn next_look(&mut self, task: &str, successful: bool) {
+        assert_eq!(self.changed(31).await.unwrap(), [task]);
+        assert_eq!(self.changed(1).await, None);
+        assert_eq!(self.successful() > 0.5, successful);
+    }
+
+    fn write_web(&self, text: &str) {
+        std::fs::write(self.folder.path().join("web.yaml"), text).unwrap();
     }
 
     async fn end(self) {
@@ -130,14 +159,8 @@ async fn a_broken_web_configuration_keeps_no_changed_file_out() {
     mount(bench.folder.path(), "..2", &text("crast-2"));
     assert_eq!(bench.changed(31).await.unwrap(), ["crast-2"]);
     // Who asks is told of both.
-    let (request, told) = oneshot::channel();
-    bench.requests.send(request).await.unwrap();
-    assert!(
-        told.await
-            .unwrap()
-            .unwrap_err()
-            .contains("web.yaml:1:1: foo")
-    );
+    let error = bench.failed_reload().await;
+    assert!(error.contains("web.yaml:1:1: foo"), "{error}");
     // The failure is not covered up by loading again what is in force.
     assert_eq!(bench.changed(100).await, None);
     assert!(bench.successful() < 0.5);
@@ -165,5 +188,134 @@ async fn requests_are_served_one_after_the_other() {
     assert!(told_first.await.unwrap().is_ok());
     assert!(bench.changed(1).await.is_some());
     assert!(told_second.await.unwrap().is_ok());
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_while_the_file_cannot_be_read_is_repeated_once_it_can() {
+    let mut bench = Bench::new();
+    let path = bench.folder.path().join("config.yaml");
+    let kept = bench.folder.path().join("kept.yaml");
+    std::fs::rename(&path, &kept).unwrap();
+    let error = bench.failed_reload().await;
+    assert!(error.contains("config.yaml"), "{error}");
+    bench.still_failed().await;
+    // The contents are the same as before.
+    std::fs::rename(&kept, &path).unwrap();
+    bench.next_look("crast-1", true).await;
+    assert_eq!(bench.changed(100).await, None, "once");
+
+    // A folder cannot be read as a file.
+    std::fs::rename(&path, &kept).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    bench.failed_reload().await;
+    bench.still_failed().await;
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&kept, &path).unwrap();
+    bench.next_look("crast-1", true).await;
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_comes_back_broken_stays_failed_until_it_is_mended() {
+    let mut bench = Bench::new();
+    let data = bench.folder.path().join("..data");
+    std::fs::remove_file(&data).unwrap();
+    bench.failed_reload().await;
+    mount(bench.folder.path(), "..2", "instances: 5\n");
+    bench.still_failed().await;
+    mount(bench.folder.path(), "..3", &text("crast-1"));
+    bench.next_look("crast-1", true).await;
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_failed_for_the_web_configuration_is_repeated_once_that_is_mended() {
+    let mut bench = Bench::new();
+    for broken in [Some("foo: 1\n"), None] {
+        match broken {
+            Some(text) => bench.write_web(text),
+            None => std::fs::remove_file(bench.folder.path().join("web.yaml")).unwrap(),
+        }
+        let error = bench.failed_reload().await;
+        assert!(error.contains("web.yaml"), "{error}");
+        // The main file is good and unchanged, which does not mend the other one.
+        bench.still_failed().await;
+        bench.write_web("");
+        bench.next_look("crast-1", true).await;
+    }
+    // It may be a request that notices it first.
+    bench.write_web("foo: 1\n");
+    bench.failed_reload().await;
+    bench.write_web("");
+    assert!(bench.web.is_up_to_date().await);
+    bench.next_look("crast-1", true).await;
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_file_does_not_hide_a_web_configuration_that_is_still_broken() {
+    let mut bench = Bench::new();
+    bench.write_web("foo: 1\n");
+    bench.failed_reload().await;
+    mount(bench.folder.path(), "..2", &text("crast-2"));
+    bench.next_look("crast-2", false).await;
+    bench.still_failed().await;
+    bench.write_web("");
+    bench.next_look("crast-2", true).await;
+
+    // The file has changed already when the reload is asked for.
+    bench.write_web("foo: 1\n");
+    mount(bench.folder.path(), "..3", &text("crast-3"));
+    bench.failed_reload().await;
+    bench.next_look("crast-3", false).await;
+    bench.write_web("");
+    bench.next_look("crast-3", true).await;
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_broken_files_both_have_to_be_mended() {
+    let mut bench = Bench::new();
+    let data = bench.folder.path().join("..data");
+    std::fs::remove_file(&data).unwrap();
+    bench.write_web("foo: 1\n");
+    let error = bench.failed_reload().await;
+    assert!(
+        error.contains("config.yaml") && error.contains("web.yaml:1:1: foo"),
+        "{error}"
+    );
+    mount(bench.folder.path(), "..2", &text("crast-1"));
+    bench.next_look("crast-1", false).await;
+    bench.write_web("");
+    bench.next_look("crast-1", true).await;
+
+    // The other order, and a mistake in place of a missing file.
+    mount(bench.folder.path(), "..3", "instances: 5\n");
+    bench.write_web("foo: 1\n");
+    bench.failed_reload().await;
+    bench.write_web("");
+    bench.still_failed().await;
+    mount(bench.folder.path(), "..4", &text("crast-1"));
+    bench.next_look("crast-1", true).await;
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_web_configuration_that_is_mended_but_not_used_does_not_count() {
+    let mut bench = Bench::new();
+    let header = "http_server_config: { headers: { X-Frame-Options: deny } }\n";
+    // bcrypt of "x".
+    let passwords =
+        "basic_auth_users: { a: '$2y$04$LVfbxiCXyO9HLgL5tTtCeO.R/NnqBnpt5ShePB1Td6UnVBYX0u0Be' }\n";
+    bench.write_web(passwords);
+    assert!(bench.web.is_up_to_date().await);
+    bench.write_web("foo: 1\n");
+    bench.failed_reload().await;
+    // It would open what is closed now, which takes another reload.
+    bench.write_web(header);
+    bench.still_failed().await;
+    bench.write_web(passwords);
+    bench.next_look("crast-1", true).await;
     bench.end().await;
 }

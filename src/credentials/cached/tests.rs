@@ -283,7 +283,6 @@ async fn a_failure_is_not_the_end() {
     assert_eq!(setup.id().await, "first");
     assert_eq!((setup.calls(), setup.failures()), (3, 2));
     setup.pass(10).await;
-    assert_eq!(setup.id().await, "first");
     assert_eq!(setup.id().await, "second");
     assert_eq!((setup.calls(), setup.failures()), (4, 2));
 }
@@ -560,4 +559,164 @@ async fn the_log_tells_of_changes_and_of_no_secret() {
             "credentials are in use credentials=\"prod\" provider=\"uri\" access_key_id=\"…CCCC\"",
         ]
     );
+}
+
+const EXPIRATION: &str = "aliyun_acr_exporter_credentials_expiration_timestamp_seconds";
+
+impl Setup {
+    /// How long the credentials live on, in seconds, as `/metrics` has it.
+    fn seconds_left(&self) -> Option<i64> {
+        let page = self.page();
+        let mut lines = page.lines().filter(|line| line.starts_with(EXPIRATION));
+        let line = lines.next()?;
+        assert_eq!(lines.next(), None);
+        let (_, expiration) = line.rsplit_once(' ').expect("a value");
+        let expiration: i64 = expiration.parse().expect("whole seconds");
+        Some(expiration - self.clock.now_millis() / 1000)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn expiring_credentials_are_refreshed_without_any_request() {
+    let (setup, fresh) = fresh(15 * MINUTE, None);
+    assert_eq!(setup.id().await, "1");
+    let mut least = i64::MAX;
+    for _ in 0..6 * 3600 {
+        setup.pass(1).await;
+        least = least.min(setup.seconds_left().expect("shown"));
+    }
+    // A third of 15 min before the end; the alert fires below 180 s.
+    assert_eq!(least, 301);
+    // The first, and one each 10 min for 6 h.
+    assert_eq!(fresh.calls.load(Ordering::Relaxed), 1 + 36);
+    assert_eq!(setup.failures(), 0);
+    assert_eq!(setup.id().await, "37");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_were_never_asked_for_are_not_refreshed() {
+    let (setup, fresh) = fresh(15 * MINUTE, None);
+    for _ in 0..360 {
+        setup.pass(10).await;
+    }
+    assert_eq!(fresh.calls.load(Ordering::Relaxed), 0);
+    assert_eq!(setup.seconds_left(), None);
+}
+
+/// As a role: it asks its source whenever it is asked.
+struct Role {
+    source: Arc<Cached>,
+    own: Arc<Fresh>,
+}
+
+impl ProvideCredentials for Role {
+    fn provide(&self) -> BoxFuture<'_, Outcome> {
+        Box::pin(async {
+            self.source.provide().await?;
+            self.own.provide().await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_source_of_a_role_is_refreshed_without_any_request_too() {
+    let (setup, role) = fresh(60 * MINUTE, None);
+    let source = Arc::new(Fresh {
+        clock: setup.clock.clone(),
+        life_ms: 15 * MINUTE,
+        fails: None,
+        calls: AtomicUsize::new(0),
+    });
+    let of_entry = |name: &str| Context {
+        name: name.to_owned(),
+        ..context(&setup.own, &setup.clock)
+    };
+    let cached = Cached::new(
+        &of_entry("role"),
+        Arc::new(Role {
+            source: Arc::new(Cached::new(
+                &of_entry("source"),
+                Arc::clone(&source) as Arc<dyn ProvideCredentials>,
+            )),
+            own: Arc::clone(&role),
+        }),
+    );
+    cached.provide().await.expect("a key");
+    for _ in 0..360 {
+        setup.pass(10).await;
+    }
+    // In an hour: the role after 50 min, its source each 10 min.
+    assert_eq!(role.calls.load(Ordering::Relaxed), 2);
+    assert_eq!(source.calls.load(Ordering::Relaxed), 7);
+    // Nothing uses the source any more when the role is gone.
+    drop(cached);
+    for _ in 0..360 {
+        setup.pass(10).await;
+    }
+    assert_eq!(role.calls.load(Ordering::Relaxed), 2);
+    assert_eq!(source.calls.load(Ordering::Relaxed), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_refresh_is_retried_each_ten_seconds_without_any_request() {
+    let first = key("first", Some(START_MS + 15 * MINUTE));
+    let second = key("second", Some(START_MS + 75 * MINUTE));
+    // Due after 600 s; the first ends at 900 s, while it still fails.
+    let failures = std::iter::repeat_n(failure("no"), 40);
+    let answers = [Ok(first)].into_iter().chain(failures).chain([Ok(second)]);
+    let setup = Setup::new(answers);
+    assert_eq!(setup.id().await, "first");
+    for _ in 1..=999 {
+        setup.pass(1).await;
+    }
+    assert_eq!((setup.calls(), setup.failures()), (1 + 40, 40));
+    assert_eq!(setup.seconds_left(), Some(900 - 999));
+    setup.pass(1).await;
+    assert_eq!((setup.calls(), setup.failures()), (1 + 41, 40));
+    assert_eq!(setup.seconds_left(), Some(75 * 60 - 1000));
+    assert_eq!(setup.id().await, "second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_expired_while_the_machine_slept_are_refreshed_after_ten_seconds() {
+    let (setup, fresh) = fresh(15 * MINUTE, None);
+    assert_eq!(setup.id().await, "1");
+    // Timers stand still in a suspend, the wall clock does not.
+    setup.clock.set(setup.clock.now_millis() + 4 * 60 * MINUTE);
+    settle().await;
+    assert_eq!(setup.seconds_left(), Some(15 * 60 - 4 * 3600));
+    setup.pass(10).await;
+    assert_eq!(fresh.calls.load(Ordering::Relaxed), 2);
+    assert_eq!(setup.seconds_left(), Some(15 * 60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_do_not_expire_any_more_are_left_alone() {
+    let first = key("first", Some(START_MS + 15 * MINUTE));
+    let setup = Setup::new([Ok(first), Ok(key("second", None))]);
+    assert_eq!(setup.id().await, "first");
+    for _ in 0..360 {
+        setup.pass(10).await;
+    }
+    assert_eq!(setup.calls(), 2);
+    assert_eq!(setup.seconds_left(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retired_credentials_serve_but_are_neither_refreshed_nor_shown() {
+    let (setup, fresh) = fresh(15 * MINUTE, None);
+    assert_eq!(setup.id().await, "1");
+    setup.cached.retire();
+    assert_eq!(setup.seconds_left(), None);
+    for _ in 0..360 {
+        setup.pass(10).await;
+    }
+    assert_eq!(fresh.calls.load(Ordering::Relaxed), 1);
+    // A poll that is still under way.
+    assert_eq!(setup.id().await, "2");
+    for _ in 0..360 {
+        setup.pass(10).await;
+    }
+    assert_eq!(fresh.calls.load(Ordering::Relaxed), 2);
+    assert_eq!(setup.seconds_left(), None);
 }
