@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aliyun_acr_exporter::config::{
-    self, Addresses, Api, Artifacts, Config, CredentialsSource, Endpoint, Error, Follow, Limits,
-    Poll, RoleSession, Secret, Signature, StatusWords, Task,
+    self, Addresses, Api, Artifacts, CausePatterns, Config, CredentialsSource, Endpoint, Error,
+    Follow, Limits, Poll, RoleSession, Search, Secret, Signature, StatusWords, Task,
 };
 use proptest::prelude::*;
+use regex::Regex;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -216,6 +217,14 @@ fn every_value_can_be_set() {
     assert_eq!(config.api, api);
     assert_eq!(config.artifacts, Artifacts::Failed);
     assert_eq!(config.status, status);
+    let search = |text: &str| Search(Regex::new(text).expect(text));
+    let causes = CausePatterns {
+        quota: vec![search("^no room"), search("(?i)voll")],
+        other: vec![search("null and void")],
+        ..CausePatterns::default()
+    };
+    assert_eq!(config.causes, causes);
+    assert!(config.causes.other[0].0.is_match("NULL and void"));
     assert_eq!(
         config.limits,
         Limits {

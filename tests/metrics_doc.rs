@@ -8,7 +8,7 @@ use std::time::Duration;
 use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::metrics::catalog::{
-    ARTIFACT_LABELS, CATALOG, Kind, SUBSCRIPTION_LABELS, Samples, TASK_LABELS,
+    ARTIFACT_LABELS, CATALOG, INSTANCE_LABELS, Kind, SUBSCRIPTION_LABELS, Samples, TASK_LABELS,
 };
 use aliyun_acr_exporter::metrics::own::{Build, OWN, Own};
 use aliyun_acr_exporter::model::{
@@ -83,7 +83,8 @@ fn in_the_code() -> BTreeMap<String, Facts> {
         let mut labels = match metric.samples {
             Samples::Task(_) => owned(&TASK_LABELS),
             Samples::Artifact(_) => owned(&[TASK_LABELS, ARTIFACT_LABELS].concat()),
-            Samples::Subscription(_) | Samples::Durations(_) => owned(&SUBSCRIPTION_LABELS),
+            Samples::Subscription(_) => owned(&SUBSCRIPTION_LABELS),
+            Samples::Durations(_) => owned(&INSTANCE_LABELS),
         };
         labels.extend(owned(metric.labels));
         // The name tells a counter, and only one shape of samples is a histogram.
@@ -364,5 +365,5 @@ fn the_documented_words_are_the_programs() {
             }
         }
     }
-    assert_eq!(seen, 22);
+    assert_eq!(seen, 27);
 }
