@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::Moment;
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
 use crate::metrics::own::FollowMetrics;
 use crate::model::{Rule, unrecognized};
@@ -26,6 +27,8 @@ pub(super) struct Listing {
     due: Instant,
     pub(super) phase: Phase,
     spread: f64,
+    /// It was made due together with others; the next beat pulls them apart.
+    bunched: bool,
     failures: u32,
 }
 
@@ -77,6 +80,7 @@ impl Listing {
                 instance_id: Arc::clone(&settings.instance_id),
                 interval: settings.interval,
                 last_success_ms: None,
+                wall_ahead_ms: 0,
                 last_try_ms: None,
                 error: None,
                 next_ms: None,
@@ -85,6 +89,7 @@ impl Listing {
             due: now,
             phase: Phase::Waiting,
             spread: schedule::spread(&settings.instance_id, ""),
+            bunched: true,
             failures: 0,
             follower: Follower::new(settings),
             account,
@@ -92,14 +97,15 @@ impl Listing {
     }
 
     /// Takes back what is known from before a restart.
-    pub(super) fn restore(&mut self, saved: SavedInstance, now_ms: i64, now: Instant) -> Listed {
-        self.entry.last_success_ms = saved.last_success_ms;
+    pub(super) fn restore(&mut self, saved: SavedInstance, moment: Moment, now: Instant) -> Listed {
         if let Some(last) = saved.last_success_ms {
-            let age = u64::try_from(now_ms.saturating_sub(last)).unwrap_or(u64::MAX);
+            self.entry.set_last_success(moment.recall(last));
+            let age = u64::try_from(moment.wall_ms.saturating_sub(last)).unwrap_or(u64::MAX);
             let age = Duration::from_millis(age);
             self.due = now + self.entry.interval.saturating_sub(age);
+            self.bunched = false;
         }
-        let listed = self.follower.restore(saved, now_ms);
+        let listed = self.follower.restore(saved, moment);
         self.entry.tasks_dropped = listed.dropped;
         listed
     }
@@ -110,18 +116,18 @@ impl Listing {
         &self,
         settings: Settings,
         account: usize,
-        now_ms: i64,
+        moment: Moment,
         now: Instant,
     ) -> (Self, Listed) {
         let mut new = Self::new(settings, account, now);
-        let listed = new.restore(self.save(), now_ms, now);
+        let listed = new.restore(self.save(), moment, now);
         let interval = new.entry.interval;
         new.entry = ListingEntry {
             interval,
             tasks_dropped: listed.dropped,
             ..self.entry.clone()
         };
-        new.set_due(now, now_ms, now);
+        new.set_due(now, moment.wall_ms, now);
         (new, listed)
     }
 
@@ -132,6 +138,17 @@ impl Listing {
 
     pub(super) fn settings(&self) -> &Settings {
         self.follower.settings()
+    }
+
+    /// Moves its due time as [`Watched::jump`](super::watch::Watched::jump) does.
+    pub(super) fn jump(&mut self, uncounted: Duration, moment: Moment, now: Instant) -> bool {
+        if self.phase != Phase::Waiting {
+            return false;
+        }
+        let (due, is_due) = schedule::after_jump(self.due, now, uncounted, self.spread);
+        self.bunched |= is_due;
+        self.set_due(due, moment.wall_ms, now);
+        is_due
     }
 
     pub(super) fn set_due(&mut self, due: Instant, now_ms: i64, now: Instant) {
@@ -148,11 +165,11 @@ impl Listing {
         }
     }
 
-    pub(super) fn question(&self, now_ms: i64) -> Question {
+    pub(super) fn question(&self, steady_ms: i64) -> Question {
         Question {
             instance_id: Arc::clone(&self.entry.instance_id),
             interval: self.entry.interval,
-            plan: self.follower.plan(now_ms),
+            plan: self.follower.plan(steady_ms),
         }
     }
 
@@ -190,11 +207,10 @@ impl Listing {
     }
 
     /// Takes in what a listing has brought, at its end.
-    pub(super) fn apply(&mut self, read: Read, now_ms: i64, now: Instant) -> Listed {
-        let first = self.is_untried();
+    pub(super) fn apply(&mut self, read: Read, moment: Moment, now: Instant) -> Listed {
         let error = read.error().cloned();
-        self.entry.last_try_ms = Some(now_ms);
-        let mut beat = if first {
+        self.entry.last_try_ms = Some(moment.wall_ms);
+        let mut beat = if self.bunched {
             Beat::First(self.entry.interval)
         } else {
             Beat::Steady(self.entry.interval)
@@ -202,7 +218,7 @@ impl Listing {
         match &error {
             None => {
                 self.failures = 0;
-                self.entry.last_success_ms = Some(now_ms);
+                self.entry.set_last_success(moment);
             }
             Some(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -219,11 +235,12 @@ impl Listing {
                 text: error.text,
             })
         });
+        self.bunched &= matches!(beat, Beat::Retry(_));
         let due = schedule::next_due(beat, self.due, now, self.spread).0;
-        self.set_due(due, now_ms, now);
+        self.set_due(due, moment.wall_ms, now);
         let listed = self
             .follower
-            .listed(read.rules.ok(), read.runs.ok(), now_ms);
+            .listed(read.rules.ok(), read.runs.ok(), moment);
         self.entry.tasks_dropped = listed.dropped;
         listed
     }
@@ -248,11 +265,11 @@ impl Listing {
     pub(super) fn polled(
         &mut self,
         task: &TaskEntry,
-        now_ms: i64,
+        steady_ms: i64,
     ) -> (Option<SubscriptionEntry>, bool) {
         let id = &task.target.task_id;
         match (&task.error, &task.data) {
-            (Some(error), _) => self.follower.poll_failed(id, error.reason, now_ms),
+            (Some(error), _) => self.follower.poll_failed(id, error.reason, steady_ms),
             (None, Some(data)) => self.follower.polled(id, task.info.as_ref(), data),
             (None, None) => (None, true),
         }
