@@ -96,9 +96,9 @@ impl Runs {
 }
 
 impl Content {
-    /// What is on the page at `now_ms`, Unix milliseconds.
-    pub fn new(snapshot: Arc<Snapshot>, now_ms: i64) -> Self {
-        let view = HeldView::new(snapshot, now_ms, SERIES);
+    /// What is on the page at `steady_ms`, by the steady clock.
+    pub fn new(snapshot: Arc<Snapshot>, steady_ms: i64) -> Self {
+        let view = HeldView::new(snapshot, steady_ms, SERIES);
         let (mut task_runs, mut subscription_runs) = (Runs::default(), Runs::default());
         for place in 0..view.tasks() {
             let target = &view.task(place).entry.target;

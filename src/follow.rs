@@ -20,6 +20,7 @@ use regex::Regex;
 use self::listing::{Order, seen_order};
 pub use self::listing::{Plan, RunList};
 use self::subscription::Followed;
+use crate::clock::Moment;
 use crate::model::{
     Assessment, Causes, ListedRun, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
@@ -31,6 +32,7 @@ use crate::store::{ArtifactSeries, Origin, RunDurations, SubscriptionEntry, Targ
 const WHOLE_EVERY: Duration = Duration::from_secs(6 * 3_600);
 /// How long a run that left the list, or a subscription without a rule, is
 /// remembered, so that nothing is counted twice should it come back.
+/// By the wall clock, which is what the state file has.
 const REMEMBER: Duration = Duration::from_secs(30 * 86_400);
 /// How long the rows of a run that is over may fail to be read, milliseconds,
 /// until it is counted without them.
@@ -122,7 +124,8 @@ pub struct Follower {
     rule_history: HashMap<String, RuleHistory>,
     durations: Arc<RunDurations>,
     order: Order,
-    last_whole_ms: Option<i64>,
+    /// When the list was last read to its end.
+    last_whole: Option<Moment>,
     /// Listings that were taken in.
     listings: u64,
     /// The rules as they were listed last; `None` for one that is not followed.
@@ -178,7 +181,7 @@ struct Run {
     /// What is known now: the list, or a later answer about the task itself.
     info: Arc<TaskInfo>,
     first_seen_ms: i64,
-    seen_ms: i64,
+    seen: Moment,
     /// The listing that it was last seen in, by number.
     seen_in: u64,
     /// Whether its subscription has a rule.
@@ -189,7 +192,7 @@ struct Run {
     counted: bool,
     /// What its rows say, once they were read.
     rows: Option<RowsVerdict>,
-    /// Since when they cannot be read, Unix milliseconds.
+    /// Since when they cannot be read, by the steady clock.
     failing_since_ms: Option<i64>,
 }
 
@@ -231,12 +234,12 @@ pub struct Listed {
 }
 
 impl Run {
-    fn new(info: Arc<TaskInfo>, now_ms: i64, listing: u64, counted: bool) -> Self {
+    fn new(info: Arc<TaskInfo>, now: Moment, listing: u64, counted: bool) -> Self {
         Self {
             listed: Arc::clone(&info),
             info,
-            first_seen_ms: now_ms,
-            seen_ms: now_ms,
+            first_seen_ms: now.wall_ms,
+            seen: now,
             seen_in: listing,
             followed: false,
             in_view: false,
@@ -321,7 +324,7 @@ impl Follower {
             rule_history: HashMap::new(),
             durations: Arc::default(),
             order: Order::Unknown,
-            last_whole_ms: None,
+            last_whole: None,
             listings: 0,
             rules: Vec::new(),
             touched: Touched::default(),
@@ -335,22 +338,23 @@ impl Follower {
         &self.settings
     }
 
-    /// How the next listing reads the task list.
-    pub fn plan(&self, now_ms: i64) -> Plan {
-        let age = self.last_whole_ms.map(|then| now_ms.saturating_sub(then));
+    /// How the next listing, which begins at `steady_ms`, reads the task list.
+    pub fn plan(&self, steady_ms: i64) -> Plan {
+        let last_whole = self.last_whole.map(|then| then.steady_ms);
+        let age = last_whole.map(|then| steady_ms.saturating_sub(then));
         let recent = age.is_some_and(|age| (0..millis(WHOLE_EVERY)).contains(&age));
         let whole = !recent || self.order != Order::NewestFirst;
         let words = &self.settings.words;
         // A run that is not seen now must be fresh until the next listing has ended.
         let interval = millis(self.settings.interval);
         let fresh_for = millis(self.settings.stale_after).max(interval.saturating_mul(3));
-        let oldest = now_ms
+        let oldest = steady_ms
             .saturating_add(interval.saturating_mul(3) / 2)
             .saturating_sub(fresh_for);
         let waits = |run: &Run| {
             // A run in view that is not over is polled by itself.
             let seen_by_list_alone = run.finished(words) == run.in_view;
-            run.followed && run.seen_ms < oldest && seen_by_list_alone
+            run.followed && run.seen.steady_ms < oldest && seen_by_list_alone
         };
         let overdue = if whole {
             HashSet::new()
@@ -367,31 +371,32 @@ impl Follower {
         &mut self,
         rules: Option<Vec<Rule>>,
         list: Option<RunList>,
-        now_ms: i64,
+        now: impl Into<Moment>,
     ) -> Listed {
+        let now = now.into();
         if let Some(rules) = &rules {
-            self.note_edits(rules, now_ms);
+            self.note_edits(rules, now.wall_ms);
         }
-        self.take_lists(rules, list, now_ms)
+        self.take_lists(rules, list, now)
     }
 
     fn take_lists(
         &mut self,
         rules: Option<Vec<Rule>>,
         list: Option<RunList>,
-        now_ms: i64,
+        now: Moment,
     ) -> Listed {
         let mut listed = Listed::default();
         if let Some(rules) = rules {
-            listed.removed = self.take_rules(&rules, now_ms);
+            listed.removed = self.take_rules(&rules, now);
         }
         if let Some(list) = list {
-            self.take_runs(list, now_ms, &mut listed);
+            self.take_runs(list, now, &mut listed);
         }
         let changed = self.touched.any();
         let touched = self.group();
-        if changed || now_ms > self.view_holds_ms {
-            self.choose(now_ms);
+        if changed || now.wall_ms > self.view_holds_ms {
+            self.choose(now.wall_ms);
             listed.wanted = Some(self.wanted());
         }
         listed.dropped = self.dropped;
@@ -486,7 +491,7 @@ impl Follower {
         &mut self,
         task_id: &str,
         reason: &'static str,
-        now_ms: i64,
+        steady_ms: i64,
     ) -> (Option<SubscriptionEntry>, bool) {
         let Some(run) = self.runs.get_mut(task_id) else {
             return (None, false);
@@ -497,8 +502,8 @@ impl Follower {
             // What the rows said once is no answer to what the list says now.
             run.rows = None;
         }
-        let since = *run.failing_since_ms.get_or_insert(now_ms);
-        let given_up = for_good || now_ms.saturating_sub(since) >= ROWS_PATIENCE;
+        let since = *run.failing_since_ms.get_or_insert(steady_ms);
+        let given_up = for_good || steady_ms.saturating_sub(since) >= ROWS_PATIENCE;
         if !given_up {
             return (None, true);
         }
@@ -552,7 +557,8 @@ impl Follower {
     }
 
     /// Rules that pass the filter; answers the subscriptions that have none any more.
-    fn take_rules(&mut self, rules: &[Rule], now_ms: i64) -> Vec<Arc<Subscription>> {
+    fn take_rules(&mut self, rules: &[Rule], now: Moment) -> Vec<Arc<Subscription>> {
+        let now_ms = now.wall_ms;
         if self.lists_the_same(rules) {
             let live = self.subscriptions.values_mut();
             live.filter(|followed| followed.is_live())
@@ -583,7 +589,7 @@ impl Follower {
         }
         for (key, rules) in by_subscription {
             if !self.subscriptions.contains_key(key) {
-                let followed = Followed::new(owns(&self.settings, key), now_ms);
+                let followed = Followed::new(owns(&self.settings, key), now.steady_ms);
                 self.subscriptions.insert(Arc::new(key.clone()), followed);
                 // Which of the runs are its own is not known yet.
                 self.touched.all = true;
@@ -626,14 +632,14 @@ impl Follower {
         rules.len() == self.rules.len() && pairs.all(|(rule, before)| same(rule, before))
     }
 
-    fn take_runs(&mut self, list: RunList, now_ms: i64, listed: &mut Listed) {
+    fn take_runs(&mut self, list: RunList, now: Moment, listed: &mut Listed) {
         let order = seen_order(&list.runs, self.order, list.whole);
         if order != self.order && order != Order::Unknown {
             listed.order_learned = Some(order == Order::NewestFirst);
         }
         self.order = order;
         // What is there already when the list is first read whole is history.
-        let history = self.last_whole_ms.is_none();
+        let history = self.last_whole.is_none();
         if history && !list.whole {
             return;
         }
@@ -648,7 +654,7 @@ impl Follower {
                     continue;
                 }
                 run.seen_in = self.listings;
-                run.seen_ms = now_ms;
+                run.seen = now;
                 if run.listed == info {
                     listed.unchanged.push(task_id);
                     continue;
@@ -664,15 +670,15 @@ impl Follower {
             } else {
                 let gone = self.gone.remove(&task_id);
                 let counted = gone.map_or(history, |gone| gone.counted);
-                let run = Run::new(Arc::clone(&info), now_ms, self.listings, counted);
+                let run = Run::new(Arc::clone(&info), now, self.listings, counted);
                 self.runs.insert(Arc::clone(&task_id), run);
             }
             self.touched.run(&task_id, &info);
             Arc::make_mut(&mut self.known).insert(task_id, info);
         }
         if list.whole {
-            self.last_whole_ms = Some(now_ms);
-            self.forget(now_ms);
+            self.last_whole = Some(now);
+            self.forget(now.wall_ms);
         }
     }
 
@@ -698,7 +704,7 @@ impl Follower {
             self.touched.subscription(key);
             Arc::make_mut(&mut self.known).remove(&id);
             let gone = Gone {
-                seen_ms: run.seen_ms,
+                seen_ms: run.seen.wall_ms,
                 counted: run.counted,
             };
             self.gone.insert(id, gone);
@@ -851,7 +857,7 @@ impl Follower {
         SavedInstance {
             instance_id: Arc::clone(&self.settings.instance_id),
             last_success_ms: None,
-            last_whole_ms: self.last_whole_ms,
+            last_whole_ms: self.last_whole.map(|then| then.wall_ms),
             newest_first: self.order.newest_first(),
             durations: Arc::clone(&self.durations),
             rules: self
@@ -871,7 +877,7 @@ impl Follower {
                     task_id: Arc::clone(id),
                     info: Arc::clone(&run.listed),
                     first_seen_ms: run.first_seen_ms,
-                    seen_ms: run.seen_ms,
+                    seen_ms: run.seen.wall_ms,
                     counted: run.counted,
                     rows: run.rows.clone(),
                 })
@@ -897,8 +903,9 @@ impl Follower {
     /// Takes back what [`Follower::save`] gave; answers what is to be polled and
     /// shown of it now. What the configuration does not follow any more stays
     /// remembered, but unseen.
-    pub fn restore(&mut self, saved: SavedInstance, now_ms: i64) -> Listed {
-        self.last_whole_ms = saved.last_whole_ms;
+    pub fn restore(&mut self, saved: SavedInstance, now: impl Into<Moment>) -> Listed {
+        let now = now.into();
+        self.last_whole = saved.last_whole_ms.map(|then| now.recall(then));
         self.durations = saved.durations;
         let history = saved.rules.into_iter().map(|rule| {
             let history = RuleHistory {
@@ -910,7 +917,8 @@ impl Follower {
         });
         self.rule_history = history.collect();
         self.order = Order::from_newest_first(saved.newest_first);
-        self.runs = saved.runs.into_iter().map(restored_run).collect();
+        let runs = saved.runs.into_iter();
+        self.runs = runs.map(|run| restored_run(run, now)).collect();
         let known = self.runs.iter();
         let known = known.map(|(id, run)| (Arc::clone(id), Arc::clone(&run.listed)));
         self.known = Arc::new(known.collect());
@@ -932,7 +940,7 @@ impl Follower {
         for (key, followed) in &mut self.subscriptions {
             followed.own(owns(&self.settings, key));
         }
-        self.take_lists(Some(rules), None, now_ms)
+        self.take_lists(Some(rules), None, now)
     }
 }
 
@@ -947,12 +955,12 @@ fn owns(settings: &Settings, key: &Subscription) -> bool {
     ])
 }
 
-fn restored_run(saved: SavedRun) -> (Arc<str>, Run) {
+fn restored_run(saved: SavedRun, now: Moment) -> (Arc<str>, Run) {
     let run = Run {
         listed: Arc::clone(&saved.info),
         info: saved.info,
         first_seen_ms: saved.first_seen_ms,
-        seen_ms: saved.seen_ms,
+        seen: now.recall(saved.seen_ms),
         seen_in: 0,
         followed: false,
         in_view: false,

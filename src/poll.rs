@@ -34,7 +34,12 @@ use crate::store::{Store, Target};
 use self::listing::{Listing, Read};
 use self::notice::Notices;
 pub use self::reload::Change;
+use self::schedule::Jumps;
 use self::watch::{Phase, Polled, Watched};
+
+/// However little there is to do, the clocks are looked at so often: a suspend is
+/// noticed no later than that after the resume.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The rows of a task, however a source holds them.
 pub trait Rows: Send {
@@ -201,6 +206,7 @@ pub struct Scheduler<S> {
     waiting: BinaryHeap<Reverse<(Instant, Item)>>,
     accounts: Vec<Account>,
     notices: Notices,
+    jumps: Jumps,
     untried: HashSet<Item>,
     tried_once: channel::Sender<bool>,
 }
@@ -304,6 +310,7 @@ impl<S: Source> Scheduler<S> {
             free_lists: Vec::new(),
             waiting: BinaryHeap::new(),
             untried: HashSet::new(),
+            jumps: Jumps::new(Instant::now(), clock.now()),
             settings: Arc::new(settings),
             source,
             store,
@@ -321,7 +328,7 @@ impl<S: Source> Scheduler<S> {
             follows,
             state,
         } = work;
-        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
+        let (now, moment) = (Instant::now(), self.clock.now());
         let saved = state.tasks.into_iter().map(|saved| {
             let target = &saved.entry.target;
             let key = (Arc::clone(&target.instance_id), Arc::clone(&target.task_id));
@@ -337,14 +344,14 @@ impl<S: Source> Scheduler<S> {
             let key = key(&watch.target);
             let mut watched = Watched::new(watch, now);
             if let Some(saved) = tasks.remove(&key) {
-                watched.restore(&saved, now_ms, now);
+                watched.restore(&saved, moment, now);
             }
             self.watch(watched);
         }
         for Follow { settings, account } in follows {
             let saved = instances.remove(&settings.instance_id);
-            let mut list = Listing::new(settings, account, now_ms, now);
-            let restored = saved.map(|saved| list.restore(saved, now_ms, now));
+            let mut list = Listing::new(settings, account, moment.steady_ms, now);
+            let restored = saved.map(|saved| list.restore(saved, moment, now));
             let place = self.list(list);
             if let Some(listed) = restored {
                 self.take_listed(place, listed, &mut tasks);
@@ -363,9 +370,12 @@ impl<S: Source> Scheduler<S> {
         } = requests;
         let mut polls = JoinSet::new();
         loop {
+            self.notice_jump();
             self.collect_due();
             self.begin(&mut polls);
-            let next = self.waiting.peek().map(|Reverse((due, _))| *due);
+            let look = Instant::now() + LOOK_EVERY;
+            let next = self.waiting.peek();
+            let next = next.map_or(look, |Reverse((due, _))| look.min(*due));
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(done) = polls.join_next() => match done {
@@ -382,7 +392,7 @@ impl<S: Source> Scheduler<S> {
                     let _ = request.send(());
                 }
                 Some(change) = changes.recv() => self.change(change),
-                () = sleep_until(next) => {}
+                () = tokio::time::sleep_until(next) => {}
             }
         }
         drop(polls);
@@ -396,6 +406,48 @@ impl<S: Source> Scheduler<S> {
             tasks: self.tasks.iter().flatten().map(Watched::save).collect(),
             instances: self.listings().map(Listing::save).collect(),
         }
+    }
+
+    /// Moves the due times where the machine was suspended or a clock has jumped; goes
+    /// before whatever sets new ones.
+    fn notice_jump(&mut self) {
+        let (now, moment) = (Instant::now(), self.clock.now());
+        let Some(jump) = self.jumps.look(now, moment) else {
+            return;
+        };
+        let uncounted = jump.uncounted();
+        let mut overdue = 0;
+        for (list, place) in self.lists.iter_mut().zip(0..) {
+            let Some(list) = list.as_mut() else { continue };
+            let before = list.due();
+            overdue += usize::from(list.jump(uncounted, moment, now));
+            if list.due() != before {
+                self.waiting.push(Reverse((list.due(), Item::List(place))));
+            }
+            if list.phase != Phase::Leaving {
+                self.store.update_listing(list.entry().clone());
+            }
+        }
+        for (watched, place) in self.tasks.iter_mut().zip(0..) {
+            let Some(watched) = watched.as_mut() else {
+                continue;
+            };
+            let before = watched.due();
+            overdue += usize::from(watched.jump(uncounted, moment, now));
+            if watched.due() != before {
+                self.waiting
+                    .push(Reverse((watched.due(), Item::Task(place))));
+            }
+            if watched.shown && watched.phase != Phase::Leaving {
+                self.store.update(watched.entry().clone());
+            }
+        }
+        tracing::info!(
+            wall_clock_ms = jump.wall_ms,
+            suspended_ms = jump.steady_ms,
+            overdue,
+            "clock jump detected, polling what became overdue"
+        );
     }
 
     fn collect_due(&mut self) {
@@ -446,7 +498,7 @@ impl<S: Source> Scheduler<S> {
                             continue;
                         };
                         list.phase = Phase::Active;
-                        let question = list.question(self.clock.now_millis());
+                        let question = list.question(self.clock.steady_millis());
                         polls.spawn(async move { Done::List(place, question.ask(&*source).await) });
                     }
                     Item::Task(place) => {
@@ -467,6 +519,7 @@ impl<S: Source> Scheduler<S> {
     }
 
     fn finish_poll(&mut self, place: usize, polled: Polled) {
+        self.notice_jump();
         let Some(watched) = &mut self.tasks[place] else {
             return;
         };
@@ -487,8 +540,8 @@ impl<S: Source> Scheduler<S> {
             return;
         }
         self.notices.polled(account, watched.entry(), &polled);
-        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
-        let skipped = watched.apply(polled, &self.settings, now_ms, now);
+        let (now, moment) = (Instant::now(), self.clock.now());
+        let skipped = watched.apply(polled, &self.settings, moment, now);
         self.own.polls_skipped.inc_by(skipped);
         watched.phase = Phase::Waiting;
         self.waiting.push(Reverse((watched.due(), item)));
@@ -501,7 +554,7 @@ impl<S: Source> Scheduler<S> {
             let (mut subscription, mut on) = (None, false);
             if let Some(list) = &mut self.lists[list] {
                 let durations = Arc::clone(&list.entry().durations);
-                (subscription, on) = list.polled(entry, now_ms);
+                (subscription, on) = list.polled(entry, moment.steady_ms);
                 if !Arc::ptr_eq(&durations, &list.entry().durations) {
                     self.store.update_listing(list.entry().clone());
                 }
@@ -518,7 +571,8 @@ impl<S: Source> Scheduler<S> {
     }
 
     fn finish_listing(&mut self, place: usize, read: Read) {
-        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
+        self.notice_jump();
+        let (now, moment) = (Instant::now(), self.clock.now());
         let Some(list) = &mut self.lists[place] else {
             return;
         };
@@ -540,7 +594,7 @@ impl<S: Source> Scheduler<S> {
         }
         let pages = read.pages();
         let before = list.entry().tasks_dropped;
-        let listed = list.apply(read, now_ms, now);
+        let listed = list.apply(read, moment, now);
         let instance_id = list.instance_id();
         notice::tasks_dropped(instance_id, before, listed.dropped);
         if let Some(newest_first) = listed.order_learned {
@@ -607,14 +661,14 @@ impl<S: Source> Scheduler<S> {
         let Some(listing) = &self.lists[list] else {
             return;
         };
-        let now_ms = self.clock.now_millis();
+        let moment = self.clock.now();
         let key = (Arc::clone(listing.instance_id()), task_id);
         let Some(place) = self.places.get(&key) else {
             return;
         };
         let watched = self.tasks[*place].as_mut();
         if let Some(watched) = watched.filter(|watched| watched.follower == Some(list)) {
-            watched.listed_again(now_ms);
+            watched.listed_again(moment);
             if watched.shown {
                 self.store
                     .update(watched.shown_entry(&self.settings.causes));
@@ -634,7 +688,7 @@ impl<S: Source> Scheduler<S> {
         let Some(listing) = &self.lists[list] else {
             return;
         };
-        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
+        let (now, moment) = (Instant::now(), self.clock.now());
         let words = &self.settings.words;
         let key = key(&wanted.target);
         let known = self.places.get(&key).copied();
@@ -648,10 +702,10 @@ impl<S: Source> Scheduler<S> {
             };
             let mut watched = Watched::new(watch, now);
             if let Some(saved) = saved.remove(&key) {
-                watched.restore(&saved, now_ms, now);
+                watched.restore(&saved, moment, now);
             }
             if told.is_some() || watched.is_untried() {
-                watched.listed(&wanted.info, told != Some(false), words, now_ms);
+                watched.listed(&wanted.info, told != Some(false), words, moment);
             }
             watched.follower = Some(list);
             watched.shown = wanted.shown;
@@ -661,9 +715,9 @@ impl<S: Source> Scheduler<S> {
         watched.follower = Some(list);
         watched.stay();
         let renamed = !watched.is_configured() && watched.rename(&wanted.target);
-        let at_once = told.is_some_and(|new| watched.listed(&wanted.info, new, words, now_ms));
+        let at_once = told.is_some_and(|new| watched.listed(&wanted.info, new, words, moment));
         if at_once {
-            watched.set_due(now, now_ms, now);
+            watched.set_due(now, moment.wall_ms, now);
             self.waiting.push(Reverse((now, Item::Task(place))));
         }
         let shown = wanted.shown || watched.is_configured();
@@ -763,13 +817,6 @@ impl<S: Source> Scheduler<S> {
 
 fn key(target: &Target) -> TaskKey {
     (Arc::clone(&target.instance_id), Arc::clone(&target.task_id))
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

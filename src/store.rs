@@ -24,6 +24,7 @@ use self::state::State;
 pub use self::subscription::{
     Counts, Durations, ListingEntry, RecentRun, RunDurations, RunSummary, SubscriptionEntry,
 };
+use crate::clock::Moment;
 use crate::model::{Artifact, Artifacts, Assessment, Cause, Outcome, Subscription, TaskInfo};
 
 /// A task to watch, as the configuration names it.
@@ -108,6 +109,9 @@ pub struct TaskEntry {
     pub last_poll_ms: Option<i64>,
     /// End of the last successful poll, Unix milliseconds.
     pub last_success_ms: Option<i64>,
+    /// How far the wall clock was ahead of the steady one then.
+    #[serde(skip)]
+    pub wall_ahead_ms: i64,
     /// The interval in force, without backoff.
     pub interval: Duration,
     /// When the next poll is due, Unix milliseconds; for people.
@@ -126,6 +130,7 @@ impl TaskEntry {
             task_error: None,
             last_poll_ms: None,
             last_success_ms: None,
+            wall_ahead_ms: 0,
             interval,
             next_poll_ms: None,
         }
@@ -136,11 +141,29 @@ impl TaskEntry {
         self.last_poll_ms.map(|_| self.error.is_none())
     }
 
-    /// The last moment at which its data is fresh.
-    fn fresh_until_ms(&self, stale_after: Duration) -> Option<i64> {
-        let limit = fresh_for(stale_after, self.interval);
-        Some(self.last_success_ms?.saturating_add(limit))
+    /// A poll succeeded at `moment`.
+    pub fn set_last_success(&mut self, moment: Moment) {
+        self.last_success_ms = Some(moment.wall_ms);
+        self.wall_ahead_ms = moment.wall_ahead_ms();
     }
+
+    /// How old its data is at `steady_ms`, milliseconds.
+    pub fn data_age_ms(&self, steady_ms: i64) -> Option<i64> {
+        let then = steady(self.last_success_ms?, self.wall_ahead_ms);
+        Some(steady_ms.saturating_sub(then))
+    }
+
+    /// The last moment at which its data is fresh, by the steady clock.
+    fn fresh_until_ms(&self, stale_after: Duration) -> Option<i64> {
+        let then = steady(self.last_success_ms?, self.wall_ahead_ms);
+        Some(then.saturating_add(fresh_for(stale_after, self.interval)))
+    }
+}
+
+/// The time on the steady clock at which the wall clock, that far ahead, showed
+/// `wall_ms`.
+fn steady(wall_ms: i64, wall_ahead_ms: i64) -> i64 {
+    wall_ms.saturating_sub(wall_ahead_ms)
 }
 
 /// How long data is fresh, milliseconds.
@@ -458,9 +481,9 @@ impl Snapshot {
         self.listings.values().map(|listed| &*listed.entry)
     }
 
-    /// The moments, `now_ms` among them, between which no data turns stale and no
+    /// The moments, `steady_ms` among them, between which no data turns stale and no
     /// count begins to show: the same [`Snapshot::view`] at each of them.
-    pub fn same_view_around(&self, now_ms: i64) -> RangeInclusive<i64> {
+    pub fn same_view_around(&self, steady_ms: i64) -> RangeInclusive<i64> {
         let stale_after = self.limits.stale_after;
         let of_tasks = self.entries.iter().filter(|entry| entry.data.is_some());
         let of_tasks = of_tasks.filter_map(|entry| entry.fresh_until_ms(stale_after));
@@ -473,7 +496,7 @@ impl Snapshot {
         let held = of_counts.chain(of_durations);
         let (mut from, mut until) = (i64::MIN, i64::MAX);
         for last_fresh in of_tasks.chain(of_listings).chain(held) {
-            if last_fresh < now_ms {
+            if last_fresh < steady_ms {
                 from = from.max(last_fresh + 1);
             } else {
                 until = until.min(last_fresh);
@@ -482,17 +505,17 @@ impl Snapshot {
         from..=until
     }
 
-    /// The data of one of its tasks, where it is fresh at `now_ms`.
-    pub fn fresh<'a>(&self, entry: &'a TaskEntry, now_ms: i64) -> Option<&'a Assessment> {
+    /// The data of one of its tasks, where it is fresh at `steady_ms`.
+    pub fn fresh<'a>(&self, entry: &'a TaskEntry, steady_ms: i64) -> Option<&'a Assessment> {
         let until = entry.fresh_until_ms(self.limits.stale_after)?;
-        entry.data.as_deref().filter(|_| now_ms <= until)
+        entry.data.as_deref().filter(|_| steady_ms <= until)
     }
 
     /// The followed subscriptions, ordered by instance and labels.
-    pub fn subscription_views(&self, now_ms: i64) -> Vec<SubscriptionView<'_>> {
+    pub fn subscription_views(&self, steady_ms: i64) -> Vec<SubscriptionView<'_>> {
         let fresh = |instance_id| {
             let listing = &self.listings.get(instance_id)?.entry;
-            Some(now_ms <= listing.fresh_until_ms(self.limits.stale_after)?)
+            Some(steady_ms <= listing.fresh_until_ms(self.limits.stale_after)?)
         };
         let followed = self.subscriptions.iter();
         followed
@@ -501,20 +524,20 @@ impl Snapshot {
                 SubscriptionView {
                     entry,
                     fresh,
-                    facts: SubscriptionFacts::new(entry, fresh, counts.shown(now_ms)),
+                    facts: SubscriptionFacts::new(entry, fresh, counts.shown(steady_ms)),
                 }
             })
             .collect()
     }
 
-    /// What the page shows at `now_ms`: fresh data, within the limits.
-    pub fn view(&self, now_ms: i64, series: Series) -> View<'_> {
-        let subscriptions = self.subscription_views(now_ms);
+    /// What the page shows at `steady_ms`: fresh data, within the limits.
+    pub fn view(&self, steady_ms: i64, series: Series) -> View<'_> {
+        let subscriptions = self.subscription_views(steady_ms);
         let mut tasks: Vec<TaskView<'_>> = self
             .entries
             .iter()
             .map(|entry| {
-                let fresh = self.fresh(entry, now_ms);
+                let fresh = self.fresh(entry, steady_ms);
                 TaskView {
                     entry,
                     fresh,
@@ -523,7 +546,7 @@ impl Snapshot {
                 }
             })
             .collect();
-        let listings = self.listing_views(now_ms);
+        let listings = self.listing_views(steady_ms);
         let fixed = tasks.iter().map(series.task).sum::<usize>()
             + subscriptions.iter().map(series.subscription).sum::<usize>()
             + listings.len() * series.listing;
@@ -539,7 +562,6 @@ impl Snapshot {
             artifacts = kept;
         }
         View {
-            now_ms,
             series: fixed + artifacts,
             dropped,
             tasks,
@@ -549,11 +571,11 @@ impl Snapshot {
     }
 
     /// The followed instances, ordered by id.
-    fn listing_views(&self, now_ms: i64) -> Vec<ListingView<'_>> {
+    fn listing_views(&self, steady_ms: i64) -> Vec<ListingView<'_>> {
         let listings = self.listings.values();
         let views = listings.map(|Listed { entry, durations }| ListingView {
             entry,
-            durations: durations.shown(now_ms),
+            durations: durations.shown(steady_ms),
         });
         views.collect()
     }
@@ -573,8 +595,6 @@ pub struct Series {
 /// What one page shows.
 #[derive(Debug)]
 pub struct View<'a> {
-    /// The moment that freshness was judged at, Unix milliseconds.
-    pub now_ms: i64,
     /// Every task, ordered by instance and id.
     pub tasks: Vec<TaskView<'a>>,
     /// Every followed subscription, ordered by instance and labels.

@@ -97,6 +97,7 @@ fn store() -> Store {
         instance_id: "cri-a".into(),
         interval: Duration::from_secs(300),
         last_success_ms: Some(NOW_MS),
+        wall_ahead_ms: 0,
         last_try_ms: Some(NOW_MS),
         error: None,
         next_ms: None,

@@ -189,7 +189,7 @@ where
             return self.account(Err(Failure::NoState));
         };
         self.store
-            .mark_announced(&mut state, self.clock.now_millis());
+            .mark_announced(&mut state, self.clock.now().steady_ms);
         let state = Arc::new(state);
         let outcome = self.bring_to_file(&state, even_unchanged).await;
         self.account(outcome);

@@ -45,21 +45,21 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// What there is to show of `store` at `now_ms`, Unix milliseconds.
-    pub fn generation(&self, store: &Store, now_ms: i64) -> Arc<Generation> {
+    /// What there is to show of `store` at `steady_ms`, by the steady clock.
+    pub fn generation(&self, store: &Store, steady_ms: i64) -> Arc<Generation> {
         let mut newest = lock(&self.newest);
         // Not before, or an older snapshot might replace a newer one.
         let snapshot = store.snapshot();
         if let Some(generation) = &*newest
             && Arc::ptr_eq(&generation.snapshot, &snapshot)
-            && generation.valid.contains(&now_ms)
+            && generation.valid.contains(&steady_ms)
         {
             lock(&generation.kept).used = Instant::now();
             return Arc::clone(generation);
         }
         let before = newest.take();
         let before = before.map_or(Vec::new(), |before| before.kept_before());
-        let generation = Arc::new(Generation::new(snapshot, now_ms, before));
+        let generation = Arc::new(Generation::new(snapshot, steady_ms, before));
         *newest = Some(Arc::clone(&generation));
         generation
     }
@@ -86,7 +86,7 @@ impl Pages {
 /// What the page shows as long as neither the store changes nor data turns stale.
 pub struct Generation {
     snapshot: Arc<Snapshot>,
-    /// Unix milliseconds.
+    /// By the steady clock.
     valid: RangeInclusive<i64>,
     content: Making<Content>,
     kept: Mutex<Kept>,
@@ -112,12 +112,12 @@ enum Page {
 }
 
 impl Generation {
-    fn new(snapshot: Arc<Snapshot>, now_ms: i64, before: Vec<KeptPage>) -> Self {
+    fn new(snapshot: Arc<Snapshot>, steady_ms: i64, before: Vec<KeptPage>) -> Self {
         let large = series_at_most(&snapshot) > INLINE_SERIES_MAX;
         let shown = Arc::clone(&snapshot);
-        let content = make(large, move || Content::new(shown, now_ms));
+        let content = make(large, move || Content::new(shown, steady_ms));
         Self {
-            valid: snapshot.same_view_around(now_ms),
+            valid: snapshot.same_view_around(steady_ms),
             snapshot,
             content: content.boxed().shared(),
             kept: Mutex::new(Kept {

@@ -527,3 +527,108 @@ async fn after_a_restart_everything_is_there_and_nobody_calls_in_a_burst() {
     assert!(after.registry.calls.lock().unwrap().run_pages > 0);
     after.end().await;
 }
+
+impl Bench {
+    /// Runs with fresh data, and whether their subscriptions are fresh.
+    fn fresh(&self) -> (usize, bool) {
+        let snapshot = self.store.snapshot();
+        let now = self.clock.steady_millis();
+        let entries = snapshot.entries().iter();
+        let runs = entries.filter(|entry| snapshot.fresh(entry, now).is_some());
+        let views = snapshot.subscription_views(now);
+        (runs.count(), views.iter().all(|view| view.fresh))
+    }
+
+    /// Pages of rules, pages of runs, polls of runs.
+    fn counted(&self) -> [u64; 3] {
+        let calls = self.registry.calls.lock().unwrap();
+        let rows = calls.rows.values().map(|calls| calls.len() as u64).sum();
+        [calls.rule_pages, calls.run_pages, rows]
+    }
+}
+
+/// Runs on three pages that began days ago, so that a wall clock that is set back
+/// by a day does not hide them, and one that goes on.
+fn three_pages() -> Registry {
+    let done = |n: i64| run(&format!("r{n}"), 1, -500_000 + n, -400_000 + n);
+    let busy = run("busy", 1, -300_000, 1 << 40);
+    registry((0..250).map(done).chain([busy]).collect())
+}
+
+fn since(now: [u64; 3], before: [u64; 3]) -> [u64; 3] {
+    [0, 1, 2].map(|index| now[index] - before[index])
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_suspend_one_listing_confirms_every_run_within_seconds() {
+    let bench = bench(three_pages(), Vec::new(), State::default());
+    pass(3_000).await;
+    assert_eq!(bench.fresh(), (251, true));
+    bench.clock.suspend(Duration::from_secs(4 * 3_600));
+    assert_eq!(bench.fresh(), (0, false));
+    let before = bench.counted();
+    pass(11).await;
+    assert_eq!(bench.fresh(), (251, true));
+    // One listing of 251 rules and as many runs; the run that goes on is polled once.
+    assert_eq!(since(bench.counted(), before), [3, 3, 1]);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrected_wall_clock_brings_one_listing_and_drops_nothing() {
+    let bench = bench(three_pages(), Vec::new(), State::default());
+    pass(3_000).await;
+    bench.clock.step_wall(4 * 3_600_000);
+    let before = bench.counted();
+    for _ in 0..11 {
+        assert_eq!(bench.fresh(), (251, true));
+        pass(1).await;
+    }
+    let [rules, _, rows] = since(bench.counted(), before);
+    assert_eq!((rules, rows), (3, 1));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_wall_clock_set_back_runs_deep_in_the_list_stay_fresh() {
+    let bench = bench(three_pages(), Vec::new(), State::default());
+    pass(3_000).await;
+    bench.clock.step_wall(-86_400_000);
+    for _ in 0..180 {
+        pass(60).await;
+        assert_eq!(bench.fresh(), (251, true));
+    }
+    // 36 listings: the first page holds a run that goes on, so the second is read
+    // too, and every second listing reads on to the oldest run.
+    let before = bench.counted();
+    pass(10_800).await;
+    let [rules, runs, _] = since(bench.counted(), before);
+    assert_eq!(rules, 36 * 3);
+    assert_eq!(runs, 18 * 2 + 18 * 3);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_a_state_file_has_from_the_future_are_read_at_once() {
+    let before = bench(three_pages(), Vec::new(), State::default());
+    pass(3_000).await;
+    let state = before.state().await;
+    before.end().await;
+    // The wall clock was set back by a day while nothing ran, and the cloud is away.
+    let again = Registry {
+        clock: Clock::of_tokio(START_MS - 86_400_000),
+        denied: Mutex::new(Some("connect")),
+        ..three_pages()
+    };
+    let after = bench(again, Vec::new(), state);
+    assert_eq!(after.fresh(), (251, true));
+    pass(899).await;
+    assert!(after.fresh().1);
+    pass(2).await;
+    assert!(!after.fresh().1);
+    *after.registry.denied.lock().unwrap() = None;
+    // No backoff is longer than the interval.
+    pass(301).await;
+    assert_eq!(after.fresh(), (251, true));
+    after.end().await;
+}

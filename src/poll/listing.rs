@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::Moment;
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
 use crate::metrics::own::FollowMetrics;
 use crate::model::{Rule, unrecognized};
@@ -26,6 +27,8 @@ pub(super) struct Listing {
     due: Instant,
     pub(super) phase: Phase,
     spread: f64,
+    /// It was made due together with others; the next beat pulls them apart.
+    bunched: bool,
     failures: u32,
 }
 
@@ -71,17 +74,18 @@ impl Read {
 }
 
 impl Listing {
-    pub(super) fn new(settings: Settings, account: usize, now_ms: i64, now: Instant) -> Self {
+    pub(super) fn new(settings: Settings, account: usize, steady_ms: i64, now: Instant) -> Self {
         Self {
             entry: ListingEntry {
                 instance_id: Arc::clone(&settings.instance_id),
                 interval: settings.interval,
-                first_seen_ms: now_ms,
+                first_seen_ms: steady_ms,
                 ..ListingEntry::default()
             },
             due: now,
             phase: Phase::Waiting,
             spread: schedule::spread(&settings.instance_id, ""),
+            bunched: true,
             failures: 0,
             follower: Follower::new(settings),
             account,
@@ -89,16 +93,17 @@ impl Listing {
     }
 
     /// Takes back what is known from before a restart.
-    pub(super) fn restore(&mut self, saved: SavedInstance, now_ms: i64, now: Instant) -> Listed {
-        self.entry.last_success_ms = saved.last_success_ms;
+    pub(super) fn restore(&mut self, saved: SavedInstance, moment: Moment, now: Instant) -> Listed {
         self.entry.first_seen_ms = saved.first_seen_ms;
         self.entry.announced = saved.announced;
         if let Some(last) = saved.last_success_ms {
-            let age = u64::try_from(now_ms.saturating_sub(last)).unwrap_or(u64::MAX);
+            self.entry.set_last_success(moment.recall(last));
+            let age = u64::try_from(moment.wall_ms.saturating_sub(last)).unwrap_or(u64::MAX);
             let age = Duration::from_millis(age);
             self.due = now + self.entry.interval.saturating_sub(age);
+            self.bunched = false;
         }
-        let listed = self.follower.restore(saved, now_ms);
+        let listed = self.follower.restore(saved, moment);
         self.entry.tasks_dropped = listed.dropped;
         self.entry.durations = Arc::clone(self.follower.durations());
         listed
@@ -110,11 +115,11 @@ impl Listing {
         &self,
         settings: Settings,
         account: usize,
-        now_ms: i64,
+        moment: Moment,
         now: Instant,
     ) -> (Self, Listed) {
-        let mut new = Self::new(settings, account, now_ms, now);
-        let listed = new.restore(self.save(), now_ms, now);
+        let mut new = Self::new(settings, account, moment.steady_ms, now);
+        let listed = new.restore(self.save(), moment, now);
         let interval = new.entry.interval;
         new.entry = ListingEntry {
             interval,
@@ -122,7 +127,7 @@ impl Listing {
             durations: Arc::clone(&new.entry.durations),
             ..self.entry.clone()
         };
-        new.set_due(now, now_ms, now);
+        new.set_due(now, moment.wall_ms, now);
         (new, listed)
     }
 
@@ -133,6 +138,17 @@ impl Listing {
 
     pub(super) fn settings(&self) -> &Settings {
         self.follower.settings()
+    }
+
+    /// Moves its due time as [`Watched::jump`](super::watch::Watched::jump) does.
+    pub(super) fn jump(&mut self, uncounted: Duration, moment: Moment, now: Instant) -> bool {
+        if self.phase != Phase::Waiting {
+            return false;
+        }
+        let (due, is_due) = schedule::after_jump(self.due, now, uncounted, self.spread);
+        self.bunched |= is_due;
+        self.set_due(due, moment.wall_ms, now);
+        is_due
     }
 
     pub(super) fn set_due(&mut self, due: Instant, now_ms: i64, now: Instant) {
@@ -151,11 +167,11 @@ impl Listing {
         }
     }
 
-    pub(super) fn question(&self, now_ms: i64) -> Question {
+    pub(super) fn question(&self, steady_ms: i64) -> Question {
         Question {
             instance_id: Arc::clone(&self.entry.instance_id),
             interval: self.entry.interval,
-            plan: self.follower.plan(now_ms),
+            plan: self.follower.plan(steady_ms),
         }
     }
 
@@ -193,11 +209,10 @@ impl Listing {
     }
 
     /// Takes in what a listing has brought, at its end.
-    pub(super) fn apply(&mut self, read: Read, now_ms: i64, now: Instant) -> Listed {
-        let first = self.is_untried();
+    pub(super) fn apply(&mut self, read: Read, moment: Moment, now: Instant) -> Listed {
         let error = read.error().cloned();
-        self.entry.last_try_ms = Some(now_ms);
-        let mut beat = if first {
+        self.entry.last_try_ms = Some(moment.wall_ms);
+        let mut beat = if self.bunched {
             Beat::First(self.entry.interval)
         } else {
             Beat::Steady(self.entry.interval)
@@ -205,7 +220,7 @@ impl Listing {
         match &error {
             None => {
                 self.failures = 0;
-                self.entry.last_success_ms = Some(now_ms);
+                self.entry.set_last_success(moment);
             }
             Some(error) => {
                 self.failures = self.failures.saturating_add(1);
@@ -222,11 +237,12 @@ impl Listing {
                 text: error.text,
             })
         });
+        self.bunched &= matches!(beat, Beat::Retry(_));
         let due = schedule::next_due(beat, self.due, now, self.spread).0;
-        self.set_due(due, now_ms, now);
+        self.set_due(due, moment.wall_ms, now);
         let listed = self
             .follower
-            .listed(read.rules.ok(), read.runs.ok(), now_ms);
+            .listed(read.rules.ok(), read.runs.ok(), moment);
         self.entry.tasks_dropped = listed.dropped;
         self.entry.durations = Arc::clone(self.follower.durations());
         listed
@@ -252,11 +268,11 @@ impl Listing {
     pub(super) fn polled(
         &mut self,
         task: &TaskEntry,
-        now_ms: i64,
+        steady_ms: i64,
     ) -> (Option<SubscriptionEntry>, bool) {
         let id = &task.target.task_id;
         let polled = match (&task.error, &task.data) {
-            (Some(error), _) => self.follower.poll_failed(id, error.reason, now_ms),
+            (Some(error), _) => self.follower.poll_failed(id, error.reason, steady_ms),
             (None, Some(data)) => self.follower.polled(id, task.info.as_ref(), data),
             (None, None) => (None, true),
         };

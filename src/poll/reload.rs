@@ -42,6 +42,7 @@ impl<S: Source> Scheduler<S> {
             asked_anew,
             done,
         } = change;
+        self.notice_jump();
         let words = settings.words != self.settings.words;
         let accounts: Vec<usize> = settings
             .accounts
@@ -143,8 +144,8 @@ impl<S: Source> Scheduler<S> {
             hand_over(&mut self.accounts, from, to, (watched.due(), item));
         }
         let before = watched.due();
-        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
-        watched.adopt(watch, &self.settings, anew, now_ms, now);
+        let (now, moment) = (Instant::now(), self.clock.now());
+        watched.adopt(watch, &self.settings, anew, moment.wall_ms, now);
         if watched.due() != before {
             self.waiting.push(Reverse((watched.due(), item)));
         }
@@ -156,14 +157,14 @@ impl<S: Source> Scheduler<S> {
 
     fn follow_on(&mut self, follow: Follow, anew: Anew) {
         let Follow { settings, account } = follow;
-        let (now, now_ms) = (Instant::now(), self.clock.now_millis());
+        let (now, moment) = (Instant::now(), self.clock.now());
         let known = self.lists.iter().position(|list| {
             list.as_ref().is_some_and(|list| {
                 list.phase != Phase::Leaving && *list.instance_id() == settings.instance_id
             })
         });
         let Some(place) = known else {
-            self.list(Listing::new(settings, account, now_ms, now));
+            self.list(Listing::new(settings, account, moment.steady_ms, now));
             return;
         };
         let Some(list) = &mut self.lists[place] else {
@@ -180,14 +181,14 @@ impl<S: Source> Scheduler<S> {
         if *list.settings() == settings {
             let failing = list.entry().error.is_some();
             if anew.way && failing && list.phase == Phase::Waiting {
-                list.set_due(now, now_ms, now);
+                list.set_due(now, moment.wall_ms, now);
                 self.waiting.push(Reverse((now, item)));
                 self.store.update_listing(list.entry().clone());
             }
             self.followed_on(place, anew);
             return;
         }
-        let (new, listed) = list.replaced(settings, account, now_ms, now);
+        let (new, listed) = list.replaced(settings, account, moment, now);
         let instance_id = Arc::clone(list.instance_id());
         self.drop_list(place);
         let new = self.list(new);

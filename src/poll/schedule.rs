@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::Moment;
 use crate::shard::stable_hash;
 
 /// The window of the first retry after a failure that may pass by itself.
 const BACKOFF: Duration = Duration::from_secs(5);
 /// A retry follows no sooner, unless the interval itself is shorter.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// A clock that is off by less between two looks has not jumped: NTP steps that far.
+const JUMP_MIN_MS: u64 = 3_000;
+/// What a jump has made due is spread over so long.
+const AFTER_JUMP: Duration = Duration::from_secs(5);
 
 /// The interval in force after a successful poll: `base` while the task can
 /// change by itself and after each change, then twice as long each time, up
@@ -102,6 +107,71 @@ pub fn backoff(failures: u32, interval: Duration, random: f64) -> Duration {
     window.mul_f64(random).max(BACKOFF_MIN.min(interval))
 }
 
+/// Compares the clocks with tokio's time, which stands still while the machine is
+/// suspended or paused and does not follow the wall clock.
+#[derive(Debug)]
+pub struct Jumps {
+    now: Instant,
+    moment: Moment,
+}
+
+/// How far the clocks have moved beyond tokio's time between two looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// Milliseconds, negative if the wall clock was set back.
+    pub wall_ms: i64,
+    /// Milliseconds.
+    pub steady_ms: i64,
+}
+
+impl Jump {
+    /// The time that has passed without tokio's clock counting it. A paused virtual
+    /// machine learns it from the wall clock alone, once that is corrected.
+    pub fn uncounted(self) -> Duration {
+        let millis = self.wall_ms.max(self.steady_ms);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+}
+
+impl Jumps {
+    /// Begins to compare.
+    pub fn new(now: Instant, moment: Moment) -> Self {
+        Self { now, moment }
+    }
+
+    /// What has jumped since the last look.
+    pub fn look(&mut self, now: Instant, moment: Moment) -> Option<Jump> {
+        let before = std::mem::replace(self, Self { now, moment });
+        let counted = now.saturating_duration_since(before.now).as_millis();
+        let counted = i64::try_from(counted).unwrap_or(i64::MAX);
+        let beyond = |now_ms: i64, before_ms: i64| {
+            let passed = now_ms.saturating_sub(before_ms);
+            passed.saturating_sub(counted)
+        };
+        let jump = Jump {
+            wall_ms: beyond(moment.wall_ms, before.moment.wall_ms),
+            steady_ms: beyond(moment.steady_ms, before.moment.steady_ms),
+        };
+        let off = jump
+            .wall_ms
+            .unsigned_abs()
+            .max(jump.steady_ms.unsigned_abs());
+        (off >= JUMP_MIN_MS).then_some(jump)
+    }
+}
+
+/// The due time after `uncounted` time has passed, and whether that has made the
+/// poll due, so that it follows within seconds.
+pub fn after_jump(due: Instant, now: Instant, uncounted: Duration, spread: f64) -> (Instant, bool) {
+    let wait = due.saturating_duration_since(now);
+    match wait.checked_sub(uncounted) {
+        // It was due already.
+        _ if wait.is_zero() => (due, false),
+        Some(left) if !left.is_zero() => (now + left, false),
+        _ => (now + AFTER_JUMP.mul_f64(spread).min(wait), true),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +252,49 @@ mod tests {
         assert_eq!(millis(Beat::Growing(secs(3600)), 0.0), 3_600_000);
         assert_eq!(millis(Beat::Growing(secs(3600)), 0.5), 3_420_000);
         assert_eq!(millis(Beat::Resting(secs(3600)), 0.5), 3_600_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_is_what_a_clock_moves_beyond_tokios_time() {
+        let start = Instant::now();
+        let moment = |wall_ms, steady_ms| Moment { wall_ms, steady_ms };
+        let mut jumps = Jumps::new(start, moment(0, 0));
+        let mut look =
+            |now, wall_ms, steady_ms| jumps.look(start + secs(now), moment(wall_ms, steady_ms));
+        assert_eq!(look(5, 5_000, 5_000), None);
+        assert_eq!(look(10, 12_999, 10_000), None);
+        assert_eq!(look(15, 15_000, 15_000), None);
+        // A suspend of 100 s.
+        let jump = look(20, 120_000, 120_000).unwrap();
+        assert_eq!((jump.wall_ms, jump.steady_ms), (100_000, 100_000));
+        assert_eq!(jump.uncounted(), secs(100));
+        assert_eq!(look(20, 120_000, 120_000), None);
+        // The wall clock is corrected, or set back.
+        assert_eq!(look(20, 123_000, 120_000).unwrap().uncounted(), secs(3));
+        assert_eq!(look(20, 20_000, 120_000).unwrap().uncounted(), secs(0));
+        assert_eq!(look(20, 20_000, 120_000), None);
+        // Both at once.
+        let jump = look(20, i64::MIN, 220_000).unwrap();
+        assert_eq!(jump.uncounted(), secs(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_makes_due_what_would_have_been_and_moves_the_rest() {
+        let now = Instant::now() + secs(1_000);
+        let after = |due: Instant, uncounted, spread| {
+            let (due, is_due) = after_jump(due, now, secs(uncounted), spread);
+            let wait = due.saturating_duration_since(now).as_millis();
+            (wait, is_due)
+        };
+        assert_eq!(after(now + secs(60), 100, 0.5), (2_500, true));
+        assert_eq!(after(now + secs(60), 60, 0.0), (0, true));
+        assert_eq!(after(now + secs(60), 59, 0.5), (1_000, false));
+        assert_eq!(after(now + secs(60), 0, 0.5), (60_000, false));
+        // Never later than it was.
+        assert_eq!(after(now + secs(1), 100, 0.5), (1_000, true));
+        assert_eq!(after(now, 100, 0.5), (0, false));
+        let past = now - secs(10);
+        assert_eq!(after_jump(past, now, secs(100), 0.5), (past, false));
     }
 
     #[test]

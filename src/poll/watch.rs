@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::Moment;
 use crate::model::{Assessment, Causes, Folded, TaskInfo, TaskStatus, Words, unrecognized};
 use crate::store::state::SavedTask;
 use crate::store::{PollError, Target, TaskEntry};
@@ -31,6 +32,8 @@ pub(super) struct Watched {
     /// Whether it has series.
     pub(super) shown: bool,
     spread: f64,
+    /// It was made due together with others; the next beat pulls them apart.
+    bunched: bool,
     failures: u32,
     /// A list has told of it since its last poll began.
     listed: bool,
@@ -192,6 +195,7 @@ impl Watched {
             over: false,
             again: false,
             spread: schedule::spread(&watch.target.instance_id, &watch.target.task_id),
+            bunched: true,
             failures: 0,
             asked_finished: false,
             task_failures: 0,
@@ -202,7 +206,7 @@ impl Watched {
 
     /// Takes back what is known from before a restart; what is overdue since
     /// then is spread over an interval.
-    pub(super) fn restore(&mut self, saved: &SavedTask, now_ms: i64, now: Instant) {
+    pub(super) fn restore(&mut self, saved: &SavedTask, moment: Moment, now: Instant) {
         let target = Arc::clone(&self.watch.target);
         let longest = saved.entry.interval.max(self.watch.interval);
         self.entry = TaskEntry {
@@ -210,15 +214,22 @@ impl Watched {
             ..TaskEntry::clone(&saved.entry)
         };
         self.asked_finished = saved.asked_finished;
+        self.bunched = self.is_untried();
+        if let Some(last_ms) = self.entry.last_success_ms {
+            self.entry.set_last_success(moment.recall(last_ms));
+        }
         let Some(next_ms) = self.entry.next_poll_ms else {
             return;
         };
-        let wait = u64::try_from(next_ms.saturating_sub(now_ms)).unwrap_or(0);
+        // The wall clock may have been set back since then.
+        let polled_ms = self.entry.last_poll_ms.unwrap_or(next_ms);
+        let wait = next_ms.saturating_sub(moment.wall_ms.max(polled_ms));
+        let wait = u64::try_from(wait).unwrap_or(0);
         let wait = match Duration::from_millis(wait).min(DAY.max(longest)) {
             Duration::ZERO => longest.mul_f64(self.spread),
             wait => wait,
         };
-        self.set_due(now + wait, now_ms, now);
+        self.set_due(now + wait, moment.wall_ms, now);
     }
 
     /// Is wanted again, should it have been about to leave.
@@ -304,7 +315,7 @@ impl Watched {
         info: &Arc<TaskInfo>,
         new: bool,
         words: &Words,
-        now_ms: i64,
+        moment: Moment,
     ) -> bool {
         self.listed = true;
         self.over = info.status(words).is_over();
@@ -321,20 +332,32 @@ impl Watched {
             self.again = self.phase == Phase::Active;
             return (self.over || finished) && self.phase == Phase::Waiting;
         }
-        self.listed_again(now_ms);
+        self.listed_again(moment);
         false
     }
 
     /// Takes in that a list shows it as it was: as good as a poll of a finished
     /// run that was found there.
-    pub(super) fn listed_again(&mut self, now_ms: i64) {
+    pub(super) fn listed_again(&mut self, moment: Moment) {
         self.listed = true;
         let finished = self.entry.data.as_ref().is_some_and(|data| data.finished);
         let polled = finished && !self.is_untried() && self.entry.error.is_none();
         if polled && !self.is_configured() {
-            self.entry.last_poll_ms = Some(now_ms);
-            self.entry.last_success_ms = Some(now_ms);
+            self.entry.last_poll_ms = Some(moment.wall_ms);
+            self.entry.set_last_success(moment);
         }
+    }
+
+    /// Moves its due time after a jump of the clocks; `true` where that has made it
+    /// due. One that is due or polled already has no due time to move.
+    pub(super) fn jump(&mut self, uncounted: Duration, moment: Moment, now: Instant) -> bool {
+        if self.phase != Phase::Waiting {
+            return false;
+        }
+        let (due, is_due) = schedule::after_jump(self.due, now, uncounted, self.spread);
+        self.bunched |= is_due;
+        self.set_due(due, moment.wall_ms, now);
+        is_due
     }
 
     pub(super) fn set_due(&mut self, due: Instant, now_ms: i64, now: Instant) {
@@ -403,29 +426,29 @@ impl Watched {
         &mut self,
         polled: Polled,
         settings: &Settings,
-        now_ms: i64,
+        moment: Moment,
         now: Instant,
     ) -> u64 {
-        let first = self.is_untried();
         let before = self.entry.interval;
-        self.entry.last_poll_ms = Some(now_ms);
+        self.entry.last_poll_ms = Some(moment.wall_ms);
         let asked = matches!(polled.task, Some(Ok(())));
         self.take_task(polled.task, settings, now);
         let retry = match polled.outcome {
             Ok(answer) => {
-                self.take(answer, asked, settings, now_ms);
+                self.take(answer, asked, settings, moment);
                 None
             }
             Err(error) => self.fail(error),
         };
         let interval = self.entry.interval;
+        let bunched = retry.is_none() && std::mem::take(&mut self.bunched);
         let beat = match retry {
             Some(delay) => Beat::Retry(delay),
             None if !self.is_configured() && self.entry.error.is_some() => Beat::Resting(
                 schedule::pause(self.failures, interval, settings.finished_interval),
             ),
             None if !self.is_configured() && self.rests() => Beat::Growing(DAY),
-            None if first => Beat::First(interval),
+            None if bunched => Beat::First(interval),
             None if self.rests() && interval == before => Beat::Resting(interval),
             None if self.rests() => Beat::Growing(interval),
             None => Beat::Steady(interval),
@@ -434,7 +457,7 @@ impl Watched {
         if self.again {
             due = now;
         }
-        self.set_due(due, now_ms, now);
+        self.set_due(due, moment.wall_ms, now);
         skipped
     }
 
@@ -460,7 +483,7 @@ impl Watched {
         }
     }
 
-    fn take(&mut self, answer: Answer, asked: bool, settings: &Settings, now_ms: i64) {
+    fn take(&mut self, answer: Answer, asked: bool, settings: &Settings, moment: Moment) {
         let entry = &mut self.entry;
         let changed =
             entry.data.as_deref() != Some(&answer.assessment) || entry.info != answer.info;
@@ -483,7 +506,7 @@ impl Watched {
             entry.info = answer.info;
         }
         entry.error = None;
-        entry.last_success_ms = Some(now_ms);
+        entry.set_last_success(moment);
         self.asked_finished = answer.asked_finished;
         self.failures = 0;
     }

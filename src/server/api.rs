@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::overview::{Filter, Item, Wanted as State, position, tasks_after};
 use super::query;
+use crate::clock::Moment;
 use crate::model::{Assessment, Outcome, TaskInfo};
 use crate::store::{PollError, Snapshot, SubscriptionView, TaskEntry};
 
@@ -126,17 +127,17 @@ fn to_hex(bytes: &[u8]) -> String {
 }
 
 /// One page of tasks.
-pub(super) fn tasks(snapshot: &Snapshot, now_ms: i64, wanted: &Wanted) -> Vec<u8> {
-    let mut items = tasks_after(snapshot, now_ms, &wanted.after)
+pub(super) fn tasks(snapshot: &Snapshot, now: Moment, wanted: &Wanted) -> Vec<u8> {
+    let mut items = tasks_after(snapshot, now.steady_ms, &wanted.after)
         .filter(|item| wanted.filter.takes(item))
         .filter_map(|item| Some((item.task?, item)));
     let shown: Vec<_> = items.by_ref().take(wanted.limit).collect();
     let last = shown.last().map(|(task, _)| position(task));
     json(&Page {
-        time: time(now_ms),
+        time: time(now.wall_ms),
         tasks: shown
             .iter()
-            .map(|(task, item)| Row::new(task, item, now_ms))
+            .map(|(task, item)| Row::new(task, item, now.steady_ms))
             .collect(),
         next_cursor: last
             .filter(|_| items.next().is_some())
@@ -213,11 +214,11 @@ struct Subscription {
 }
 
 impl<'a> Row<'a> {
-    fn new(entry: &'a TaskEntry, item: &Item<'a>, now_ms: i64) -> Self {
+    fn new(entry: &'a TaskEntry, item: &Item<'a>, steady_ms: i64) -> Self {
         let target = &entry.target;
         let data = entry.data.as_deref();
         let info = entry.info.as_deref();
-        let age = entry.last_success_ms.map(|at| now_ms.saturating_sub(at));
+        let age = entry.data_age_ms(steady_ms);
         Self {
             instance_id: &target.instance_id,
             task_id: &target.task_id,

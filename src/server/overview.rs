@@ -4,6 +4,7 @@
 
 use regex::{Regex, RegexBuilder};
 
+use crate::clock::Moment;
 use crate::model::{Assessment, Subscription, TaskStatus};
 use crate::store::{ListingEntry, Snapshot, SubscriptionView, TaskEntry};
 
@@ -108,9 +109,9 @@ impl<'a> Item<'a> {
         snapshot: &Snapshot,
         task: &'a TaskEntry,
         subscription: Option<SubscriptionView<'a>>,
-        now_ms: i64,
+        steady_ms: i64,
     ) -> Self {
-        let fresh = snapshot.fresh(task, now_ms);
+        let fresh = snapshot.fresh(task, steady_ms);
         // A poll may know of the end before the next listing does.
         let is_over_and_well =
             fresh.is_some_and(|data| data.finished && data.status == TaskStatus::Succeeded);
@@ -146,7 +147,7 @@ fn is_newest(task: &TaskEntry, view: &SubscriptionView<'_>) -> bool {
 
 /// Everything at one moment.
 pub(super) struct Overview<'a> {
-    pub(super) now_ms: i64,
+    pub(super) now: Moment,
     /// The most urgent first, those of one state by instance and id.
     pub(super) items: Vec<Item<'a>>,
     /// The followed instances, ordered by id.
@@ -154,8 +155,8 @@ pub(super) struct Overview<'a> {
 }
 
 impl<'a> Overview<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, now_ms: i64) -> Self {
-        let subscriptions = Subscriptions(snapshot.subscription_views(now_ms));
+    pub(super) fn new(snapshot: &'a Snapshot, now: Moment) -> Self {
+        let subscriptions = Subscriptions(snapshot.subscription_views(now.steady_ms));
         let mut stood_for = vec![false; subscriptions.0.len()];
         let mut items = Vec::with_capacity(snapshot.entries().len());
         for task in snapshot.entries() {
@@ -164,7 +165,8 @@ impl<'a> Overview<'a> {
             if let (Some(index), Some(view)) = (index, &subscription) {
                 stood_for[index] |= is_newest(task, view);
             }
-            items.push(Item::of_task(snapshot, task, subscription, now_ms));
+            let item = Item::of_task(snapshot, task, subscription, now.steady_ms);
+            items.push(item);
         }
         let others = subscriptions.0.iter().zip(stood_for);
         items.extend(
@@ -179,7 +181,7 @@ impl<'a> Overview<'a> {
         );
         items.sort_by_key(|item| (item.state, item.key()));
         Self {
-            now_ms,
+            now,
             items,
             listings: snapshot.listings().collect(),
         }
@@ -194,17 +196,17 @@ impl<'a> Overview<'a> {
 /// [`position`], perhaps of a task that is gone.
 pub(super) fn tasks_after<'a>(
     snapshot: &'a Snapshot,
-    now_ms: i64,
+    steady_ms: i64,
     after: &[u8],
 ) -> impl Iterator<Item = Item<'a>> {
     let entries = snapshot.entries();
     let first = entries.partition_point(|entry| position(entry).as_slice() <= after);
-    let subscriptions = Subscriptions(snapshot.subscription_views(now_ms));
+    let subscriptions = Subscriptions(snapshot.subscription_views(steady_ms));
     entries[first..].iter().map(move |task| {
         let subscription = subscriptions
             .index_of(task)
             .map(|index| subscriptions.0[index]);
-        Item::of_task(snapshot, task, subscription, now_ms)
+        Item::of_task(snapshot, task, subscription, steady_ms)
     })
 }
 

@@ -21,6 +21,7 @@ use super::negotiate::{Media, NotAcceptable};
 use super::overview::Overview;
 use super::scrapes::Scrapes;
 use super::{Settings, api, negotiate, status_page};
+use crate::clock::Moment;
 use crate::exposition::Names;
 use crate::exposition::compress::Coding;
 use crate::exposition::page::{self, Pages};
@@ -213,8 +214,8 @@ impl Routes {
         names: &Names,
     ) -> Option<Response<Page>> {
         let format = media.format();
-        let now_ms = self.settings.clock.now_millis();
-        let generation = self.pages.generation(&self.settings.store, now_ms);
+        let steady_ms = self.settings.clock.steady_millis();
+        let generation = self.pages.generation(&self.settings.store, steady_ms);
         let content = generation.content().await?;
         let compressed = match (coding, names) {
             (None, _) => None,
@@ -255,9 +256,8 @@ impl Routes {
             series_dropped: self.settings.own.series_dropped.get(),
             ..status_page::Wanted::by(query.unwrap_or_default())
         };
-        let page = self.view(move |snapshot, now_ms| {
-            status_page::render(&Overview::new(snapshot, now_ms), &wanted)
-        });
+        let page = self
+            .view(move |snapshot, now| status_page::render(&Overview::new(snapshot, now), &wanted));
         let Some(page) = page.await else {
             return broken();
         };
@@ -303,7 +303,7 @@ impl Routes {
                 return response;
             }
         };
-        let page = self.view(move |snapshot, now_ms| api::tasks(snapshot, now_ms, &wanted));
+        let page = self.view(move |snapshot, now| api::tasks(snapshot, now, &wanted));
         match page.await {
             Some(page) => typed(page.into(), JSON),
             None => broken(),
@@ -335,14 +335,14 @@ impl Routes {
     /// Makes a page of what is known now; `None` if that has panicked.
     async fn view<P: Send + 'static>(
         &self,
-        make: impl FnOnce(&Snapshot, i64) -> P + Send + 'static,
+        make: impl FnOnce(&Snapshot, Moment) -> P + Send + 'static,
     ) -> Option<P> {
         let snapshot = self.settings.store.snapshot();
-        let now_ms = self.settings.clock.now_millis();
+        let now = self.settings.clock.now();
         if series_at_most(&snapshot) <= INLINE_SERIES_MAX {
-            return Some(make(&snapshot, now_ms));
+            return Some(make(&snapshot, now));
         }
-        spawn_blocking(move || make(&snapshot, now_ms))
+        spawn_blocking(move || make(&snapshot, now))
             .await
             .inspect_err(|error| error!(%error, "making a page failed"))
             .ok()

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::overview::{Filter, Item, Overview, State, Wanted as States};
 use super::query;
+use crate::clock;
 use crate::model::{Assessment, Outcome, TaskStatus};
 use crate::store::{ListingEntry, SubscriptionEntry, SubscriptionView, TaskEntry};
 use crate::telemetry::is_unsafe;
@@ -246,9 +247,13 @@ fn document(
         writeln!(out, "<p>The rest: {}.</p>", verdict.rest)?;
     }
     for listing in &overview.listings {
-        listing_trouble(out, listing, overview.now_ms)?;
+        listing_trouble(out, listing, overview.now.steady_ms)?;
     }
-    write!(out, "<p class=\"about\">As of {}.", Moment(overview.now_ms))?;
+    write!(
+        out,
+        "<p class=\"about\">As of {}.",
+        Moment(overview.now.wall_ms)
+    )?;
     if !wanted.ready {
         out.push_str(" Not ready: not every task was tried yet, or the exporter is stopping.");
     }
@@ -374,7 +379,7 @@ fn list(
              <th scope=\"col\">Next poll</th></tr></thead>\n",
         );
         for item in items {
-            row(out, &Row::of(item, overview), overview.now_ms)?;
+            row(out, &Row::of(item, overview), overview.now.wall_ms)?;
         }
         out.push_str("</table>\n");
     }
@@ -460,7 +465,7 @@ impl Verdict {
 }
 
 /// What keeps runs of a followed instance from being seen.
-fn listing_trouble(out: &mut String, listing: &ListingEntry, now_ms: i64) -> fmt::Result {
+fn listing_trouble(out: &mut String, listing: &ListingEntry, steady_ms: i64) -> fmt::Result {
     let instance = Escaped(&listing.instance_id);
     if let Some(error) = &listing.error {
         write!(
@@ -468,8 +473,8 @@ fn listing_trouble(out: &mut String, listing: &ListingEntry, now_ms: i64) -> fmt
             "<p class=\"listing warn\"><b>The lists of {instance} cannot be read ({}",
             Escaped(error.reason)
         )?;
-        match listing.last_success_ms {
-            Some(read_ms) => write!(out, ", last read {}", Ago(read_ms, now_ms))?,
+        match Ago::aged(listing.last_success_ms, listing.data_age_ms(steady_ms)) {
+            Some(read) => write!(out, ", last read {read}")?,
             None => out.push_str(", never read yet"),
         }
         writeln!(out, "):</b> {}</p>", Escaped(&error.text))?;
@@ -498,7 +503,7 @@ struct Row<'a> {
     start_ms: Option<i64>,
     took: Option<Took>,
     /// When what is shown was read.
-    read_ms: Option<i64>,
+    read: Option<Ago>,
     next_ms: Option<i64>,
 }
 
@@ -513,18 +518,18 @@ enum Took {
 impl<'a> Row<'a> {
     fn of(item: &'a Item<'a>, overview: &Overview<'a>) -> Self {
         match (item.task, &item.subscription) {
-            (Some(task), _) => Self::of_task(item, task, overview.now_ms),
+            (Some(task), _) => Self::of_task(item, task, overview.now),
             (None, Some(view)) => Self::of_subscription(item, view.entry, overview),
             (None, None) => unreachable!("an item is one or the other"),
         }
     }
 
-    fn of_task(item: &'a Item<'a>, task: &'a TaskEntry, now_ms: i64) -> Self {
+    fn of_task(item: &'a Item<'a>, task: &'a TaskEntry, now: clock::Moment) -> Self {
         let data = task.data.as_deref();
         let start_ms = data.and_then(|data| data.start_ms);
         let took = data.and_then(|data| match data.duration_ms() {
             Some(millis) => Some(Took::Whole(millis)),
-            None => so_far(data.status, start_ms, now_ms),
+            None => so_far(data.status, start_ms, now.wall_ms),
         });
         let labels = task.info.as_deref().map(|info| {
             [
@@ -542,7 +547,7 @@ impl<'a> Row<'a> {
             labels,
             start_ms,
             took,
-            read_ms: task.last_success_ms,
+            read: Ago::aged(task.last_success_ms, task.data_age_ms(now.steady_ms)),
             next_ms: task.next_poll_ms,
         }
     }
@@ -557,7 +562,7 @@ impl<'a> Row<'a> {
         let start_ms = run.and_then(|run| run.start_ms);
         let took = run.and_then(|run| match run.duration_ms {
             Some(millis) => Some(Took::Whole(millis)),
-            None => so_far(run.status, start_ms, overview.now_ms),
+            None => so_far(run.status, start_ms, overview.now.wall_ms),
         });
         let listing = overview
             .listings
@@ -576,7 +581,10 @@ impl<'a> Row<'a> {
             ]),
             start_ms,
             took,
-            read_ms: listing.and_then(|listing| listing.last_success_ms),
+            read: listing.and_then(|listing| {
+                let age = listing.data_age_ms(overview.now.steady_ms);
+                Ago::aged(listing.last_success_ms, age)
+            }),
             next_ms: listing.and_then(|listing| listing.next_ms),
         }
     }
@@ -617,8 +625,8 @@ fn row(out: &mut String, row: &Row<'_>, now_ms: i64) -> fmt::Result {
     out.push_str("</span></td><td data-label=\"Took\"><span>");
     took(out, row)?;
     out.push_str("</span></td><td data-label=\"Data from\"><span>");
-    match row.read_ms {
-        Some(read_ms) => write!(out, "{}", Ago(read_ms, now_ms))?,
+    match &row.read {
+        Some(read) => write!(out, "{read}")?,
         None => out.push_str("never"),
     }
     out.push_str("</span></td><td data-label=\"Next poll\"><span>");
@@ -959,6 +967,14 @@ impl Display for Moment {
 
 /// A moment as seen from now, the moment itself in the title.
 struct Ago(i64, i64);
+
+impl Ago {
+    /// A moment whose age is known better than the wall clock has it.
+    fn aged(moment_ms: Option<i64>, age_ms: Option<i64>) -> Option<Self> {
+        let moment_ms = moment_ms?;
+        Some(Self(moment_ms, moment_ms.saturating_add(age_ms?)))
+    }
+}
 
 impl Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -338,6 +338,30 @@ async fn the_metrics_page() {
 }
 
 #[tokio::test]
+async fn pages_judge_freshness_by_the_steady_clock() {
+    let server = start(vec![entry("crast-1", 1)], |settings| {
+        settings.clock = Clock::of_tokio(NOW_MS);
+    });
+    let shown = async || {
+        let page = server.ask("GET", "/metrics").await.body;
+        let api = server.ask("GET", "/api/v1/tasks").await.body;
+        let people = server.ask("GET", "/").await.body;
+        [
+            page.contains("task_status"),
+            api.contains("\"fresh\":true"),
+            !people.contains("Stale:"),
+        ]
+    };
+    server.settings.clock.step_wall(86_400_000);
+    assert_eq!(shown().await, [true; 3]);
+    server.settings.clock.step_wall(-2 * 86_400_000);
+    assert_eq!(shown().await, [true; 3]);
+    server.settings.clock.suspend(Duration::from_secs(301));
+    assert_eq!(shown().await, [false; 3]);
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn every_path_and_method() {
     let server = start(vec![entry("crast-1", 1)], |_| {});
     let reload = "The lifecycle API is not enabled: --web.enable-lifecycle enables it.\n";

@@ -43,9 +43,9 @@ struct Instance {
 }
 
 impl HeldView {
-    /// What the page shows at `now_ms`.
-    pub fn new(snapshot: Arc<Snapshot>, now_ms: i64, series: Series) -> Self {
-        let view = snapshot.view(now_ms, series);
+    /// What the page shows at `steady_ms`.
+    pub fn new(snapshot: Arc<Snapshot>, steady_ms: i64, series: Series) -> Self {
+        let view = snapshot.view(steady_ms, series);
         let (series, dropped) = (view.series, view.dropped);
         let subscriptions = view.subscriptions.iter().map(|it| Known {
             fresh: it.fresh,

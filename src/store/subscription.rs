@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Moment;
 use crate::model::{Cause, Outcome, Rule, Subscription, TaskInfo, TaskStatus};
 
 use super::PollError;
@@ -157,6 +158,8 @@ pub struct ListingEntry {
     pub interval: Duration,
     /// When both lists were last read, Unix milliseconds.
     pub last_success_ms: Option<i64>,
+    /// How far the wall clock was ahead of the steady one then.
+    pub wall_ahead_ms: i64,
     /// When it was last tried, Unix milliseconds.
     pub last_try_ms: Option<i64>,
     /// Why the last try failed; `None` where it did not.
@@ -174,10 +177,22 @@ pub struct ListingEntry {
 }
 
 impl ListingEntry {
-    /// The last moment at which what the lists tell is fresh.
+    /// Both lists were read at `moment`.
+    pub fn set_last_success(&mut self, moment: Moment) {
+        self.last_success_ms = Some(moment.wall_ms);
+        self.wall_ahead_ms = moment.wall_ahead_ms();
+    }
+
+    /// How old what the lists say is at `steady_ms`, milliseconds.
+    pub fn data_age_ms(&self, steady_ms: i64) -> Option<i64> {
+        let then = super::steady(self.last_success_ms?, self.wall_ahead_ms);
+        Some(steady_ms.saturating_sub(then))
+    }
+
+    /// The last moment at which what the lists say is fresh, by the steady clock.
     pub(super) fn fresh_until_ms(&self, stale_after: Duration) -> Option<i64> {
-        let limit = super::fresh_for(stale_after, self.interval);
-        Some(self.last_success_ms?.saturating_add(limit))
+        let then = super::steady(self.last_success_ms?, self.wall_ahead_ms);
+        Some(then.saturating_add(super::fresh_for(stale_after, self.interval)))
     }
 }
 

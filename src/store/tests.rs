@@ -80,6 +80,38 @@ fn data_is_fresh_for_the_floor_or_three_intervals_whichever_is_longer() {
 }
 
 #[test]
+fn age_is_counted_on_the_steady_clock() {
+    // The wall clock was 50 s behind when it was polled.
+    let moment = Moment {
+        wall_ms: 1_000_000,
+        steady_ms: 1_050_000,
+    };
+    let mut entry = entry("crast-1", ArtifactSeries::All, &["SUCCESS"]);
+    entry.set_last_success(moment);
+    assert_eq!(entry.last_success_ms, Some(1_000_000));
+    assert_eq!(entry.data_age_ms(1_060_000), Some(10_000));
+    let store = store(100, 100, vec![entry]);
+    let mut listing = listing(100, None);
+    listing.set_last_success(moment);
+    assert_eq!(listing.last_success_ms, Some(1_000_000));
+    assert_eq!(listing.data_age_ms(1_060_000), Some(10_000));
+    listing.announced = true;
+    store.update_listing(listing);
+    store.update_subscription(SubscriptionEntry {
+        announced: true,
+        ..subscription("nginx")
+    });
+    let snapshot = store.snapshot();
+    for (steady_ms, fresh) in [(1_350_000, true), (1_350_001, false)] {
+        let view = snapshot.view(steady_ms, NO_OTHERS);
+        assert_eq!(view.tasks[0].fresh.is_some(), fresh, "{steady_ms}");
+        assert_eq!(view.subscriptions[0].fresh, fresh, "{steady_ms}");
+    }
+    let same = snapshot.same_view_around(1_100_000);
+    assert_eq!(same, i64::MIN..=1_350_000);
+}
+
+#[test]
 fn a_failed_poll_keeps_the_data_until_it_is_stale() {
     let mut entry = entry("crast-1", ArtifactSeries::All, &["SUCCESS"]);
     entry.last_poll_ms = Some(1_200_000);
@@ -241,6 +273,7 @@ fn listing(interval_s: u64, last_success_ms: Option<i64>) -> ListingEntry {
         instance_id: "cri-a".into(),
         interval: Duration::from_secs(interval_s),
         last_success_ms,
+        wall_ahead_ms: 0,
         last_try_ms: last_success_ms,
         error: None,
         next_ms: None,

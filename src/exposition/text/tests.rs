@@ -437,6 +437,7 @@ fn listed_at(last_success_ms: i64) -> ListingEntry {
         instance_id: "cri-a".into(),
         interval: Duration::from_secs(300),
         last_success_ms: Some(last_success_ms),
+        wall_ahead_ms: 0,
         last_try_ms: Some(last_success_ms),
         error: None,
         next_ms: None,

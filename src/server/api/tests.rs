@@ -38,7 +38,7 @@ fn store(entries: impl IntoIterator<Item = TaskEntry>) -> Store {
 
 fn ask(store: &Store, query: &str) -> Value {
     let wanted = Wanted::by(query).expect(query);
-    let answer = tasks(&store.snapshot(), NOW_MS, &wanted);
+    let answer = tasks(&store.snapshot(), NOW_MS.into(), &wanted);
     let answer = serde_json::from_slice(&answer).expect("JSON");
     shape::check("TaskPage", &answer);
     answer
@@ -123,6 +123,25 @@ fn failed_run() -> (TaskEntry, SubscriptionEntry) {
 }
 
 #[test]
+fn the_age_of_data_does_not_follow_the_wall_clock() {
+    let (mut task, _) = failed_run();
+    task.set_last_success(NOW_MS.into());
+    let store = store([task]);
+    let wanted = Wanted::by("").expect("a query");
+    let now = Moment {
+        wall_ms: NOW_MS - 86_400_000,
+        steady_ms: NOW_MS + 20_500,
+    };
+    let answer = tasks(&store.snapshot(), now, &wanted);
+    let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+    assert_eq!(answer["time"], "2023-11-13T22:13:20Z");
+    let task = &answer["tasks"][0];
+    assert_eq!(task["last_successful_poll_time"], "2023-11-14T22:13:20Z");
+    assert_eq!(task["data_age_seconds"], 20.5);
+    assert_eq!(task["fresh"], true);
+}
+
+#[test]
 fn a_task_is_told_whole() {
     let (task, followed) = failed_run();
     let store = store([task, entry("cri-b", "crast-1")]);
@@ -131,6 +150,7 @@ fn a_task_is_told_whole() {
         instance_id: "cri-a".into(),
         interval: Duration::from_secs(300),
         last_success_ms: Some(NOW_MS),
+        wall_ahead_ms: 0,
         last_try_ms: Some(NOW_MS),
         error: None,
         next_ms: None,

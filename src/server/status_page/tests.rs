@@ -96,7 +96,7 @@ fn html_with(
         store.update_listing(listing);
     }
     let snapshot = store.snapshot();
-    render(&Overview::new(&snapshot, NOW_MS), &wanted)
+    render(&Overview::new(&snapshot, NOW_MS.into()), &wanted)
 }
 
 fn info() -> TaskInfo {
@@ -218,6 +218,7 @@ fn listing(instance_id: &str) -> ListingEntry {
         instance_id: instance_id.into(),
         interval: Duration::from_secs(300),
         last_success_ms: Some(NOW_MS - 3_600_000),
+        wall_ahead_ms: 0,
         last_try_ms: Some(NOW_MS - 3_600_000),
         error: None,
         next_ms: None,

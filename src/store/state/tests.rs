@@ -103,6 +103,7 @@ prop_compose! {
             task_error,
             last_poll_ms: times[0],
             last_success_ms: times[1],
+            wall_ahead_ms: 0,
             interval,
             next_poll_ms: times[2],
         };
@@ -324,6 +325,7 @@ fn sample() -> State {
         task_error: Some("forbidden"),
         last_poll_ms: Some(1_700_000_120_000),
         last_success_ms: Some(1_700_000_090_000),
+        wall_ahead_ms: 0,
         interval: Duration::from_secs(60),
         next_poll_ms: Some(1_700_000_180_000),
     };
