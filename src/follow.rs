@@ -20,6 +20,7 @@ use self::listing::{Order, seen_order};
 pub use self::listing::{Plan, RunList};
 use self::subscription::Followed;
 use crate::model::{Assessment, ListedRun, Rule, Subscription, TaskInfo, TaskStatus, Words};
+use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::store::state::{GoneRun, RowsVerdict, SavedInstance, SavedRun};
 use crate::store::{ArtifactSeries, SubscriptionEntry, Target};
@@ -422,14 +423,14 @@ impl Follower {
     pub fn poll_failed(
         &mut self,
         task_id: &str,
-        reason: &'static str,
+        reason: Reason,
         now_ms: i64,
     ) -> (Option<SubscriptionEntry>, bool) {
         let Some(run) = self.runs.get_mut(task_id) else {
             return (None, false);
         };
         let info = Arc::clone(&run.info);
-        let for_good = matches!(reason, "forbidden" | "not_found" | "bad_request");
+        let for_good = reason.is_permanent();
         if for_good {
             // What the rows said once is no answer to what the list says now.
             run.rows = None;

@@ -28,6 +28,7 @@ pub use crate::follow::RunList;
 use crate::follow::{self, Listed, Wanted};
 use crate::metrics::own::Own;
 use crate::model::{ListedRun, Row, Rule, TaskInfo, Words};
+use crate::reason::Reason;
 use crate::store::state::{SavedInstance, SavedTask, State};
 use crate::store::{Store, Target};
 
@@ -98,8 +99,8 @@ pub trait Source: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct SourceError {
-    /// The label `reason`.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// The whole chain of causes, on one line.
     pub text: String,
 }

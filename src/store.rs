@@ -19,6 +19,7 @@ pub use self::facts::{RunFacts, SubscriptionFacts, TaskFacts};
 pub use self::held::HeldView;
 pub use self::subscription::{Counts, Durations, ListingEntry, RunSummary, SubscriptionEntry};
 use crate::model::{Artifact, Artifacts, Assessment, Outcome, Subscription, TaskInfo};
+use crate::reason::Reason;
 
 /// A task to watch, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,15 +47,10 @@ pub enum ArtifactSeries {
     None,
 }
 
-/// A value of the label `reason`, of a closed set.
-// An alias, because serde would borrow a `&str` from what it reads.
-pub type Reason = &'static str;
-
 /// A poll that gave no usable rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollError {
     /// The label `reason`.
-    #[serde(deserialize_with = "state::reason")]
     pub reason: Reason,
     /// The whole chain of causes on one line, with the cloud's request id.
     pub text: String,
@@ -71,8 +67,7 @@ pub struct TaskEntry {
     pub data: Option<Arc<Assessment>>,
     /// Why the last finished poll failed; `None` where it did not.
     pub error: Option<Arc<PollError>>,
-    /// Why the task itself could not be read, where the newest try failed: a reason.
-    #[serde(deserialize_with = "state::optional_reason")]
+    /// Why the task itself could not be read, where the newest try failed.
     pub task_error: Option<Reason>,
     /// End of the last finished poll, Unix milliseconds.
     pub last_poll_ms: Option<i64>,

@@ -12,6 +12,7 @@ use aliyun_acr_exporter::metrics::catalog::{
 };
 use aliyun_acr_exporter::metrics::own::{Build, OWN, Own};
 use aliyun_acr_exporter::model::{Assessment, Folded, Row, Rule, Subscription, TaskStatus, Words};
+use aliyun_acr_exporter::reason::Reason;
 use aliyun_acr_exporter::store::{
     ArtifactSeries, Limits, ListingEntry, PollError, RunSummary, Store, SubscriptionEntry, Target,
     TaskEntry,
@@ -194,7 +195,7 @@ fn page(format: Format, own: &Own) -> String {
         ..Row::default()
     };
     let error = Arc::new(PollError {
-        reason: "timeout",
+        reason: Reason::Timeout,
         text: String::new(),
     });
     let mut task = TaskEntry::new(Arc::new(target), Duration::from_secs(60));

@@ -16,6 +16,8 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
+use crate::reason::Reason;
+
 const PREFIX: &str = "aliyun_acr_exporter_";
 
 /// One family of the exporter's own metrics, for the documentation.
@@ -220,24 +222,6 @@ const fn counter(
     }
 }
 
-/// Why an API request can fail: the closed set of the label `reason`.
-pub const API_REASONS: [&str; 11] = [
-    "throttled",
-    "auth",
-    "forbidden",
-    "clock",
-    "not_found",
-    "bad_request",
-    "timeout",
-    "connect",
-    "server",
-    "decode",
-    "other",
-];
-
-/// Why a poll can fail without any request of its own having been answered.
-pub const CREDENTIALS_REASON: &str = "credentials";
-
 /// Values of `path` in `http_requests_total`; every other path is "other".
 pub const HTTP_PATHS: [&str; 8] = [
     "/metrics",
@@ -394,8 +378,8 @@ impl Own {
             own.log_messages.with_label_values(&[level]);
         }
         own.http_requests.with_label_values(&["/metrics", "200"]);
-        for reason in API_REASONS.iter().chain([&CREDENTIALS_REASON]) {
-            own.poll_failures.with_label_values(&[reason]);
+        for reason in Reason::ALL {
+            own.poll_failures.with_label_values(&[reason.as_str()]);
         }
         #[cfg(target_os = "linux")]
         {
@@ -412,11 +396,9 @@ impl Own {
         let labels = [credentials, action];
         ActionMetrics {
             requests: self.api_requests.with_label_values(&labels),
-            errors: API_REASONS.map(|reason| {
-                let counter = self
-                    .api_errors
-                    .with_label_values(&[credentials, action, reason]);
-                (reason, counter)
+            errors: Reason::API.map(|reason| {
+                self.api_errors
+                    .with_label_values(&[credentials, action, reason.as_str()])
             }),
             duration: self.api_duration.with_label_values(&labels),
             retries: self.api_retries.with_label_values(&labels),
@@ -541,8 +523,10 @@ impl Own {
     }
 
     /// Counts a failed poll.
-    pub fn poll_failed(&self, reason: &str) {
-        self.poll_failures.with_label_values(&[reason]).inc();
+    pub fn poll_failed(&self, reason: Reason) {
+        self.poll_failures
+            .with_label_values(&[reason.as_str()])
+            .inc();
     }
 
     /// Counts an answered HTTP request; `path` is one of [`HTTP_PATHS`] or "other".
@@ -620,18 +604,16 @@ pub struct ActionMetrics {
     pub duration: prometheus::Histogram,
     /// Attempts after the first.
     pub retries: IntCounter,
-    errors: [(&'static str, IntCounter); API_REASONS.len()],
+    /// In the order of [`Reason::API`].
+    errors: [IntCounter; Reason::API.len()],
 }
 
 impl ActionMetrics {
-    /// Counts a failed attempt; a reason outside the closed set is "other".
-    pub fn failed(&self, reason: &str) {
-        let (_, counter) = self
-            .errors
-            .iter()
-            .find(|(known, _)| *known == reason)
-            .unwrap_or(&self.errors[API_REASONS.len() - 1]);
-        counter.inc();
+    /// Counts a failed attempt. [`Reason::Credentials`] is none: nothing was sent.
+    pub fn failed(&self, reason: Reason) {
+        if let Some(counter) = self.errors.get(reason as usize) {
+            counter.inc();
+        }
     }
 }
 
@@ -664,9 +646,9 @@ pub struct FollowMetrics {
 }
 
 fn forget_errors(error: &IntGaugeVec, instance_id: &str) {
-    for reason in API_REASONS.iter().chain([&CREDENTIALS_REASON]) {
+    for reason in Reason::ALL {
         // An error means that it was not there.
-        let _ = error.remove_label_values(&[instance_id, reason]);
+        let _ = error.remove_label_values(&[instance_id, reason.as_str()]);
     }
 }
 
@@ -682,10 +664,10 @@ impl FollowMetrics {
     }
 
     /// Notes why the lists cannot be read; `None` once they can.
-    pub fn set_error(&self, reason: Option<&str>) {
+    pub fn set_error(&self, reason: Option<Reason>) {
         forget_errors(&self.error, &self.instance_id);
         if let Some(reason) = reason {
-            let labels = [&self.instance_id, reason];
+            let labels = [&self.instance_id, reason.as_str()];
             self.error.with_label_values(&labels).set(1);
         }
     }
@@ -763,10 +745,10 @@ mod tests {
 
         a.listed(true, 1_700_000_000.25);
         a.listed(false, 1_700_000_060.0);
-        a.set_error(Some("connect"));
-        a.set_error(Some("credentials"));
+        a.set_error(Some(Reason::Connect));
+        a.set_error(Some(Reason::Credentials));
         a.set_tasks_dropped(7);
-        b.set_error(Some("timeout"));
+        b.set_error(Some(Reason::Timeout));
         b.set_error(None);
         b.listed(true, 1_700_000_001.0);
         // Asking again changes nothing.

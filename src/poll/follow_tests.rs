@@ -58,7 +58,7 @@ struct Registry {
     runs: Vec<Run>,
     places: HashMap<Arc<str>, usize>,
     rules: Vec<Rule>,
-    denied: Mutex<Option<&'static str>>,
+    denied: Mutex<Option<Reason>>,
     calls: Mutex<Calls>,
 }
 
@@ -68,7 +68,7 @@ impl Registry {
             None => Ok(()),
             Some(reason) => Err(SourceError {
                 reason,
-                text: reason.to_owned(),
+                text: reason.to_string(),
             }),
         }
     }
@@ -477,13 +477,13 @@ async fn lists_that_are_denied_do_not_look_like_silence() {
     pass(10).await;
     assert_eq!(up(&bench), Some(1.0));
     assert!(reasons(&bench).is_empty());
-    *bench.registry.denied.lock().unwrap() = Some("forbidden");
+    *bench.registry.denied.lock().unwrap() = Some(Reason::Forbidden);
     pass(600).await;
     assert_eq!(up(&bench), Some(0.0));
     assert_eq!(reasons(&bench), ["forbidden"]);
     let snapshot = bench.store.snapshot();
     let listing = snapshot.listings().next().unwrap();
-    assert_eq!(listing.error.as_ref().unwrap().reason, "forbidden");
+    assert_eq!(listing.error.as_ref().unwrap().reason, Reason::Forbidden);
     // The run stays where it was.
     assert_eq!(bench.status("crast-nginx-1"), Some(TaskStatus::Succeeded));
     *bench.registry.denied.lock().unwrap() = None;

@@ -13,7 +13,6 @@ use crate::model::{Rule, unrecognized};
 use crate::store::state::SavedInstance;
 use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry};
 
-use super::notice::is_shared;
 use super::schedule::{self, Beat};
 use super::watch::Phase;
 use super::{Source, SourceError};
@@ -48,7 +47,7 @@ impl Question {
         let rules = source.rules(&self.instance_id, &mut budget).await;
         let runs = match &rules {
             // What keeps one list away keeps the other, too.
-            Err(error) if is_shared(error.reason) => Err(error.clone()),
+            Err(error) if error.reason.is_account_wide() => Err(error.clone()),
             _ => {
                 let go_on = |page: &[_]| self.plan.go_on(page);
                 source.runs(&self.instance_id, &mut budget, go_on).await
@@ -206,7 +205,7 @@ impl Listing {
             }
             Some(error) => {
                 self.failures = self.failures.saturating_add(1);
-                if matches!(error.reason, "timeout" | "connect" | "server") {
+                if error.reason.is_transient() {
                     let random = fastrand::f64();
                     let delay = schedule::backoff(self.failures, self.entry.interval, random);
                     beat = Beat::Retry(delay);

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::model::TaskStatus;
+use crate::reason::Reason;
 use crate::store::{ListingEntry, Target, TaskEntry};
 
 use super::SourceError;
@@ -19,7 +20,7 @@ pub(super) struct Notices {
 struct Account {
     name: String,
     /// How many tasks and lists have each shared trouble now.
-    troubled: HashMap<&'static str, usize>,
+    troubled: HashMap<Reason, usize>,
 }
 
 impl Notices {
@@ -52,21 +53,29 @@ impl Notices {
 impl Notices {
     /// A task that is not watched any more has no trouble either.
     pub(super) fn left(&mut self, account: usize, task: &TaskEntry) {
-        if let Some(error) = task.error.as_ref().filter(|error| is_shared(error.reason)) {
+        if let Some(error) = task
+            .error
+            .as_ref()
+            .filter(|error| error.reason.is_account_wide())
+        {
             self.accounts[account].passed(error.reason);
         }
     }
 
     /// A list that is not read any more has no trouble either.
     pub(super) fn list_left(&mut self, account: usize, list: &ListingEntry) {
-        if let Some(error) = list.error.as_ref().filter(|error| is_shared(error.reason)) {
+        if let Some(error) = list
+            .error
+            .as_ref()
+            .filter(|error| error.reason.is_account_wide())
+        {
             self.accounts[account].passed(error.reason);
         }
     }
 
     /// A task or list with this trouble, if any, has changed its account.
-    pub(super) fn moved(&mut self, from: usize, to: usize, reason: Option<&'static str>) {
-        if let Some(reason) = reason.filter(|reason| is_shared(reason)) {
+    pub(super) fn moved(&mut self, from: usize, to: usize, reason: Option<Reason>) {
+        if let Some(reason) = reason.filter(|reason| reason.is_account_wide()) {
             let troubled = self.accounts[from].troubled.entry(reason).or_default();
             *troubled = troubled.saturating_sub(1);
             *self.accounts[to].troubled.entry(reason).or_default() += 1;
@@ -98,27 +107,27 @@ impl Notices {
         let instance_id = &before.instance_id;
         if let Some(error) = error {
             let SourceError { reason, text } = error;
-            if !is_shared(reason) {
+            if !reason.is_account_wide() {
                 tracing::error!(
                     %instance_id,
-                    reason,
+                    reason = reason.as_str(),
                     error = %text,
                     "the subscriptions of the instance cannot be listed: what is known of them becomes stale, new runs are not seen"
                 );
-            } else if account.troubled_first(reason) {
+            } else if account.troubled_first(*reason) {
                 tracing::error!(
                     credentials = %account.name,
                     %instance_id,
-                    reason,
+                    reason = reason.as_str(),
                     error = %text,
                     "listing the subscriptions of the instance fails and goes on; tasks of these credentials with the same reason are not logged"
                 );
             }
         }
         match was {
-            Some(reason) if is_shared(reason) => account.passed(reason),
+            Some(reason) if reason.is_account_wide() => account.passed(reason),
             Some(reason) if error.is_none() => {
-                tracing::info!(%instance_id, reason, "the subscriptions of the instance can be listed again");
+                tracing::info!(%instance_id, reason = reason.as_str(), "the subscriptions of the instance can be listed again");
             }
             _ => {}
         }
@@ -134,34 +143,34 @@ impl Account {
     }
 
     /// Notes one more with a shared trouble; `true` for the first.
-    fn troubled_first(&mut self, reason: &'static str) -> bool {
+    fn troubled_first(&mut self, reason: Reason) -> bool {
         let troubled = self.troubled.entry(reason).or_default();
         *troubled += 1;
         *troubled == 1
     }
 
     /// Notes one less with a shared trouble.
-    fn passed(&mut self, reason: &'static str) {
+    fn passed(&mut self, reason: Reason) {
         let troubled = self.troubled.entry(reason).or_default();
         *troubled = troubled.saturating_sub(1);
         if *troubled == 0 {
             tracing::info!(
                 credentials = %self.name,
-                reason,
+                reason = reason.as_str(),
                 "nothing of these credentials fails for this reason any more"
             );
         }
     }
 
     fn failed(&mut self, target: &Target, error: &SourceError) {
-        if is_shared(error.reason) {
+        if error.reason.is_account_wide() {
             if self.troubled_first(error.reason) {
                 tracing::error!(
                     credentials = %self.name,
                     instance_id = %target.instance_id,
                     task_id = %target.task_id,
                     task = %target.task,
-                    reason = error.reason,
+                    reason = error.reason.as_str(),
                     error = %error.text,
                     "polling fails and goes on; further tasks of these credentials with the same reason are not logged"
                 );
@@ -171,7 +180,7 @@ impl Account {
                 instance_id = %target.instance_id,
                 task_id = %target.task_id,
                 task = %target.task,
-                reason = error.reason,
+                reason = error.reason.as_str(),
                 error = %error.text,
                 "polling the task fails"
             );
@@ -179,27 +188,19 @@ impl Account {
     }
 
     /// `works`: it is rid of the trouble without having another one now.
-    fn recovered(&mut self, target: &Target, reason: &'static str, works: bool) {
-        if is_shared(reason) {
+    fn recovered(&mut self, target: &Target, reason: Reason, works: bool) {
+        if reason.is_account_wide() {
             self.passed(reason);
         } else if works {
             tracing::info!(
                 instance_id = %target.instance_id,
                 task_id = %target.task_id,
                 task = %target.task,
-                reason,
+                reason = reason.as_str(),
                 "polling the task works again"
             );
         }
     }
-}
-
-/// Troubles that many tasks of an account tend to have at once.
-pub(super) fn is_shared(reason: &str) -> bool {
-    matches!(
-        reason,
-        "auth" | "clock" | "connect" | "throttled" | "timeout" | "server" | "credentials"
-    )
 }
 
 fn status(before: &TaskEntry, answer: &Answer) {
@@ -254,7 +255,7 @@ fn task_error(before: &TaskEntry, answer: &Answer) {
             instance_id = %target.instance_id,
             task_id = %target.task_id,
             task = %target.task,
-            reason = error.reason,
+            reason = error.reason.as_str(),
             error = %error.text,
             "the task itself could not be read: its source, its message and its own verdict are missing"
         );

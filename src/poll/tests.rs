@@ -212,7 +212,7 @@ fn finished(result: &str) -> (Duration, Result<Vec<Row>, SourceError>) {
     )
 }
 
-fn fails(reason: &'static str) -> (Duration, Result<Vec<Row>, SourceError>) {
+fn fails(reason: Reason) -> (Duration, Result<Vec<Row>, SourceError>) {
     let error = SourceError {
         reason,
         text: format!("it is {reason}"),
@@ -324,7 +324,7 @@ async fn the_task_itself_is_asked_while_its_vote_differs() {
 async fn a_denied_task_operation_leaves_the_rows_alone() {
     let bench = bench(&[("crast-1", 0)], |_, _, _| finished("SUCCESS"));
     *bench.source.task.lock().unwrap() = Err(SourceError {
-        reason: "forbidden",
+        reason: Reason::Forbidden,
         text: "no".into(),
     });
     pass(70).await;
@@ -332,7 +332,7 @@ async fn a_denied_task_operation_leaves_the_rows_alone() {
     assert_eq!(entry.up(), Some(true));
     assert_eq!(entry.data.as_ref().unwrap().status, TaskStatus::Succeeded);
     assert_eq!(entry.info, None);
-    assert_eq!(entry.task_error, Some("forbidden"));
+    assert_eq!(entry.task_error, Some(Reason::Forbidden));
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,7 +347,7 @@ async fn a_task_that_becomes_denied_loses_its_vote_and_keeps_its_labels() {
     let status = || bench.entry("crast-1").data.as_ref().unwrap().status;
     assert_eq!(status(), TaskStatus::Failed);
     *bench.source.task.lock().unwrap() = Err(SourceError {
-        reason: "forbidden",
+        reason: Reason::Forbidden,
         text: "no".into(),
     });
     pass(60).await;
@@ -360,7 +360,7 @@ async fn a_task_that_becomes_denied_loses_its_vote_and_keeps_its_labels() {
 async fn one_failing_task_leaves_the_others_untouched_and_keeps_its_old_data() {
     let bench = bench(&[("crast-1", 0), ("crast-2", 0)], |_, task, now| {
         if task == "crast-1" && now > Duration::from_secs(30) {
-            fails("forbidden")
+            fails(Reason::Forbidden)
         } else {
             running()
         }
@@ -373,7 +373,7 @@ async fn one_failing_task_leaves_the_others_untouched_and_keeps_its_old_data() {
     let error = broken.error.as_ref().unwrap();
     assert_eq!(
         (error.reason, error.text.as_str()),
-        ("forbidden", "it is forbidden")
+        (Reason::Forbidden, "it is forbidden")
     );
     assert_eq!(broken.last_success_ms, Some(1_000_000));
     assert_eq!(broken.last_poll_ms, Some(1_500_000));
@@ -391,9 +391,9 @@ async fn one_failing_task_leaves_the_others_untouched_and_keeps_its_old_data() {
 async fn passing_failures_are_retried_sooner_with_growing_gaps_others_at_the_interval() {
     let bench = bench(&[("crast-1", 0), ("crast-2", 1)], |_, task, _| {
         fails(if task == "crast-1" {
-            "server"
+            Reason::Server
         } else {
-            "forbidden"
+            Reason::Forbidden
         })
     });
     pass(3_600).await;
@@ -485,7 +485,7 @@ async fn running_tasks_go_before_finished_ones() {
 async fn ready_once_every_task_was_tried_even_in_vain() {
     let mut bench = bench(&[("crast-1", 0), ("crast-2", 0)], |_, task, _| {
         if task == "crast-1" {
-            fails("auth")
+            fails(Reason::Auth)
         } else {
             running()
         }

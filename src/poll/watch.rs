@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::{Assessment, Folded, TaskInfo, Words, unrecognized};
+use crate::reason::Reason;
 use crate::store::state::SavedTask;
 use crate::store::{PollError, Target, TaskEntry};
 
@@ -128,7 +129,7 @@ impl Question {
                     }
                 }
                 Err(error) => {
-                    if error.reason == "forbidden" {
+                    if error.reason == Reason::Forbidden {
                         info = info.map(|info| Arc::new(without_vote(&info)));
                     }
                     task = Some(Err(error));
@@ -451,7 +452,7 @@ impl Watched {
     /// Answers the delay of the next try, where the failure may pass by itself.
     fn fail(&mut self, error: SourceError) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
-        let passing = matches!(error.reason, "timeout" | "connect" | "server");
+        let passing = error.reason.is_transient();
         self.entry.error = Some(Arc::new(PollError {
             reason: error.reason,
             text: error.text,

@@ -466,7 +466,7 @@ fn listing_trouble(out: &mut String, listing: &ListingEntry, now_ms: i64) -> fmt
         write!(
             out,
             "<p class=\"listing warn\"><b>The lists of {instance} cannot be read ({}",
-            Escaped(error.reason)
+            Escaped(error.reason.as_str())
         )?;
         match listing.last_success_ms {
             Some(read_ms) => write!(out, ", last read {}", Ago(read_ms, now_ms))?,
@@ -811,7 +811,7 @@ fn details(out: &mut String, item: &Item<'_>, now_ms: i64) -> fmt::Result {
         )?;
     }
     if let Some(error) = &entry.error {
-        let reason = Escaped(error.reason);
+        let reason = Escaped(error.reason.as_str());
         let text = Escaped(&error.text);
         match entry.last_poll_ms {
             Some(polled_ms) => detail(

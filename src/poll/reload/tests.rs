@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::follow;
 use crate::metrics::own::{Build, Own};
 use crate::model::{ListedRun, Meaning, Row, Rule, Subscription, TaskInfo, TaskStatus, Words};
+use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::store::{ArtifactSeries, Limits, Store, Target, TaskEntry};
 
@@ -24,7 +25,7 @@ struct Cloud {
     name: &'static str,
     start: Instant,
     calls: Arc<Mutex<Vec<(u64, String)>>>,
-    refused: Mutex<Option<&'static str>>,
+    refused: Mutex<Option<Reason>>,
     /// How long an answer takes.
     takes: Mutex<Duration>,
     row: Mutex<Row>,
@@ -42,7 +43,7 @@ impl Cloud {
             None => Ok(()),
             Some(reason) => Err(SourceError {
                 reason,
-                text: reason.to_owned(),
+                text: reason.to_string(),
             }),
         }
     }
@@ -435,12 +436,16 @@ async fn another_interval_holds_from_now_on() {
 async fn what_failed_is_tried_at_once_with_other_keys() {
     let mut said = said(vec![watch("crast-1", "one", 3_600)]);
     said.follows = vec![follow(&["crast-1"])];
-    let bench = Bench::new(&said, |cloud| cloud.refused = Mutex::new(Some("auth")));
+    let bench = Bench::new(&said, |cloud| {
+        cloud.refused = Mutex::new(Some(Reason::Auth));
+    });
     pass(10).await;
     assert!(bench.entry("crast-1").unwrap().error.is_some());
     bench.calls();
     bench
-        .change(&said, |cloud| cloud.refused = Mutex::new(Some("auth")))
+        .change(&said, |cloud| {
+            cloud.refused = Mutex::new(Some(Reason::Auth));
+        })
         .await;
     pass(10).await;
     assert_eq!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{self, Folded, Rule, Subscription, TaskInfo, Words};
+use crate::reason::Reason;
 use crate::store::{ArtifactSeries, Limits, PollError, RunSummary, Store, Target};
 
 /// 2023-11-14 22:13:20 UTC.
@@ -52,7 +53,7 @@ fn polled(mut entry: TaskEntry, info: TaskInfo, results: &[&str]) -> TaskEntry {
 fn failing(mut entry: TaskEntry, text: &str) -> TaskEntry {
     entry.last_poll_ms = Some(NOW_MS - 5_000);
     entry.error = Some(Arc::new(PollError {
-        reason: "timeout",
+        reason: Reason::Timeout,
         text: text.into(),
     }));
     entry
@@ -224,7 +225,7 @@ fn listing(instance_id: &str) -> ListingEntry {
 
 fn unreadable(instance_id: &str, text: &str) -> ListingEntry {
     let error = PollError {
-        reason: "forbidden",
+        reason: Reason::Forbidden,
         text: text.into(),
     };
     ListingEntry {
