@@ -485,7 +485,7 @@ impl<S: Source> Scheduler<S> {
             self.leave(place);
             return;
         }
-        self.notices.polled(account, watched.entry(), &polled);
+        self.notices.polled(account, item, watched.entry(), &polled);
         let (now, now_ms) = (Instant::now(), self.clock.now_millis());
         let skipped = watched.apply(polled, &self.settings, now_ms, now);
         self.own.polls_skipped.inc_by(skipped);
@@ -524,7 +524,7 @@ impl<S: Source> Scheduler<S> {
             return;
         }
         self.notices
-            .listing(list.account(), list.entry(), read.error());
+            .listing(list.account(), item, list.entry(), read.error());
         for (field, word) in list.unrecognized(&read) {
             if self.own.unrecognized(field, &word) {
                 notice::unrecognized_in_list(list.instance_id(), field, &word);
@@ -730,7 +730,7 @@ impl<S: Source> Scheduler<S> {
 
     fn leave(&mut self, place: usize) {
         if let Some(watched) = self.tasks[place].take() {
-            self.notices.left(watched.account(), watched.entry());
+            self.notices.left(watched.account(), Item::Task(place));
             self.places.remove(&key(watched.target()));
             self.free.push(place);
         }

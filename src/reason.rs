@@ -101,15 +101,14 @@ impl Reason {
     pub fn is_account_wide(self) -> bool {
         match self {
             Self::Auth
+            | Self::Forbidden
             | Self::Clock
             | Self::Connect
             | Self::Throttled
             | Self::Timeout
             | Self::Server
             | Self::Credentials => true,
-            Self::Forbidden | Self::NotFound | Self::BadRequest | Self::Decode | Self::Other => {
-                false
-            }
+            Self::NotFound | Self::BadRequest | Self::Decode | Self::Other => false,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
 use crate::metrics::own::FollowMetrics;
 use crate::model::{Rule, unrecognized};
+use crate::reason::Reason;
 use crate::store::state::SavedInstance;
 use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry};
 
@@ -46,8 +47,10 @@ impl Question {
         let mut budget = source.listing_budget(self.interval);
         let rules = source.rules(&self.instance_id, &mut budget).await;
         let runs = match &rules {
-            // What keeps one list away keeps the other, too.
-            Err(error) if error.reason.is_account_wide() => Err(error.clone()),
+            // What keeps one list away keeps the other, too, save for a permission.
+            Err(error) if error.reason.is_account_wide() && error.reason != Reason::Forbidden => {
+                Err(error.clone())
+            }
             _ => {
                 let go_on = |page: &[_]| self.plan.go_on(page);
                 source.runs(&self.instance_id, &mut budget, go_on).await

@@ -138,8 +138,7 @@ impl<S: Source> Scheduler<S> {
         let item = Item::Task(place);
         let (from, to) = (watched.account(), watch.account);
         if from != to {
-            let reason = watched.entry().error.as_ref().map(|error| error.reason);
-            self.notices.moved(from, to, reason);
+            self.notices.moved((from, item), (to, item));
             hand_over(&mut self.accounts, from, to, (watched.due(), item));
         }
         let before = watched.due();
@@ -171,8 +170,7 @@ impl<S: Source> Scheduler<S> {
         let item = Item::List(place);
         let from = list.account();
         if from != account {
-            let reason = list.entry().error.as_ref().map(|error| error.reason);
-            self.notices.moved(from, account, reason);
+            self.notices.moved((from, item), (account, item));
             hand_over(&mut self.accounts, from, account, (list.due(), item));
             list.set_account(account);
         }
@@ -190,6 +188,8 @@ impl<S: Source> Scheduler<S> {
         let instance_id = Arc::clone(list.instance_id());
         self.drop_list(place);
         let new = self.list(new);
+        self.notices
+            .moved((account, item), (account, Item::List(new)));
         for watched in self.tasks.iter_mut().flatten() {
             if watched.follower == Some(place) {
                 watched.follower = Some(new);
@@ -237,7 +237,7 @@ impl<S: Source> Scheduler<S> {
         let Some(list) = &self.lists[place] else {
             return;
         };
-        self.notices.list_left(list.account(), list.entry());
+        self.notices.left(list.account(), Item::List(place));
         self.store.remove_listing(list.instance_id());
         self.own.forget_follow(list.instance_id());
         self.drop_list(place);

@@ -7,6 +7,7 @@ use super::*;
 use crate::metrics::own::Build;
 use crate::model::TaskStatus;
 use crate::store::{ArtifactSeries, Limits, TaskEntry};
+use crate::telemetry::capture::Log;
 
 const BUILD: Build = Build {
     version: "0",
@@ -526,4 +527,41 @@ async fn odd_words_are_shown_once_each() {
     let value = |word| bench.sample("aliyun_acr_exporter_unrecognized_values", Some(word));
     assert!((value("STALLED") - 1.0).abs() < f64::EPSILON);
     assert!((value("PARTIAL") - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_account_is_one_line_and_one_more_when_it_clears() {
+    let (log, _capture) = Log::capture();
+    let ids: Vec<String> = (0..60).map(|n| format!("crast-{n}")).collect();
+    let tasks: Vec<(&str, usize)> = ids.iter().map(|id| (&**id, 0)).collect();
+    let bench = bench(&tasks, |_, _, now| {
+        if now < Duration::from_secs(1_200) {
+            fails(Reason::Forbidden)
+        } else {
+            finished("SUCCESS")
+        }
+    });
+    *bench.source.task.lock().unwrap() = Err(SourceError {
+        reason: Reason::Forbidden,
+        text: "denied".into(),
+    });
+    pass(1_199).await;
+    let failures = bench.sample("aliyun_acr_exporter_poll_failures_total", Some("forbidden"));
+    assert!(failures >= 600.0, "{failures}");
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("ERROR") && lines[0].contains("credentials=one"));
+
+    pass(600).await;
+    // The rows may be read now, the tasks themselves still not.
+    let lines = log.lines();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert_eq!(log.count("failed to read task details"), 1);
+    assert_eq!(log.count("errors of polls cleared"), 1);
+
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo::default());
+    pass(2 * 3_600).await;
+    let lines = log.lines();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(log.count("errors of task details cleared"), 1);
 }

@@ -4,18 +4,17 @@
 mod scrapes;
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
-use tracing::subscriber::DefaultGuard;
 
 use super::*;
 use crate::metrics::own::Build;
 use crate::model::{Assessment, Folded, Row, Words};
 use crate::store::{self, ArtifactSeries, Target, TaskEntry};
+use crate::telemetry::capture::Log;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -49,39 +48,6 @@ pub(super) fn entry(id: &str, artifacts: u32) -> TaskEntry {
     entry.last_poll_ms = Some(NOW_MS);
     entry.last_success_ms = Some(NOW_MS);
     entry
-}
-
-/// What this thread logs.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Captures until the guard is dropped.
-    pub(super) fn capture() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// Lines that contain `text`.
-    pub(super) fn count(&self, text: &str) -> usize {
-        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        log.lines().filter(|line| line.contains(text)).count()
-    }
 }
 
 pub(super) struct Running {
