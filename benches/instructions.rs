@@ -441,6 +441,7 @@ fn schedule(
             interval: MINUTE,
             finished_interval: 60 * MINUTE,
             concurrency: 8,
+            instances: vec![INSTANCE.into()],
             accounts: vec!["default".to_owned()],
         };
         let (scheduler, _) = Scheduler::new(
@@ -462,7 +463,7 @@ fn schedule(
             stop.cancel();
         };
         tokio::join!(run, end);
-        own.polls.get()
+        own.instance(INSTANCE).polls.get()
     })
 }
 

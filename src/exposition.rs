@@ -130,7 +130,8 @@ pub enum Names {
 }
 
 impl Names {
-    fn contain(&self, name: &str, kind: Kind) -> bool {
+    /// Whether the family of this name is one of them.
+    pub fn contain(&self, name: &str, kind: Kind) -> bool {
         match self {
             Self::Every => true,
             Self::These(names) => {

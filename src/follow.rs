@@ -317,6 +317,19 @@ impl Follower {
         &self.settings
     }
 
+    /// What the list said last of each run.
+    pub fn known(&self) -> Arc<HashMap<Arc<str>, Arc<TaskInfo>>> {
+        Arc::clone(&self.known)
+    }
+
+    /// How many subscriptions this shard watches.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions
+            .values()
+            .filter(|one| one.is_ours())
+            .count()
+    }
+
     /// How the next listing reads the task list.
     pub fn plan(&self, now_ms: i64) -> Plan {
         let age = self.last_whole_ms.map(|then| now_ms.saturating_sub(then));

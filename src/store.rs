@@ -260,6 +260,18 @@ impl Store {
         self.change(|inner| inner.limits = limits);
     }
 
+    /// Whether the data of a task is fresh at `now_ms`.
+    pub fn is_fresh(&self, entry: &TaskEntry, now_ms: i64) -> bool {
+        let until = entry.fresh_until_ms(self.lock().limits.stale_after);
+        until.is_some_and(|until| now_ms <= until)
+    }
+
+    /// Whether what the lists of an instance say is fresh at `now_ms`.
+    pub fn is_listing_fresh(&self, entry: &ListingEntry, now_ms: i64) -> bool {
+        let until = entry.fresh_until_ms(self.lock().limits.stale_after);
+        until.is_some_and(|until| now_ms <= until)
+    }
+
     /// Ends when something was counted that the page does not show yet.
     pub async fn counted(&self) {
         self.counted.notified().await;

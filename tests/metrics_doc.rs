@@ -303,7 +303,9 @@ fn the_page_is_what_the_document_describes() {
 fn the_units_of_the_page_are_what_the_document_says() {
     let own = Own::new(Build::CURRENT);
     own.action("default", "ListInstance").requests.inc();
-    own.state();
+    own.state().saved(1.0);
+    own.instance("cri-a");
+    own.follow("cri-a").set_last_success(1.0);
     let page = page(Format::OpenMetrics, &own);
     let documented = documented();
     let mut units = BTreeMap::new();

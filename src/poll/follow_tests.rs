@@ -195,6 +195,7 @@ fn bench(registry: Registry, watches: Vec<Watch>, state: State) -> Bench {
         interval: Duration::from_secs(60),
         finished_interval: Duration::from_secs(3_600),
         concurrency: 8,
+        instances: vec!["cri-a".into()],
         accounts: vec!["one".to_owned()],
     };
     let work = Work {

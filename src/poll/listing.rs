@@ -1,7 +1,7 @@
 //! One followed instance: the questions of one listing, and what their answers
 //! change. What to make of the lists is `follow`'s.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use tokio::time::Instant;
 
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
 use crate::metrics::own::FollowMetrics;
-use crate::model::{Rule, unrecognized};
+use crate::model::{Rule, TaskInfo, unrecognized};
 use crate::reason::Reason;
 use crate::store::state::SavedInstance;
 use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry};
 
 use super::schedule::{self, Beat};
 use super::watch::Phase;
+use super::words::Word;
 use super::{Source, SourceError};
 
 /// What the scheduler keeps of a followed instance between two listings.
@@ -27,6 +28,8 @@ pub(super) struct Listing {
     pub(super) phase: Phase,
     spread: f64,
     failures: u32,
+    /// Of runs that have words that no status mapping covers.
+    words: HashMap<Arc<str>, Vec<Word>>,
 }
 
 /// One listing that is about to begin.
@@ -88,6 +91,7 @@ impl Listing {
             phase: Phase::Waiting,
             spread: schedule::spread(&settings.instance_id, ""),
             failures: 0,
+            words: HashMap::new(),
             follower: Follower::new(settings),
             account,
         }
@@ -102,6 +106,9 @@ impl Listing {
             self.due = now + self.entry.interval.saturating_sub(age);
         }
         let listed = self.follower.restore(saved, now_ms);
+        for (id, info) in &*self.follower.known() {
+            self.note_words_of(id, info);
+        }
         self.entry.tasks_dropped = listed.dropped;
         listed
     }
@@ -182,13 +189,34 @@ impl Listing {
         self.entry.last_try_ms.is_none() && self.entry.last_success_ms.is_none()
     }
 
-    /// Words in no list, each with the field that held it.
-    pub(super) fn unrecognized(&self, read: &Read) -> HashSet<(&'static str, String)> {
-        let words = &self.follower.settings().words;
-        let runs = read.runs.iter().flat_map(|list| &list.runs);
-        runs.flat_map(|run| unrecognized([], Some(&run.info), words))
+    /// Takes in the words of the runs that were read.
+    pub(super) fn note_words(&mut self, read: &Read) {
+        let Ok(list) = &read.runs else {
+            return;
+        };
+        if list.whole {
+            self.words.clear();
+        }
+        for run in &list.runs {
+            self.note_words_of(&run.task_id, &run.info);
+        }
+    }
+
+    fn note_words_of(&mut self, id: &Arc<str>, info: &TaskInfo) {
+        let words = unrecognized([], Some(info), &self.follower.settings().words);
+        let words: Vec<Word> = words
             .map(|(field, word)| (field, word.to_owned()))
-            .collect()
+            .collect();
+        if words.is_empty() {
+            self.words.remove(id);
+        } else {
+            self.words.insert(Arc::clone(id), words);
+        }
+    }
+
+    /// Words of its runs that no status mapping covers.
+    pub(super) fn unrecognized(&self) -> HashSet<Word> {
+        self.words.values().flatten().cloned().collect()
     }
 
     /// Takes in what a listing has brought, at its end.
@@ -233,15 +261,15 @@ impl Listing {
     /// Shows how its lists can be read, or what is known of that from before a
     /// restart.
     pub(super) fn show(&self, metrics: &FollowMetrics) {
-        let success = self.entry.last_success_ms.unwrap_or(0);
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
-        let success = success as f64 / 1000.0;
         if self.entry.last_try_ms.is_some() {
-            metrics.listed(self.entry.error.is_none(), success);
-        } else {
-            metrics.restored(success);
+            metrics.set_up(self.entry.error.is_none());
+        }
+        if let Some(at) = self.entry.last_success_ms {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
+            metrics.set_last_success(at as f64 / 1000.0);
         }
         metrics.set_error(self.entry.error.as_ref().map(|error| error.reason));
+        metrics.set_subscriptions(self.follower.subscriptions());
         metrics.set_tasks_dropped(self.entry.tasks_dropped);
     }
 

@@ -313,26 +313,24 @@ fn status(before: &TaskEntry, answer: &Answer) {
     }
 }
 
-/// A word that is in no list, the first time.
+/// A status word that no mapping covers.
 pub(super) fn unrecognized(target: &Target, field: &str, word: &str) {
-    let word: String = word.chars().take(64).collect();
     tracing::warn!(
         instance_id = %target.instance_id,
         task_id = %target.task_id,
         field,
         value = %word,
-        "the cloud uses a word that is in no list; add it under status: in the configuration"
+        "unrecognized status value; map it under `status:`"
     );
 }
 
 /// The same in the list of tasks.
 pub(super) fn unrecognized_in_list(instance_id: &str, field: &str, word: &str) {
-    let word: String = word.chars().take(64).collect();
     tracing::warn!(
         instance_id,
         field,
         value = %word,
-        "the list of tasks uses a word that is in no list; add it under status: in the configuration"
+        "unrecognized status value in the list of tasks; map it under `status:`"
     );
 }
 

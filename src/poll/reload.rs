@@ -50,6 +50,12 @@ impl<S: Source> Scheduler<S> {
             .collect();
         self.source = source;
         self.settings = Arc::new(settings);
+        self.instances
+            .configure(&self.own, &self.settings.instances);
+        if words {
+            let words = &self.settings.words;
+            self.unrecognized.remap(|word| words.is_unrecognized(word));
+        }
         let anew = |instance_id: &str| Anew {
             way: asked_anew.contains(instance_id),
             words,
@@ -85,6 +91,7 @@ impl<S: Source> Scheduler<S> {
                 self.unfollow(place);
             }
         }
+        self.show_words();
         self.note_tried();
         // Who has gone away meanwhile needs no answer.
         let _ = done.send(());
@@ -249,11 +256,13 @@ impl<S: Source> Scheduler<S> {
             return;
         };
         let item = Item::List(place);
+        self.unrecognized.release(item);
         if matches!(list.phase, Phase::Active | Phase::Leaving) {
             list.phase = Phase::Leaving;
         } else {
             let at = (list.due(), item);
             self.accounts[list.account()].lists.remove(&at);
+            self.instances.done(list.instance_id(), at);
             self.lists[place] = None;
             self.free_lists.push(place);
         }

@@ -142,6 +142,7 @@ fn bench(
         interval,
         finished_interval: Duration::from_secs(3_600),
         concurrency: 2,
+        instances: vec!["cri-a".into()],
         accounts: vec!["one".to_owned(), "two".to_owned()],
     };
     let (scheduler, tried) = Scheduler::new(
@@ -564,4 +565,45 @@ async fn a_denied_account_is_one_line_and_one_more_when_it_clears() {
     let lines = log.lines();
     assert_eq!(lines.len(), 4, "{lines:#?}");
     assert_eq!(log.count("errors of task details cleared"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_words_leave_with_the_data_that_holds_them() {
+    let (log, _capture) = Log::capture();
+    let bench = bench(&[("crast-1", 0), ("crast-2", 0)], |_, task, now| {
+        let minute = now.as_secs() / 60;
+        match task {
+            "crast-1" if minute < 10 => (Duration::ZERO, Ok(vec![row("STALLED", "")])),
+            // Fails until its data is stale, 5 minutes later.
+            "crast-2" if minute < 20 => (Duration::ZERO, Ok(vec![row("ODD", "")])),
+            "crast-2" if minute < 40 => fails(Reason::Server),
+            _ => running(),
+        }
+    });
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo {
+        status: "STRANGE".into(),
+        ..TaskInfo::default()
+    });
+    let words = || {
+        let families = bench.own.gather();
+        let name = "aliyun_acr_exporter_unrecognized_values";
+        let family = families.iter().find(|one| one.name() == name);
+        let value = |metric: &prometheus::proto::Metric| metric.get_label()[1].value().to_owned();
+        let metrics = family.map_or(&[][..], |family| family.get_metric());
+        metrics.iter().map(value).collect::<Vec<_>>()
+    };
+    pass(9 * 60).await;
+    // What the task itself says is asked for once and holds on.
+    assert_eq!(words(), ["ODD", "STALLED", "STRANGE"]);
+    pass(3 * 60).await;
+    assert_eq!(words(), ["ODD", "STRANGE"]);
+    pass(11 * 60).await;
+    // Its polls fail for four minutes: the data is fresh still.
+    bench.clock.set(1_299_000);
+    pass(60).await;
+    assert_eq!(words(), ["ODD", "STRANGE"]);
+    bench.clock.set(1_301_000);
+    pass(3 * 60).await;
+    assert_eq!(words(), ["STRANGE"]);
+    assert_eq!(log.count("unrecognized status value"), 3);
 }

@@ -81,7 +81,7 @@ pub(super) struct Question {
 /// What one poll has brought.
 pub(super) struct Polled {
     pub(super) outcome: Result<Answer, SourceError>,
-    /// Words in no list, each with the field that held it.
+    /// Status words that no mapping covers, each with the field that held it.
     pub(super) unrecognized: Vec<(&'static str, String)>,
 }
 
@@ -106,8 +106,6 @@ impl Question {
             }
         };
         let mut odd: Vec<_> = unrecognized(rows.iter(), None, words).map(owned).collect();
-        odd.sort_unstable();
-        odd.dedup();
         let folded = Folded::new(rows.iter(), words);
         let served_by_list = self.served_by_list(&folded, words);
         let mut info = self.info;
@@ -120,7 +118,6 @@ impl Question {
         {
             match source.task(&self.target, &mut budget).await {
                 Ok(told) => {
-                    odd.extend(unrecognized([], Some(&told), words).map(owned));
                     asked_finished = folded.all_finished();
                     task = Some(Ok(()));
                     // The same again keeps its place in memory.
@@ -136,6 +133,7 @@ impl Question {
                 }
             }
         }
+        odd.extend(unrecognized([], info.as_deref(), words).map(owned));
         Polled {
             outcome: Ok(Answer {
                 assessment: Assessment::new(folded, info.as_deref(), words),

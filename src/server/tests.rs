@@ -348,11 +348,22 @@ async fn every_path_and_method() {
         }
     }
 
-    let counted = server.ask("GET", "/metrics").await.body;
-    let counted: Vec<_> = counted
-        .lines()
-        .filter_map(|line| line.strip_prefix("aliyun_acr_exporter_http_requests_total"))
-        .collect();
+    // HEAD shows nothing, and a page of other families neither.
+    server.ask("HEAD", "/metrics").await;
+    let others = "/metrics?name[]=aliyun_acr_exporter_tasks";
+    assert_eq!(server.ask("GET", others).await.status, 200);
+    let counted = async || {
+        let page = server.ask("GET", "/metrics").await.body;
+        let lines = page.lines();
+        let lines =
+            lines.filter_map(|line| line.strip_prefix("aliyun_acr_exporter_http_requests_total"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The first page that has them shows 0, the next what was counted.
+    let first = counted().await;
+    assert_eq!(first.len(), 17);
+    assert!(first.iter().all(|line| line.ends_with("} 0")), "{first:?}");
+    let counted = counted().await;
     assert_eq!(
         counted,
         [
@@ -362,7 +373,7 @@ async fn every_path_and_method() {
             r#"{code="200",path="/api/v1/openapi.json"} 1"#,
             r#"{code="200",path="/api/v1/tasks"} 1"#,
             r#"{code="200",path="/config"} 1"#,
-            r#"{code="200",path="/metrics"} 0"#,
+            r#"{code="200",path="/metrics"} 3"#,
             r#"{code="400",path="/api/v1/tasks"} 1"#,
             r#"{code="403",path="/-/reload"} 2"#,
             r#"{code="404",path="other"} 7"#,

@@ -1149,15 +1149,17 @@ fn promtool_has_nothing_to_say() {
     own.credentials_failures("default").inc();
     own.set_clock_skew(-0.25);
     own.http_request("/metrics", 200);
-    own.unrecognized("Status", "ODD");
+    own.show_unrecognized("Status", "ODD");
     let mut failing = finished_task();
     failing.target = Arc::new(target("crast-2", "a \"b\" \\ c\nd 🚢"));
     failing.error = Some(Arc::new(PollError {
         reason: Reason::Timeout,
         text: String::new(),
     }));
-    own.follow("cri-a").listed(true, 1_700_000_160.0);
-    own.state();
+    own.follow("cri-a").set_up(true);
+    own.follow("cri-a").set_last_success(1_700_000_160.0);
+    own.instance("cri-a").failed(Reason::Timeout);
+    own.state().saved(1_700_000_160.0);
     let store = Store::new(LIMITS, [finished_task(), failing]);
     store.update_listing(listed_at(1_700_000_160_000));
     store.update_subscription(busy());

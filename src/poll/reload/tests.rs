@@ -150,6 +150,7 @@ struct Said {
     watches: Vec<Watch>,
     follows: Vec<Follow>,
     accounts: Vec<&'static str>,
+    instances: Vec<&'static str>,
     words: Words,
     asked_anew: Vec<&'static str>,
 }
@@ -194,6 +195,7 @@ fn said(watches: Vec<Watch>) -> Said {
         watches,
         follows: Vec::new(),
         accounts: vec!["one"],
+        instances: vec!["cri-a"],
         words: Words::default(),
         asked_anew: Vec::new(),
     }
@@ -206,6 +208,7 @@ impl Said {
             interval: Duration::from_secs(60),
             finished_interval: Duration::from_secs(3_600),
             concurrency: 2,
+            instances: self.instances.iter().map(|&id| id.into()).collect(),
             accounts: self.accounts.iter().map(|&name| name.to_owned()).collect(),
         }
     }
@@ -598,5 +601,56 @@ async fn a_followed_run_may_be_named_and_a_named_one_followed() {
     assert_eq!(&*now.target.task, "mirror/nginx");
     assert_eq!(now.data, known.data);
     assert_eq!(now.interval, Duration::from_secs(300));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_has_its_metrics_for_as_long_as_it_is_configured() {
+    let said = said(vec![watch("crast-1", "nginx", 60)]);
+    let bench = Bench::new(&said, |_| {});
+    let polls = "aliyun_acr_exporter_polls_total";
+    let failures = "aliyun_acr_exporter_poll_failures_total";
+    pass(10).await;
+    assert_eq!((bench.family(polls), bench.family(failures)), (1, 12));
+    let both = Said {
+        instances: vec!["cri-a", "cri-b"],
+        ..said.clone()
+    };
+    bench.change(&both, |_| {}).await;
+    assert_eq!((bench.family(polls), bench.family(failures)), (2, 24));
+    let neither = Said {
+        instances: Vec::new(),
+        watches: Vec::new(),
+        ..said
+    };
+    bench.change(&neither, |_| {}).await;
+    for family in [polls, failures, "aliyun_acr_exporter_poll_lag_seconds"] {
+        assert_eq!(bench.family(family), 0, "{family}");
+    }
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_that_a_reload_maps_leaves_at_once() {
+    let said = said(vec![watch("crast-1", "nginx", 60)]);
+    let odd = Row {
+        status: "STALLED".into(),
+        result: "PARTIAL".into(),
+        ..done()
+    };
+    let bench = Bench::new(&said, |cloud| cloud.row = Mutex::new(odd.clone()));
+    let words = "aliyun_acr_exporter_unrecognized_values";
+    pass(10).await;
+    assert_eq!(bench.family(words), 2);
+    let mapped = Said {
+        words: Words::with([(Meaning::Failed, "partial".to_owned())]),
+        ..said
+    };
+    bench
+        .change(&mapped, |cloud| cloud.row = Mutex::new(odd.clone()))
+        .await;
+    assert_eq!(bench.family(words), 1);
+    pass(3_600).await;
+    assert_eq!(bench.family(words), 1);
     bench.end().await;
 }
