@@ -524,3 +524,30 @@ async fn after_a_restart_everything_is_there_and_nobody_calls_in_a_burst() {
     assert!(after.registry.calls.lock().unwrap().run_pages > 0);
     after.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_listed_has_no_time_and_no_subscriptions() {
+    let denied = Registry {
+        denied: Mutex::new(Some(Reason::Forbidden)),
+        ..registry(vec![
+            run("nginx", 1, -600, -500),
+            run("redis", 1, -600, -500),
+        ])
+    };
+    let bench = bench(denied, Vec::new(), State::default());
+    let shown = |name: &str| {
+        let families = bench.own.gather();
+        let name = format!("aliyun_acr_exporter_follow_{name}");
+        let family = families.iter().find(|family| family.name() == name)?;
+        Some(family.get_metric()[0].get_gauge().get_value())
+    };
+    pass(10).await;
+    assert_eq!(shown("up"), Some(0.0));
+    assert_eq!(shown("last_success_timestamp_seconds"), None);
+    assert_eq!(shown("subscriptions"), Some(0.0));
+    *bench.registry.denied.lock().unwrap() = None;
+    bench.until(301, |_| shown("up") == Some(1.0)).await;
+    assert!(shown("last_success_timestamp_seconds").is_some());
+    assert_eq!(shown("subscriptions"), Some(2.0));
+    bench.end().await;
+}
