@@ -443,6 +443,7 @@ fn schedule(
             interval: MINUTE,
             finished_interval: 60 * MINUTE,
             concurrency: 8,
+            instances: vec![INSTANCE.into()],
             accounts: vec!["default".to_owned()],
         };
         let (scheduler, _) = Scheduler::new(
@@ -464,7 +465,7 @@ fn schedule(
             stop.cancel();
         };
         tokio::join!(run, end);
-        own.polls.get()
+        own.instance(INSTANCE).polls.get()
     })
 }
 

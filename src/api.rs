@@ -35,7 +35,7 @@ use crate::clock::Clock;
 use crate::credentials::{Credentials, ProvideCredentials};
 use crate::http::{self, Http, Route};
 use crate::metrics::own::{ActionMetrics, InFlight, Own};
-pub use crate::refusal::Class;
+use crate::reason::Reason;
 use crate::refusal::{Proofs, Refusal};
 use crate::signing::{self, Algorithm, Key, Param};
 
@@ -381,7 +381,7 @@ impl Client {
             }
             let pause = match hint {
                 // The bucket waits it out, for everybody.
-                Some(_) if error.class() == Class::Throttled => Duration::ZERO,
+                Some(_) if error.reason() == Reason::Throttled => Duration::ZERO,
                 _ => wait,
             };
             retries += 1;
@@ -477,8 +477,8 @@ impl Client {
             Err(Failed { failure, hint }) => {
                 let error = Error::new(action, failure);
                 metrics.failed(error.reason());
-                match error.class() {
-                    Class::Throttled => {
+                match error.reason() {
+                    Reason::Throttled => {
                         let pause = hint.unwrap_or_default();
                         if let Some(rate) = account.throttle.throttled(started, pause) {
                             tracing::warn!(
@@ -490,7 +490,7 @@ impl Client {
                             );
                         }
                     }
-                    Class::Server | Class::Connect | Class::Timeout => {}
+                    reason if reason.is_transient() => {}
                     _ => account.throttle.passed(),
                 }
                 tracing::debug!(
@@ -499,7 +499,7 @@ impl Client {
                     status = error.status(),
                     request_id = error.request_id(),
                     ?elapsed,
-                    reason = error.reason(),
+                    reason = error.reason().as_str(),
                     "API request failed: {error}"
                 );
                 Err(Attempt {

@@ -318,12 +318,8 @@ fn keep(
             .saved()
             .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
         {
-            metrics.saved_at.set(saved.as_secs_f64());
+            metrics.saved(saved.as_secs_f64());
         }
-        let metrics = state::Metrics {
-            saved_at: metrics.saved_at,
-            failures: metrics.failures,
-        };
         state::keep(file, store, states, clock, metrics, stop).await;
     }
 }
@@ -475,6 +471,11 @@ fn settings(config: &Config) -> Settings {
         interval: config.poll.interval,
         finished_interval: config.poll.finished_interval,
         concurrency: config.poll.concurrency,
+        instances: config
+            .instances
+            .iter()
+            .map(|instance| instance.id.as_str().into())
+            .collect(),
         accounts: config
             .credentials
             .iter()

@@ -151,7 +151,8 @@ impl Names {
         counts.all(|it| self.contain(it.name, it.kind))
     }
 
-    fn contain(&self, name: &str, kind: Kind) -> bool {
+    /// Whether the family of this name is one of them.
+    pub fn contain(&self, name: &str, kind: Kind) -> bool {
         match self {
             Self::Every => true,
             Self::These(names) => {

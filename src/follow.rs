@@ -24,6 +24,7 @@ use crate::clock::Moment;
 use crate::model::{
     Assessment, Causes, ListedRun, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
+use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::store::state::{GoneRun, RowsVerdict, SavedInstance, SavedRule, SavedRun};
 use crate::store::{ArtifactSeries, Origin, RunDurations, SubscriptionEntry, Target};
@@ -338,6 +339,19 @@ impl Follower {
         &self.settings
     }
 
+    /// What the list said last of each run.
+    pub fn known(&self) -> Arc<HashMap<Arc<str>, Arc<TaskInfo>>> {
+        Arc::clone(&self.known)
+    }
+
+    /// How many subscriptions this shard watches.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions
+            .values()
+            .filter(|one| one.is_ours())
+            .count()
+    }
+
     /// How the next listing, which begins at `steady_ms`, reads the task list.
     pub fn plan(&self, steady_ms: i64) -> Plan {
         let last_whole = self.last_whole.map(|then| then.steady_ms);
@@ -490,14 +504,14 @@ impl Follower {
     pub fn poll_failed(
         &mut self,
         task_id: &str,
-        reason: &'static str,
+        reason: Reason,
         steady_ms: i64,
     ) -> (Option<SubscriptionEntry>, bool) {
         let Some(run) = self.runs.get_mut(task_id) else {
             return (None, false);
         };
         let info = Arc::clone(&run.info);
-        let for_good = matches!(reason, "forbidden" | "not_found" | "bad_request");
+        let for_good = reason.is_permanent();
         if for_good {
             // What the rows said once is no answer to what the list says now.
             run.rows = None;

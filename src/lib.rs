@@ -18,6 +18,7 @@ pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod poll;
+pub mod reason;
 pub mod refusal;
 pub mod regions;
 pub mod server;

@@ -6,11 +6,13 @@
 //! of the answers is `watch`'s, what is worth a line in the log is `notice`'s.
 //! Rate limits, retries and the wire are the source's.
 
+mod instances;
 mod listing;
 mod notice;
 mod reload;
 pub mod schedule;
 mod watch;
+mod words;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
@@ -28,14 +30,17 @@ pub use crate::follow::RunList;
 use crate::follow::{self, Listed, Wanted};
 use crate::metrics::own::Own;
 use crate::model::{Causes, ListedRun, Row, Rule, TaskInfo, Words};
+use crate::reason::Reason;
 use crate::store::state::{SavedInstance, SavedTask, State};
 use crate::store::{Store, Target};
 
+use self::instances::Instances;
 use self::listing::{Listing, Read};
 use self::notice::Notices;
 pub use self::reload::Change;
 use self::schedule::Jumps;
 use self::watch::{Phase, Polled, Watched};
+use self::words::{UnrecognizedWords, Word};
 
 /// However little there is to do, the clocks are looked at so often: a suspend is
 /// noticed no later than that after the resume.
@@ -103,8 +108,8 @@ pub trait Source: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct SourceError {
-    /// The label `reason`.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// The whole chain of causes, on one line.
     pub text: String,
 }
@@ -157,6 +162,8 @@ pub struct Settings {
     pub finished_interval: Duration,
     /// Polls under way for one account.
     pub concurrency: usize,
+    /// Every configured instance, whether this shard has tasks of it or not.
+    pub instances: Vec<Arc<str>>,
     /// Names of the accounts, for the log, by their number.
     pub accounts: Vec<String>,
 }
@@ -205,8 +212,10 @@ pub struct Scheduler<S> {
     /// Some have moved or left since; what is due is told by the task itself.
     waiting: BinaryHeap<Reverse<(Instant, Item)>>,
     accounts: Vec<Account>,
+    instances: Instances,
     notices: Notices,
     jumps: Jumps,
+    unrecognized: UnrecognizedWords,
     untried: HashSet<Item>,
     tried_once: channel::Sender<bool>,
 }
@@ -273,18 +282,6 @@ impl Account {
             &mut self.reading,
         ]
     }
-
-    fn most_overdue(&self) -> Option<Instant> {
-        let all = [
-            &self.lists,
-            &self.lively,
-            &self.resting,
-            &self.active,
-            &self.reading,
-        ];
-        let firsts = all.map(BTreeSet::first).into_iter().flatten();
-        firsts.map(|(due, _)| *due).min()
-    }
 }
 
 impl<S: Source> Scheduler<S> {
@@ -302,7 +299,9 @@ impl<S: Source> Scheduler<S> {
         let accounts = settings.accounts.iter().map(|_| Account::default());
         let mut scheduler = Self {
             accounts: accounts.collect(),
+            instances: Instances::default(),
             notices: Notices::new(settings.accounts.clone()),
+            unrecognized: UnrecognizedWords::new(Instant::now()),
             tasks: Vec::new(),
             free: Vec::new(),
             places: HashMap::new(),
@@ -318,6 +317,9 @@ impl<S: Source> Scheduler<S> {
             clock,
             tried_once,
         };
+        scheduler
+            .instances
+            .configure(&scheduler.own, &scheduler.settings.instances);
         scheduler.start(work);
         (scheduler, receiver)
     }
@@ -374,8 +376,9 @@ impl<S: Source> Scheduler<S> {
             self.collect_due();
             self.begin(&mut polls);
             let look = Instant::now() + LOOK_EVERY;
-            let next = self.waiting.peek();
-            let next = next.map_or(look, |Reverse((due, _))| look.min(*due));
+            let due = self.waiting.peek().map(|Reverse((due, _))| *due);
+            let next = due.into_iter().chain(self.unrecognized.next_look());
+            let next = next.min().map_or(look, |next| look.min(next));
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(done) = polls.join_next() => match done {
@@ -439,7 +442,8 @@ impl<S: Source> Scheduler<S> {
                     .push(Reverse((watched.due(), Item::Task(place))));
             }
             if watched.shown && watched.phase != Phase::Leaving {
-                self.store.update(watched.entry().clone());
+                self.store
+                    .update(watched.shown_entry(&self.settings.causes));
             }
         }
         tracing::info!(
@@ -452,6 +456,7 @@ impl<S: Source> Scheduler<S> {
 
     fn collect_due(&mut self) {
         let now = Instant::now();
+        self.forget_stale_words(now);
         while let Some(Reverse((due, item))) = self.waiting.peek().copied()
             && due <= now
         {
@@ -464,6 +469,7 @@ impl<S: Source> Scheduler<S> {
                     if let Some(list) = list.filter(waits) {
                         list.phase = Phase::Ready;
                         self.accounts[list.account()].lists.insert((due, item));
+                        self.instances.due(list.instance_id(), (due, item));
                     }
                 }
                 Item::Task(place) => {
@@ -481,6 +487,8 @@ impl<S: Source> Scheduler<S> {
                             &mut account.lively
                         };
                         ready.insert((due, item));
+                        let instance_id = &watched.target().instance_id;
+                        self.instances.due(instance_id, (due, item));
                     }
                 }
             }
@@ -514,11 +522,50 @@ impl<S: Source> Scheduler<S> {
                 }
             }
         }
-        let most_overdue = self.accounts.iter().filter_map(Account::most_overdue).min();
-        self.own.set_most_overdue(most_overdue);
     }
 
-    fn finish_poll(&mut self, place: usize, polled: Polled) {
+    /// Words that only stale data holds leave the page.
+    fn forget_stale_words(&mut self, now: Instant) {
+        if self.unrecognized.next_look().is_none_or(|look| look > now) {
+            return;
+        }
+        let steady_ms = self.clock.steady_millis();
+        self.unrecognized.look(now, |item| match item {
+            Item::List(place) => {
+                let list = self.lists[place].as_ref();
+                list.is_some_and(|list| self.store.is_listing_fresh(list.entry(), steady_ms))
+            }
+            Item::Task(place) => {
+                let watched = self.tasks[place].as_ref();
+                watched.is_some_and(|it| self.store.is_fresh(it.entry(), steady_ms))
+            }
+        });
+        self.show_words();
+    }
+
+    fn hold_words(&mut self, item: Item, words: impl IntoIterator<Item = Word>) {
+        self.unrecognized.hold(item, words);
+        self.show_words();
+    }
+
+    fn show_words(&mut self) {
+        for (item, (field, word)) in self.unrecognized.show(&self.own) {
+            match item {
+                Item::List(place) => {
+                    if let Some(list) = &self.lists[place] {
+                        notice::unrecognized_in_list(list.instance_id(), field, &word);
+                    }
+                }
+                Item::Task(place) => {
+                    if let Some(watched) = &self.tasks[place] {
+                        notice::unrecognized(watched.target(), field, &word);
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish_poll(&mut self, place: usize, mut polled: Polled) {
         self.notice_jump();
         let Some(watched) = &mut self.tasks[place] else {
             return;
@@ -526,29 +573,27 @@ impl<S: Source> Scheduler<S> {
         let account = watched.account();
         let item = Item::Task(place);
         self.accounts[account].active.remove(&(watched.due(), item));
-        self.own.polls.inc();
-        if let Err(error) = &polled.outcome {
-            self.own.poll_failed(error.reason);
-        }
-        for (field, word) in &polled.unrecognized {
-            if self.own.unrecognized(field, word) {
-                notice::unrecognized(watched.target(), field, word);
-            }
-        }
+        let instance_id = Arc::clone(&watched.target().instance_id);
+        self.instances.done(&instance_id, (watched.due(), item));
+        let failed = polled.outcome.as_ref().err().map(|error| error.reason);
+        self.instances.polled(&instance_id, failed);
         if watched.phase == Phase::Leaving {
             self.leave(place);
             return;
         }
-        self.notices.polled(account, watched.entry(), &polled);
+        self.notices.polled(account, item, watched.entry(), &polled);
         let (now, moment) = (Instant::now(), self.clock.now());
+        let words = std::mem::take(&mut polled.unrecognized);
+        let words = polled.outcome.is_ok().then_some(words);
         let skipped = watched.apply(polled, &self.settings, moment, now);
-        self.own.polls_skipped.inc_by(skipped);
+        self.instances.skipped(&instance_id, skipped);
         watched.phase = Phase::Waiting;
         self.waiting.push(Reverse((watched.due(), item)));
         if watched.shown {
             self.store
                 .update(watched.shown_entry(&self.settings.causes));
         }
+        let mut idle = false;
         if let Some(list) = watched.follower {
             let entry = watched.entry();
             let (mut subscription, mut on) = (None, false);
@@ -559,13 +604,15 @@ impl<S: Source> Scheduler<S> {
                     self.store.update_listing(list.entry().clone());
                 }
             }
-            let idle = !on && !watched.shown && !watched.is_configured();
+            idle = !on && !watched.shown && !watched.is_configured();
             if let Some(subscription) = subscription {
                 self.store.update_subscription(subscription);
             }
-            if idle {
-                self.unwatch(place);
-            }
+        }
+        if idle {
+            self.unwatch(place);
+        } else if let Some(words) = words {
+            self.hold_words(item, words);
         }
         self.tried(item);
     }
@@ -580,18 +627,16 @@ impl<S: Source> Scheduler<S> {
         self.accounts[list.account()]
             .reading
             .remove(&(list.due(), item));
+        self.instances.done(list.instance_id(), (list.due(), item));
         if list.phase == Phase::Leaving {
             self.lists[place] = None;
             self.free_lists.push(place);
             return;
         }
         self.notices
-            .listing(list.account(), list.entry(), read.error());
-        for (field, word) in list.unrecognized(&read) {
-            if self.own.unrecognized(field, &word) {
-                notice::unrecognized_in_list(list.instance_id(), field, &word);
-            }
-        }
+            .listing(list.account(), item, list.entry(), read.error());
+        list.note_words(&read);
+        let words = list.unrecognized();
         let pages = read.pages();
         let before = list.entry().tasks_dropped;
         let listed = list.apply(read, moment, now);
@@ -605,6 +650,7 @@ impl<S: Source> Scheduler<S> {
         list.show(&self.own.follow(list.instance_id()));
         self.store.update_listing(list.entry().clone());
         self.take_listed(place, listed, &mut HashMap::new());
+        self.hold_words(item, words);
         self.tried(item);
     }
 
@@ -744,7 +790,9 @@ impl<S: Source> Scheduler<S> {
         self.store.update_listing(list.entry().clone());
         // There from now on.
         list.show(&self.own.follow(list.instance_id()));
+        let words = list.unrecognized();
         self.lists[place] = Some(list);
+        self.hold_words(item, words);
         place
     }
 
@@ -779,6 +827,7 @@ impl<S: Source> Scheduler<S> {
         let target = watched.target();
         self.store.remove(&target.instance_id, &target.task_id);
         let item = Item::Task(place);
+        self.unrecognized.release(item);
         match watched.phase {
             Phase::Active | Phase::Leaving => {
                 watched.phase = Phase::Leaving;
@@ -787,6 +836,8 @@ impl<S: Source> Scheduler<S> {
             Phase::Ready => {
                 let ready = (watched.due(), item);
                 self.accounts[watched.account()].remove_ready(&ready);
+                let instance_id = &watched.target().instance_id;
+                self.instances.done(instance_id, ready);
             }
             Phase::Waiting => {}
         }
@@ -795,10 +846,11 @@ impl<S: Source> Scheduler<S> {
 
     fn leave(&mut self, place: usize) {
         if let Some(watched) = self.tasks[place].take() {
-            self.notices.left(watched.account(), watched.entry());
+            self.notices.left(watched.account(), Item::Task(place));
             self.places.remove(&key(watched.target()));
             self.free.push(place);
         }
+        self.show_words();
         self.tried(Item::Task(place));
     }
 

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
 use crate::http;
+use crate::reason::Reason;
 
 /// Characters of a code or message of the cloud that are kept.
 const MESSAGE_MAX: usize = 256;
@@ -19,56 +20,7 @@ const TELLING: usize = 8;
 /// So many are no accident, whatever follows.
 const SURE: usize = 16;
 
-/// Why a call failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Too many requests.
-    Throttled,
-    /// The key or its signature is not accepted.
-    Auth,
-    /// The key is accepted and may not do this.
-    Forbidden,
-    /// The cloud's clock and ours are too far apart.
-    Clock,
-    /// There is no such instance, task, …
-    NotFound,
-    /// The cloud does not understand the request.
-    BadRequest,
-    /// No answer in time, of one request or within the poll's deadline.
-    Timeout,
-    /// No connection, or one that broke; DNS and TLS included.
-    Connect,
-    /// The cloud is at fault.
-    Server,
-    /// The answer cannot be read, or is too large to be.
-    Decode,
-    /// Everything else.
-    Other,
-    /// There was no key to sign with.
-    Credentials,
-}
-
-impl Class {
-    /// The label `reason`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::Auth => "auth",
-            Self::Forbidden => "forbidden",
-            Self::Clock => "clock",
-            Self::NotFound => "not_found",
-            Self::BadRequest => "bad_request",
-            Self::Timeout => "timeout",
-            Self::Connect => "connect",
-            Self::Server => "server",
-            Self::Decode => "decode",
-            Self::Other => "other",
-            Self::Credentials => "credentials",
-        }
-    }
-}
-
-impl From<&http::Error> for Class {
+impl From<&http::Error> for Reason {
     fn from(error: &http::Error) -> Self {
         match error {
             http::Error::Transport(error) if error.is_timeout() => Self::Timeout,
@@ -126,8 +78,8 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    /// Why, in one of the classes that can be told apart.
-    pub fn class(&self) -> Class {
+    /// Why, in one of the reasons that can be told apart.
+    pub fn reason(&self) -> Reason {
         classify(self.status, &self.code, &self.message)
     }
 
@@ -394,9 +346,9 @@ pub fn is_replay(code: &str) -> bool {
     code.eq_ignore_ascii_case("SignatureNonceUsed")
 }
 
-/// The class of an answer that is not a success. A known code decides whatever
+/// The reason of an answer that is not a success. A known code decides whatever
 /// the status: the cloud throttles with 400, and fails with 200.
-pub fn classify(status: u16, code: &str, message: &str) -> Class {
+pub fn classify(status: u16, code: &str, message: &str) -> Reason {
     let code = code.trim().to_ascii_lowercase();
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| code.starts_with(prefix));
     let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| code.ends_with(suffix));
@@ -405,7 +357,7 @@ pub fn classify(status: u16, code: &str, message: &str) -> Class {
         || message.to_ascii_lowercase().contains("qps limit exceeded")
         || status == 429
     {
-        Class::Throttled
+        Reason::Throttled
     } else if starts(&[
         "invalidaccesskey",
         "invalidsecuritytoken",
@@ -413,42 +365,42 @@ pub fn classify(status: u16, code: &str, message: &str) -> Class {
         "incompletesignature",
         "authenticationfail",
     ]) {
-        Class::Auth
+        Reason::Auth
     } else if starts(&["noprivilege", "nopermission", "forbidden", "user_not_exist"]) {
-        Class::Forbidden
+        Reason::Forbidden
     } else if starts(&["invalidtimestamp", "illegaltimestamp"]) {
-        Class::Clock
+        Reason::Clock
     } else if is_replay(&code) {
-        Class::Other
+        Reason::Other
     } else if starts(&[
         "serviceunavailable",
         "internalerror",
         "unknownerror",
         "systemerror",
     ]) {
-        Class::Server
+        Reason::Server
     } else if starts(&[
         "invalidaction",
         "invalidapi",
         "invalidproduct",
         "invalidversion",
     ]) {
-        Class::BadRequest
+        Reason::BadRequest
     } else if code == "instance_status_not_support"
         || ends(&["_not_exist", "notexist", "notfound", "_not_found"])
     {
-        Class::NotFound
+        Reason::NotFound
     } else {
         let malformed = starts(&["missing", "invalid"]);
         match status {
-            500.. => Class::Server,
-            401 => Class::Auth,
-            403 => Class::Forbidden,
-            400 => Class::BadRequest,
-            404 if !malformed => Class::NotFound,
-            408 => Class::Timeout,
-            200..=299 | 402..=499 if malformed => Class::BadRequest,
-            _ => Class::Other,
+            500.. => Reason::Server,
+            401 => Reason::Auth,
+            403 => Reason::Forbidden,
+            400 => Reason::BadRequest,
+            404 if !malformed => Reason::NotFound,
+            408 => Reason::Timeout,
+            200..=299 | 402..=499 if malformed => Reason::BadRequest,
+            _ => Reason::Other,
         }
     }
 }
@@ -460,8 +412,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_and_statuses_have_a_class() {
-        use Class::{
+    fn codes_and_statuses_have_a_reason() {
+        use Reason::{
             Auth, BadRequest, Clock, Forbidden, NotFound, Other, Server, Throttled, Timeout,
         };
         for (status, code, message, expected) in [
@@ -597,7 +549,7 @@ mod tests {
             let refusal = read(body);
             assert_eq!(refusal.code, "InvalidSecurityToken.Expired");
             assert_eq!(refusal.message, "Specified SecurityToken is expired.");
-            assert_eq!(refusal.class(), Class::Auth);
+            assert_eq!(refusal.reason(), Reason::Auth);
             assert!(refusal.refuses_token());
         }
         let odd = read(r#"{"Code":"NoPermission, the SecurityToken hush"}"#);

@@ -9,6 +9,7 @@ use crate::api::wire;
 use crate::api::{Budget, Client, Error, Instance};
 use crate::model::{ListedRun, Row, Rule, Subscription, TaskInfo};
 use crate::poll::{Rows, RunList, Source, SourceError};
+use crate::reason::Reason;
 use crate::store::Target;
 use crate::telemetry;
 
@@ -59,7 +60,7 @@ impl CloudSource {
     fn place(&self, instance_id: &str) -> Result<&Place, SourceError> {
         // What is asked about comes from the configuration that the instances come from.
         self.instances.get(instance_id).ok_or_else(|| SourceError {
-            reason: "other",
+            reason: Reason::Other,
             text: format!("instance {instance_id} has no endpoint"),
         })
     }

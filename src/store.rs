@@ -26,6 +26,7 @@ pub use self::subscription::{
 };
 use crate::clock::Moment;
 use crate::model::{Artifact, Artifacts, Assessment, Cause, Outcome, Subscription, TaskInfo};
+use crate::reason::Reason;
 
 /// A task to watch, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,15 +75,10 @@ pub enum ArtifactSeries {
     None,
 }
 
-/// A value of the label `reason`, of a closed set.
-// An alias, because serde would borrow a `&str` from what it reads.
-pub type Reason = &'static str;
-
 /// A poll that gave no usable rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollError {
     /// The label `reason`.
-    #[serde(deserialize_with = "state::reason")]
     pub reason: Reason,
     /// The whole chain of causes on one line, with the cloud's request id.
     pub text: String,
@@ -102,8 +98,7 @@ pub struct TaskEntry {
     /// Why the task failed, while its status is failed.
     #[serde(skip)]
     pub cause: Option<Cause>,
-    /// Why the task itself could not be read, where the newest try failed: a reason.
-    #[serde(deserialize_with = "state::optional_reason")]
+    /// Why the task itself could not be read, where the newest try failed.
     pub task_error: Option<Reason>,
     /// End of the last finished poll, Unix milliseconds.
     pub last_poll_ms: Option<i64>,
@@ -339,6 +334,18 @@ impl Store {
     /// Bounds the page otherwise from now on.
     pub fn set_limits(&self, limits: Limits) {
         self.change(|inner| inner.limits = limits);
+    }
+
+    /// Whether the data of a task is fresh at `now_ms`.
+    pub fn is_fresh(&self, entry: &TaskEntry, now_ms: i64) -> bool {
+        let until = entry.fresh_until_ms(self.lock().limits.stale_after);
+        until.is_some_and(|until| now_ms <= until)
+    }
+
+    /// Whether what the lists of an instance say is fresh at `now_ms`.
+    pub fn is_listing_fresh(&self, entry: &ListingEntry, now_ms: i64) -> bool {
+        let until = entry.fresh_until_ms(self.lock().limits.stale_after);
+        until.is_some_and(|until| now_ms <= until)
     }
 
     /// Ends when something was counted that the page does not show yet.

@@ -246,6 +246,8 @@ impl Visit for Fields {
 }
 
 #[cfg(test)]
+pub mod capture;
+#[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};

@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use aliyun_acr_exporter::api::throttle::Throttle;
 use aliyun_acr_exporter::api::wire::TaskResults;
-use aliyun_acr_exporter::api::{Account, Budget, Class, Client, Error, Instance, Options, Shared};
+use aliyun_acr_exporter::api::{Account, Budget, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::cached::Cached;
 use aliyun_acr_exporter::credentials::environment::Environment;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::credentials::{Addresses, Context, ProvideCredentials};
 use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::own::{API_REASONS, Build, Own};
+use aliyun_acr_exporter::metrics::own::{Build, Own};
+use aliyun_acr_exporter::reason::Reason;
 use aliyun_acr_exporter::signing::{Algorithm, acs3, hmac_sha1};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring;
@@ -278,7 +279,7 @@ impl Setup {
         self.metric("api_requests_total", &[])
     }
 
-    fn errors(&self, reason: &str) -> f64 {
+    fn errors(&self, reason: Reason) -> f64 {
         self.metric(
             "api_request_errors_total",
             &[&format!("reason=\"{reason}\"")],
@@ -286,10 +287,10 @@ impl Setup {
     }
 
     /// What was counted, without the zeros.
-    fn counted(&self) -> (f64, f64, Vec<(&'static str, f64)>) {
-        let errors = API_REASONS
-            .iter()
-            .map(|reason| (*reason, self.errors(reason)))
+    fn counted(&self) -> (f64, f64, Vec<(Reason, f64)>) {
+        let errors = Reason::API
+            .into_iter()
+            .map(|reason| (reason, self.errors(reason)))
             .filter(|(_, count)| *count > 0.0)
             .collect();
         (
@@ -441,7 +442,7 @@ async fn a_success_about_no_task_or_another_one_is_not_found() {
             .task(at(&server.url()), "crast-1", &mut budget)
             .await;
         let error = task.expect_err("no task");
-        assert_eq!(error.reason(), "not_found", "{answer}");
+        assert_eq!(error.reason(), Reason::NotFound, "{answer}");
         assert_eq!(
             error.to_string(),
             "GetArtifactSubscriptionTask: the API knows no task with this id"
@@ -461,7 +462,7 @@ async fn an_answer_without_rows_is_a_success() {
 /// `expected`, `attempts` times, and the text must hold `text`.
 async fn refused(
     (status, headers, body): (u16, &'static [(&'static str, &'static str)], String),
-    expected: &'static str,
+    expected: Reason,
     attempts: u32,
     text: &str,
 ) -> Error {
@@ -494,26 +495,26 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
     for (answer, reason, attempts, text) in [
         (
             (400, &[][..], api("Throttling.User", "slow down")),
-            "throttled",
+            Reason::Throttled,
             3,
             "GetArtifactSubscriptionTaskResult: Throttling.User: \"slow down\" (HTTP 400, request id 1A2B)",
         ),
         (
             (503, &[], api("X", "QPS Limit Exceeded")),
-            "throttled",
+            Reason::Throttled,
             3,
             "HTTP 503",
         ),
-        ((429, &[], String::new()), "throttled", 3, "HTTP 429"),
+        ((429, &[], String::new()), Reason::Throttled, 3, "HTTP 429"),
         (
             (400, &[], xml.to_owned()),
-            "throttled",
+            Reason::Throttled,
             3,
             "slow\" (HTTP 400, request id X1)",
         ),
         (
             (404, &[], api("InvalidAccessKeyId.NotFound", "")),
-            "auth",
+            Reason::Auth,
             1,
             "InvalidAccessKeyId.NotFound",
         ),
@@ -526,49 +527,49 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
                     "server string to sign is:GET&hush-token",
                 ),
             ),
-            "auth",
+            Reason::Auth,
             1,
             "SignatureDoesNotMatch: \"server string to sign…\"",
         ),
         (
             (403, &[], denied.to_string()),
-            "forbidden",
+            Reason::Forbidden,
             1,
             "needs cr:Something on acs:cr:cn-hangzhou:*:instance/cri-1",
         ),
         (
             (403, &[], String::new()),
-            "forbidden",
+            Reason::Forbidden,
             1,
             "HTTP 403; needs cr:GetArtifactSubscriptionTaskResult on",
         ),
         (
             (200, &[], not_success.to_string()),
-            "not_found",
+            Reason::NotFound,
             1,
             "INSTANCE_NOT_EXIST (HTTP 200, request id R)",
         ),
         (
             (404, &[("x-acs-request-id", "H1")], String::new()),
-            "not_found",
+            Reason::NotFound,
             1,
             "HTTP 404 (request id H1)",
         ),
         (
             (400, &[], api("MissingTaskId", "")),
-            "bad_request",
+            Reason::BadRequest,
             1,
             "MissingTaskId",
         ),
         (
             (500, &[], api("InternalError", "")),
-            "server",
+            Reason::Server,
             3,
             "InternalError",
         ),
         (
             (502, &[("content-type", "text/html")], html.to_owned()),
-            "server",
+            Reason::Server,
             3,
             "HTTP 502",
         ),
@@ -578,31 +579,36 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
                 &[],
                 json!({"Code": "Strange", "IsSuccess": false}).to_string(),
             ),
-            "other",
+            Reason::Other,
             1,
             "Strange",
         ),
         (
             (400, &[], api("SignatureNonceUsed", "")),
-            "other",
+            Reason::Other,
             3,
             "SignatureNonceUsed",
         ),
         (
             (200, &[], html.to_owned()),
-            "decode",
+            Reason::Decode,
             1,
             "the answer is no JSON object (HTTP 200): expected value",
         ),
-        ((200, &[], "[]".to_owned()), "decode", 1, "no JSON object"),
-        ((204, &[], String::new()), "decode", 1, "HTTP 204"),
+        (
+            (200, &[], "[]".to_owned()),
+            Reason::Decode,
+            1,
+            "no JSON object",
+        ),
+        ((204, &[], String::new()), Reason::Decode, 1, "HTTP 204"),
         (
             (
                 200,
                 &[],
                 json!({"Code": "success", "TaskResults": "the hush-secret"}).to_string(),
             ),
-            "decode",
+            Reason::Decode,
             1,
             "the answer has another shape than documented (HTTP 200): invalid type: string \"the …\"",
         ),
@@ -612,13 +618,13 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
                 &[],
                 json!({"IsSuccess": true, "TaskResults": []}).to_string(),
             ),
-            "decode",
+            Reason::Decode,
             1,
             "the answer is JSON and not the API's: it has no Code (HTTP 200)",
         ),
         (
             (200, &[], json!({"IsSuccess": true, "Code": ""}).to_string()),
-            "decode",
+            Reason::Decode,
             1,
             "it has no Code",
         ),
@@ -628,7 +634,7 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
                 &[],
                 json!({"code": "success", "IsSuccess": true}).to_string(),
             ),
-            "decode",
+            Reason::Decode,
             1,
             "it has no Code",
         ),
@@ -638,7 +644,7 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
                 &[],
                 json!({"RequestId": "R", "IsSuccess": false}).to_string(),
             ),
-            "other",
+            Reason::Other,
             1,
             "HTTP 200 (request id R)",
         ),
@@ -651,7 +657,7 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
                     "Specified SecurityToken is expired.",
                 ),
             ),
-            "auth",
+            Reason::Auth,
             1,
             "\"Specified SecurityToken is expired.\"",
         ),
@@ -661,7 +667,7 @@ async fn every_refusal_has_its_reason_and_only_what_may_pass_is_tried_again() {
                 &[],
                 api("InvalidParameter", "no hush-secret, nor id hush%2Dtoken"),
             ),
-            "bad_request",
+            Reason::BadRequest,
             1,
             "\"no …, nor id …\"",
         ),
@@ -679,7 +685,7 @@ async fn a_wrong_clock_is_told_and_shown() {
     let mut setup = Setup::new();
     setup.clock = Clock::fixed(784_111_777_000 + 1_200_500);
     let error = setup.fail(&server.url()).await;
-    assert_eq!(error.class(), Class::Clock);
+    assert_eq!(error.reason(), Reason::Clock);
     assert!(
         error
             .to_string()
@@ -702,7 +708,7 @@ async fn a_transient_failure_is_retried_with_a_new_signature() {
     assert_eq!(tags(&setup.ask(&server.url()).await.expect("rows")), ["v0"]);
     assert_eq!(
         setup.counted(),
-        (3.0, 2.0, vec![("server", 1.0), ("other", 1.0)])
+        (3.0, 2.0, vec![(Reason::Server, 1.0), (Reason::Other, 1.0)])
     );
     let heads = server.heads();
     let nonces: std::collections::HashSet<_> = heads
@@ -736,7 +742,7 @@ async fn a_hung_server_is_a_timeout() {
         error.to_string(),
         format!("{RESULTS}: no answer within 50ms")
     );
-    assert_eq!(setup.counted(), (3.0, 2.0, vec![("timeout", 3.0)]));
+    assert_eq!(setup.counted(), (3.0, 2.0, vec![(Reason::Timeout, 3.0)]));
     assert_eq!(setup.own.api_in_flight.get(), 0);
     assert_eq!(setup.in_flight.available_permits(), 8);
 }
@@ -751,7 +757,7 @@ async fn an_answer_that_stalls_is_a_timeout() {
     let mut setup = Setup::new();
     setup.options.timeout = Duration::from_millis(300);
     assert_eq!(setup.ask(&server.url()).await.expect("rows").len(), 1);
-    assert_eq!(setup.counted(), (2.0, 1.0, vec![("timeout", 1.0)]));
+    assert_eq!(setup.counted(), (2.0, 1.0, vec![(Reason::Timeout, 1.0)]));
 }
 
 #[tokio::test]
@@ -764,7 +770,7 @@ async fn broken_connections_are_retried() {
     .await;
     let setup = Setup::new();
     assert_eq!(setup.ask(&server.url()).await.expect("rows").len(), 1);
-    assert_eq!(setup.counted(), (3.0, 2.0, vec![("connect", 2.0)]));
+    assert_eq!(setup.counted(), (3.0, 2.0, vec![(Reason::Connect, 2.0)]));
 }
 
 #[tokio::test]
@@ -792,10 +798,10 @@ async fn no_connection_no_name_and_no_tls_are_connect() {
         setup.options.algorithm = Algorithm::HmacSha1;
         let error = setup.fail(&endpoint).await;
         let told = chain(&error);
-        assert_eq!(error.reason(), "connect", "{told}");
+        assert_eq!(error.reason(), Reason::Connect, "{told}");
         assert_eq!(
             setup.counted(),
-            (3.0, 2.0, vec![("connect", 3.0)]),
+            (3.0, 2.0, vec![(Reason::Connect, 3.0)]),
             "{told}"
         );
         assert!(
@@ -887,7 +893,7 @@ async fn tls_is_spoken_with_whom_the_roots_trust_and_nobody_else() {
     setup.options.retries = 0;
     let error = setup.fail(&format!("https://{address}")).await;
     let told = chain(&error);
-    assert_eq!(error.reason(), "connect", "{told}");
+    assert_eq!(error.reason(), Reason::Connect, "{told}");
     assert!(
         told.contains("invalid peer certificate: UnknownIssuer"),
         "{told}"
@@ -914,12 +920,12 @@ async fn an_oversized_answer_is_refused_as_soon_as_it_is_known() {
     for server in [stated, streamed] {
         let setup = Setup::new();
         let error = setup.fail(&server.url()).await;
-        assert_eq!(error.reason(), "decode");
+        assert_eq!(error.reason(), Reason::Decode);
         assert!(
             error.to_string().contains("more than 32 MiB (HTTP 200)"),
             "{error}"
         );
-        assert_eq!(setup.counted(), (1.0, 0.0, vec![("decode", 1.0)]));
+        assert_eq!(setup.counted(), (1.0, 0.0, vec![(Reason::Decode, 1.0)]));
     }
 }
 
@@ -930,9 +936,9 @@ async fn a_redirect_is_not_followed() {
     let server = Server::start(move |_, _| reply(302, &[("location", location)], "")).await;
     let setup = Setup::new();
     let error = setup.fail(&server.url()).await;
-    assert_eq!((error.reason(), error.status()), ("other", Some(302)));
+    assert_eq!((error.reason(), error.status()), (Reason::Other, Some(302)));
     assert_eq!(elsewhere.heads().len(), 0);
-    assert_eq!(setup.counted(), (1.0, 0.0, vec![("other", 1.0)]));
+    assert_eq!(setup.counted(), (1.0, 0.0, vec![(Reason::Other, 1.0)]));
 }
 
 #[tokio::test]
@@ -981,7 +987,7 @@ async fn a_list_too_long_is_no_partial_list() {
     let server = Server::start(|_, _| rows(0..100, 100, 100_000)).await;
     let setup = Setup::new();
     let error = setup.fail(&server.url()).await;
-    assert_eq!(error.reason(), "other");
+    assert_eq!(error.reason(), Reason::Other);
     assert!(error.to_string().contains("more than 5 pages"), "{error}");
     assert_eq!(server.heads().len(), 5);
 }
@@ -993,7 +999,10 @@ async fn a_failed_page_fails_the_list() {
         _ => reply(403, &[], ""),
     })
     .await;
-    assert_eq!(Setup::new().fail(&server.url()).await.reason(), "forbidden");
+    assert_eq!(
+        Setup::new().fail(&server.url()).await.reason(),
+        Reason::Forbidden
+    );
 }
 
 #[tokio::test]
@@ -1010,8 +1019,8 @@ async fn the_deadline_cuts_a_request_short() {
         error.to_string(),
         format!("{RESULTS}: the poll's deadline of 80ms passed before an answer came")
     );
-    assert_eq!(error.reason(), "timeout");
-    assert_eq!(setup.counted(), (1.0, 0.0, vec![("timeout", 1.0)]));
+    assert_eq!(error.reason(), Reason::Timeout);
+    assert_eq!(setup.counted(), (1.0, 0.0, vec![(Reason::Timeout, 1.0)]));
 }
 
 #[tokio::test]
@@ -1024,7 +1033,7 @@ async fn a_deadline_that_passed_sends_nothing() {
         .task(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect_err("a deadline");
-    assert_eq!(error.reason(), "timeout");
+    assert_eq!(error.reason(), Reason::Timeout);
     assert_eq!(setup.counted(), (0.0, 0.0, vec![]));
 }
 
@@ -1040,9 +1049,9 @@ async fn a_pause_that_outlasts_the_deadline_is_not_waited_for() {
         .task(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect_err("a failure");
-    assert_eq!(error.reason(), "server");
+    assert_eq!(error.reason(), Reason::Server);
     assert!(started.elapsed() < Duration::from_secs(5));
-    assert_eq!(setup.counted(), (1.0, 0.0, vec![("server", 1.0)]));
+    assert_eq!(setup.counted(), (1.0, 0.0, vec![(Reason::Server, 1.0)]));
 }
 
 #[tokio::test]
@@ -1088,7 +1097,7 @@ async fn throttling_slows_the_account_down_and_heeds_the_hint() {
         .expect("rows");
     assert!(started.elapsed() >= Duration::from_millis(400));
     assert!((setup.metric("api_rate_limit", &["\"prod\""]) - 500.0).abs() < 1e-9);
-    assert_eq!(setup.counted(), (2.0, 1.0, vec![("throttled", 1.0)]));
+    assert_eq!(setup.counted(), (2.0, 1.0, vec![(Reason::Throttled, 1.0)]));
 }
 
 #[tokio::test]
@@ -1108,8 +1117,8 @@ async fn a_hint_beyond_the_deadline_is_a_throttled_poll_rather_than_a_silent_one
         .task_results(at(&server.url()), "crast-1", &mut budget)
         .await
         .expect_err("throttled");
-    assert_eq!(error.reason(), "throttled");
-    assert_eq!(setup.counted(), (1.0, 0.0, vec![("throttled", 1.0)]));
+    assert_eq!(error.reason(), Reason::Throttled);
+    assert_eq!(setup.counted(), (1.0, 0.0, vec![(Reason::Throttled, 1.0)]));
 }
 
 #[tokio::test]
@@ -1127,7 +1136,7 @@ async fn without_a_key_nothing_is_sent() {
     let nothing = Arc::new(Environment::new(|_: &str| None));
     setup.provider = Arc::new(Cached::new(&context, nothing));
     let error = setup.fail(&server.url()).await;
-    assert_eq!(error.reason(), "credentials");
+    assert_eq!(error.reason(), Reason::Credentials);
     assert_eq!(
         chain(&error),
         format!(
@@ -1144,7 +1153,7 @@ async fn without_a_key_nothing_is_sent() {
 async fn an_endpoint_that_is_no_url_is_told() {
     for endpoint in ["cr.cn-hangzhou.aliyuncs.com", "ftp://example.com", ""] {
         let error = Setup::new().fail(endpoint).await;
-        assert_eq!(error.reason(), "other");
+        assert_eq!(error.reason(), Reason::Other);
         assert!(
             error.to_string().contains("the endpoint is no URL"),
             "{error}"

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Budget, Class, Client, Error, Instance, Options, Shared};
+use aliyun_acr_exporter::api::{Account, Budget, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
+use aliyun_acr_exporter::reason::Reason;
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
 use aliyun_acr_exporter::simulator::world::load_task_id;
@@ -313,7 +314,7 @@ async fn a_connection_that_falls_silent_is_given_up_with_all_that_is_on_it() {
     let silent = Instant::now();
     for outcome in polls.await.expect("no panic") {
         let error = outcome.expect_err("a failure");
-        assert_eq!(error.class(), Class::Timeout, "{}", chain(&error));
+        assert_eq!(error.reason(), Reason::Timeout, "{}", chain(&error));
         assert!(
             chain(&error).ends_with("keep-alive timed out: operation timed out"),
             "{}",
@@ -418,16 +419,19 @@ async fn an_answer_without_end_or_beginning_ends_and_the_others_go_on() {
     outcomes.sort_by_key(|(number, _)| *number);
     for (number, outcome) in outcomes {
         let expected = match number {
-            0 => Some((Class::Decode, "the answer has more than 32 MiB (HTTP 200)")),
-            1 => Some((Class::Timeout, "no answer within 5s")),
-            2 => Some((Class::Connect, "the connection broke before an answer came")),
-            3 => Some((Class::Connect, "the connection broke within the answer")),
+            0 => Some((Reason::Decode, "the answer has more than 32 MiB (HTTP 200)")),
+            1 => Some((Reason::Timeout, "no answer within 5s")),
+            2 => Some((
+                Reason::Connect,
+                "the connection broke before an answer came",
+            )),
+            3 => Some((Reason::Connect, "the connection broke within the answer")),
             _ => None,
         };
         match (outcome, expected) {
             (Ok(rows), None) => assert_eq!(rows, ROWS),
             (Err(error), Some((class, text))) => {
-                assert_eq!(error.class(), class, "{}", chain(&error));
+                assert_eq!(error.reason(), class, "{}", chain(&error));
                 assert!(chain(&error).contains(text), "{}", chain(&error));
             }
             (outcome, _) => panic!("task {number}: {outcome:?}"),

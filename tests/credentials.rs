@@ -30,6 +30,7 @@ use aliyun_acr_exporter::credentials::{
 };
 use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
+use aliyun_acr_exporter::reason::Reason;
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
 use aliyun_acr_exporter::simulator::{
@@ -1544,7 +1545,7 @@ async fn a_key_that_the_cloud_says_has_ended_is_renewed_once_and_the_request_sen
         // A second key is not had so soon, and the refusal is told.
         setup.cloud.revoke_all();
         let error = ask().await.expect_err("refused");
-        assert_eq!(error.reason(), "auth");
+        assert_eq!(error.reason(), Reason::Auth);
         let requests = setup.cloud.requests();
         assert_eq!(
             (requests.count(ACTION), requests.count("AssumeRole")),

@@ -14,6 +14,7 @@ use aliyun_acr_exporter::metrics::own::{Build, OWN, Own};
 use aliyun_acr_exporter::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
+use aliyun_acr_exporter::reason::Reason;
 use aliyun_acr_exporter::store::{
     ArtifactSeries, Limits, ListingEntry, Origin, PollError, RunSummary, Store, SubscriptionEntry,
     Target, TaskEntry,
@@ -198,7 +199,7 @@ fn page(format: Format, own: &Own) -> String {
         ..Row::default()
     };
     let error = Arc::new(PollError {
-        reason: "timeout",
+        reason: Reason::Timeout,
         text: String::new(),
     });
     let mut task = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
@@ -318,7 +319,9 @@ fn the_page_is_what_the_document_describes() {
 fn the_units_of_the_page_are_what_the_document_says() {
     let own = Own::new(Build::CURRENT);
     own.action("default", "ListInstance").requests.inc();
-    own.state();
+    own.state().saved(1.0);
+    own.instance("cri-a");
+    own.follow("cri-a").set_last_success(1.0);
     let page = page(Format::OpenMetrics, &own);
     let documented = documented();
     let mut units = BTreeMap::new();

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::metrics::own::{Build, Own};
+use aliyun_acr_exporter::metrics::own::{Build, Own, Scraped};
 use aliyun_acr_exporter::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
@@ -149,10 +149,20 @@ impl Server {
         action.requests.inc();
         action.duration.observe(0.125);
         own.rate_limit("default").1.inc_by(0.5);
-        own.follow("cri-a").listed(true, 1_700_000_000.25);
+        own.follow("cri-a").set_up(true);
+        own.follow("cri-a").set_last_success(1_700_000_000.25);
         own.set_clock_skew(-0.25);
-        own.unrecognized("Status", ODD);
-        own.state();
+        own.show_unrecognized("Status", ODD);
+        own.instance("cri-a").polls.inc();
+        own.state().saved(1_700_000_000.5);
+        // The first page shows 0 where something is counted already.
+        let nothing = Scraped {
+            tasks: 0,
+            series: 0,
+            series_dropped: 0,
+            ready: true,
+        };
+        own.gather_for(nothing, |_| true);
         let settings = Settings {
             store: Arc::new(store()),
             own: Arc::new(own),

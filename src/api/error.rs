@@ -1,5 +1,5 @@
 //! What can go wrong with an API call, in one fragment for the log and one
-//! class for the metrics. What an answer says is read by `refusal`.
+//! reason for the metrics. What an answer says is read by `refusal`.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::pages::Incomplete;
 use crate::credentials;
 use crate::http;
-use crate::refusal::{Class, Refusal, is_replay};
+use crate::reason::Reason;
+use crate::refusal::{Refusal, is_replay};
 
 /// A failed call of one operation. `Display` is one fragment without its source.
 #[derive(Debug)]
 pub struct Error {
     action: &'static str,
-    class: Class,
+    reason: Reason,
     failure: Failure,
 }
 
@@ -47,30 +48,25 @@ pub(super) enum Failure {
 
 impl Error {
     pub(super) fn new(action: &'static str, failure: Failure) -> Self {
-        let class = match &failure {
-            Failure::Refused(refusal) => refusal.class(),
-            Failure::NoAnswer(_) | Failure::Deadline(_) => Class::Timeout,
+        let reason = match &failure {
+            Failure::Refused(refusal) => refusal.reason(),
+            Failure::NoAnswer(_) | Failure::Deadline(_) => Reason::Timeout,
             Failure::Http(error) => error.into(),
-            Failure::Unreadable { .. } => Class::Decode,
-            Failure::Credentials(_) => Class::Credentials,
-            Failure::NoSuchTask => Class::NotFound,
-            Failure::Incomplete(_) | Failure::Unsendable(_) => Class::Other,
+            Failure::Unreadable { .. } => Reason::Decode,
+            Failure::Credentials(_) => Reason::Credentials,
+            Failure::NoSuchTask => Reason::NotFound,
+            Failure::Incomplete(_) | Failure::Unsendable(_) => Reason::Other,
         };
         Self {
             action,
-            class,
+            reason,
             failure,
         }
     }
 
-    /// Why, in one of the classes that can be told apart.
-    pub fn class(&self) -> Class {
-        self.class
-    }
-
-    /// The label `reason` of metrics.
-    pub fn reason(&self) -> &'static str {
-        self.class.as_str()
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason
     }
 
     /// The operation that failed.
@@ -105,7 +101,7 @@ impl Error {
 
     /// The RAM action that the key lacks, of a forbidden call.
     pub fn ram_action(&self) -> Option<String> {
-        (self.class == Class::Forbidden).then(|| {
+        (self.reason == Reason::Forbidden).then(|| {
             self.refusal(|refusal| &refusal.ram_action)
                 .map_or_else(|| format!("cr:{}", self.action), str::to_owned)
         })
@@ -114,15 +110,15 @@ impl Error {
     /// The resource that the action is needed on, of a forbidden call.
     pub fn resource(&self) -> Option<&str> {
         self.refusal(|refusal| &refusal.resource)
-            .filter(|_| self.class == Class::Forbidden)
+            .filter(|_| self.reason == Reason::Forbidden)
     }
 
     /// Whether the same call may well succeed in a moment.
     pub(super) fn is_transient(&self) -> bool {
-        match self.class {
-            Class::Throttled | Class::Server | Class::Connect | Class::Timeout => true,
-            Class::Other => self.code().is_some_and(is_replay),
-            _ => false,
+        match self.reason {
+            Reason::Throttled => true,
+            Reason::Other => self.code().is_some_and(is_replay),
+            reason => reason.is_transient(),
         }
     }
 
@@ -157,7 +153,7 @@ impl fmt::Display for Error {
                 if let (Some(action), Some(resource)) = (self.ram_action(), self.resource()) {
                     denied(f, refusal, &action, resource)?;
                 }
-                if let (Class::Clock, Some(skew)) = (self.class, refusal.skew_seconds) {
+                if let (Reason::Clock, Some(skew)) = (self.reason, refusal.skew_seconds) {
                     let side = if skew < 0 { "behind" } else { "ahead of" };
                     write!(
                         f,

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use prometheus::{Gauge, IntCounter};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::metrics::own::StateMetrics;
 use crate::store::Store;
 use crate::store::state::{self, Checksum, Found, State, StateFile};
 
@@ -34,15 +34,6 @@ const LAST: Duration = Duration::from_secs(8);
 
 /// Asks the poller for its state at this moment.
 pub type Request = oneshot::Sender<State>;
-
-/// What the saver tells of itself.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    /// When the file last held everything known, Unix seconds.
-    pub saved_at: Gauge,
-    /// Saves that failed.
-    pub failures: IntCounter,
-}
 
 /// Takes the file and reads what it holds; a state that cannot be read is an
 /// empty one, logged. The only error: another process has the file.
@@ -86,7 +77,7 @@ pub async fn keep(
     store: Arc<Store>,
     requests: mpsc::Sender<Request>,
     clock: Clock,
-    metrics: Metrics,
+    metrics: StateMetrics,
     stop: CancellationToken,
 ) {
     let path = file.path().display().to_string();
@@ -139,7 +130,7 @@ struct Saver<W> {
     store: Arc<Store>,
     requests: mpsc::Sender<Request>,
     clock: Clock,
-    metrics: Metrics,
+    metrics: StateMetrics,
     /// The checksum of what is being written, and the write.
     under_way: Option<(Checksum, Write)>,
     /// The checksum of what the file holds.
@@ -237,9 +228,7 @@ where
                     clippy::cast_precision_loss,
                     reason = "milliseconds of this era fit the 52 bits"
                 )]
-                self.metrics
-                    .saved_at
-                    .set(self.clock.now_millis() as f64 / 1_000.0);
+                self.metrics.saved(self.clock.now_millis() as f64 / 1_000.0);
                 if self.told.take().is_some() {
                     tracing::info!(path = self.path, "the state is saved again");
                 }

@@ -10,12 +10,13 @@ use std::time::Duration;
 use clap::Args;
 use rustix::fs::{Access, access};
 
-use crate::api::{self, Budget, Class, Client, Instance};
+use crate::api::{self, Budget, Client, Instance};
 use crate::app::accounts;
 use crate::app::plan::Plan;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
+use crate::reason::Reason;
 use crate::shard::Shard;
 
 use super::{
@@ -132,7 +133,7 @@ async fn online(config: &Config, shard: Shard, own: &Arc<Own>) -> Result<(), Err
         let without_rows = failed.iter().any(|error| error.action() == ROWS);
         failed.retain(|error| {
             let spared =
-                error.action() == TASK && error.class() == Class::Forbidden && !without_rows;
+                error.action() == TASK && error.reason() == Reason::Forbidden && !without_rows;
             if spared {
                 warn_without_task(id, error);
             }
@@ -197,7 +198,7 @@ fn go_on<T>(
         Ok(answer) => return ControlFlow::Continue(Some(answer)),
         Err(error) => error,
     };
-    let denied = error.class() == Class::Forbidden;
+    let denied = error.reason() == Reason::Forbidden;
     failed.push(error);
     if denied {
         ControlFlow::Continue(None)

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::exchange::{Answer, Trouble, persistent, usable};
 use super::{Context, Credentials, Error, ProvideCredentials, answer, clean};
 use crate::http::{Http, Route};
-use crate::refusal::Class;
+use crate::reason::Reason;
 
 const PROVIDER: &str = "ecs_ram_role";
 /// Of each question; the official clients wait as long.
@@ -189,7 +189,7 @@ impl Miss {
     /// The same as long as the trouble is.
     fn kind(&self) -> String {
         match self {
-            Self::Silent(trouble) => trouble.class.as_str().to_owned(),
+            Self::Silent(trouble) => trouble.reason.as_str().to_owned(),
             Self::Status(status) => format!("HTTP {status}"),
             Self::Unreadable(problem) => problem.clone(),
         }
@@ -206,7 +206,7 @@ fn understood(answered: Result<Answer, Trouble>) -> Result<Vec<u8>, Miss> {
     match answered {
         Ok(answer) if answer.is_success() => Ok(answer.body),
         Ok(answer) => Err(Miss::Status(answer.status)),
-        Err(trouble) if trouble.class == Class::Decode => Err(Miss::Unreadable(trouble.problem)),
+        Err(trouble) if trouble.reason == Reason::Decode => Err(Miss::Unreadable(trouble.problem)),
         Err(trouble) => Err(Miss::Silent(trouble)),
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::METADATA;
 use crate::http;
-use crate::refusal::Class;
+use crate::reason::Reason;
 
 /// Keys have some 2 KB.
 const ANSWER_MAX: usize = 1 << 20;
@@ -35,7 +35,7 @@ impl Answer {
 pub(super) struct Trouble {
     /// One fragment.
     pub(super) problem: String,
-    pub(super) class: Class,
+    pub(super) reason: Reason,
     /// Whether there was a connection, which broke.
     pub(super) broke: bool,
 }
@@ -70,7 +70,7 @@ where
         return first;
     };
     match exchange(left, send()).await {
-        Err(late) if late.class == Class::Timeout => first,
+        Err(late) if late.reason == Reason::Timeout => first,
         again => again,
     }
 }
@@ -92,13 +92,13 @@ pub(super) async fn exchange(
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Trouble {
             problem: http::Error::whole(&error),
-            class: Class::from(&error),
+            reason: Reason::from(&error),
             broke: matches!(&error, http::Error::Transport(error) if !error.is_connect())
-                && Class::from(&error) == Class::Connect,
+                && Reason::from(&error) == Reason::Connect,
         }),
         Err(_) => Err(Trouble {
             problem: format!("no answer within {limit:?}"),
-            class: Class::Timeout,
+            reason: Reason::Timeout,
             broke: false,
         }),
     }

@@ -13,7 +13,8 @@ use super::static_key::Setting;
 use super::{Addresses, Context, Credentials, Error, answer, exchange as checked};
 use crate::http::{self, Route};
 use crate::metrics::own::{ActionMetrics, InFlight};
-use crate::refusal::{Class, Proofs, Refusal};
+use crate::reason::Reason;
+use crate::refusal::{Proofs, Refusal};
 use crate::regions::{self, NoEndpoint};
 use crate::signing::{self, Algorithm, Key, Param, Request};
 
@@ -97,7 +98,7 @@ pub(super) struct Failed {
     pub(super) error: Error,
     /// Whether another key to sign with may be accepted.
     pub(super) refuses_token: bool,
-    class: Class,
+    reason: Reason,
     /// Whether a second attempt may well succeed a moment later.
     passes: bool,
 }
@@ -132,7 +133,7 @@ impl Sts {
         };
         self.metrics.retries.inc();
         match self.attempt(form, base, left).await {
-            Err(late) if late.class == Class::Timeout => Err(first),
+            Err(late) if late.reason == Reason::Timeout => Err(first),
             answered => answered,
         }
     }
@@ -150,7 +151,7 @@ impl Sts {
         let mut url = self.endpoint.clone().map_err(|problem| Failed {
             error: broken(&problem, &problem),
             refuses_token: false,
-            class: Class::Other,
+            reason: Reason::Other,
             passes: false,
         })?;
         let host = http::authority(&url).unwrap_or_default();
@@ -204,7 +205,7 @@ impl Sts {
                     answer::of_sts(self.provider, &answer.body).map_err(|problem| Failed {
                         error: broken(&problem, &problem),
                         refuses_token: false,
-                        class: Class::Decode,
+                        reason: Reason::Decode,
                         passes: false,
                     })
                 } else {
@@ -215,34 +216,36 @@ impl Sts {
                         request_id = refusal.request_id,
                         "STS refuses"
                     );
-                    let class = refusal.class();
+                    let reason = refusal.reason();
                     let (code, status) = (&refusal.code, refusal.status);
                     // The message may hold an id or a time of the request.
-                    let kind = format!("{} {code} (HTTP {status})", class.as_str());
+                    let kind = format!("{} {code} (HTTP {status})", reason.as_str());
                     Err(Failed {
                         error: broken(&told(&refusal, form, skew), &kind),
                         refuses_token: refusal.refuses_token(),
-                        class,
+                        reason,
                         // A refusal for too many requests may be 503 as well.
-                        passes: is_passing && class == Class::Server,
+                        passes: is_passing && reason == Reason::Server,
                     })
                 }
             }
-            Err(Trouble { problem, class, .. }) => Err(Failed {
-                error: broken(&format!("{host}: {problem}"), class.as_str()),
+            Err(Trouble {
+                problem, reason, ..
+            }) => Err(Failed {
+                error: broken(&format!("{host}: {problem}"), reason.as_str()),
                 refuses_token: false,
-                class,
+                reason,
                 passes: is_passing,
             }),
         };
         tracing::debug!(
             credentials = self.context.name,
             action = self.action,
-            reason = outcome.as_ref().err().map(|failed| failed.class.as_str()),
+            reason = outcome.as_ref().err().map(|failed| failed.reason.as_str()),
             ?elapsed,
             "STS request"
         );
-        outcome.inspect_err(|failed| self.metrics.failed(failed.class.as_str()))
+        outcome.inspect_err(|failed| self.metrics.failed(failed.reason))
     }
 }
 
@@ -254,8 +257,8 @@ fn told(refusal: &Refusal, form: &[Param<'_>], skew: Option<i64>) -> String {
         ..refusal.clone()
     };
     let role = form.iter().find(|(name, _)| *name == "RoleArn");
-    match (refusal.class(), role, skew) {
-        (Class::Forbidden, Some((_, role)), _) => {
+    match (refusal.reason(), role, skew) {
+        (Reason::Forbidden, Some((_, role)), _) => {
             let action = match refusal.ram_action.as_str() {
                 "" => "sts:AssumeRole",
                 action => action,
@@ -263,7 +266,7 @@ fn told(refusal: &Refusal, form: &[Param<'_>], skew: Option<i64>) -> String {
             format!("{shown}; needs {action} on {role}, whose trust policy must name the caller")
         }
         // Both are more than 15 minutes apart then; seconds would change each time.
-        (Class::Clock, _, Some(skew)) => {
+        (Reason::Clock, _, Some(skew)) => {
             let side = if skew < 0 { "behind" } else { "ahead of" };
             let minutes = skew.unsigned_abs() / 60_000;
             format!("{shown}; our clock is {minutes} min {side} the cloud's")

@@ -44,7 +44,7 @@ impl ProvideCredentials for Uri {
                 self.http.get(Route::Direct, url, headers)
             };
             let answer = persistent(TIMEOUT, get).await.map_err(|trouble| {
-                let kind = format!("{host}: {}", trouble.class.as_str());
+                let kind = format!("{host}: {}", trouble.reason.as_str());
                 Error::broken_as(PROVIDER, format!("{host}: {}", trouble.problem), kind)
             })?;
             if !answer.is_success() {

@@ -241,8 +241,11 @@ fn a_failure_counts_though_its_rows_are_denied() {
     follower.listed(rules(), whole(vec![]), T0);
     let list = whole(vec![failed("n1", "nginx", T0 + MINUTE)]);
     follower.listed(rules(), list, T0 + 5 * MINUTE);
-    assert_eq!(follower.poll_failed("n1", "timeout", T0), (None, true));
-    let (entry, _) = follower.poll_failed("n1", "forbidden", T0);
+    assert_eq!(
+        follower.poll_failed("n1", Reason::Timeout, T0),
+        (None, true)
+    );
+    let (entry, _) = follower.poll_failed("n1", Reason::Forbidden, T0);
     let counts = &entry.unwrap().counts;
     assert_eq!((counts.runs, counts.failures), (1, 1));
     assert_eq!(follower.durations().artifacts.count(), 0);
@@ -256,7 +259,7 @@ fn a_failure_counts_though_its_rows_cannot_be_read_for_an_hour() {
     let list = whole(vec![failed("n1", "nginx", T0 + MINUTE)]);
     follower.listed(rules(), list, T0 + 5 * MINUTE);
     let mut failures = |minute| {
-        let (entry, on) = follower.poll_failed("n1", "server", T0 + minute * MINUTE);
+        let (entry, on) = follower.poll_failed("n1", Reason::Server, T0 + minute * MINUTE);
         assert!(on, "it may work again");
         entry.map(|entry| entry.counts.failures)
     };
@@ -273,7 +276,7 @@ fn a_run_that_leaves_before_its_rows_were_read_is_counted_too() {
     follower.listed(rules(), whole(vec![]), T0);
     let list = || whole(vec![failed("n1", "nginx", T0 + MINUTE)]);
     follower.listed(rules(), list(), T0 + 5 * MINUTE);
-    follower.poll_failed("n1", "server", T0 + 6 * MINUTE);
+    follower.poll_failed("n1", Reason::Server, T0 + 6 * MINUTE);
     let listed = follower.listed(rules(), whole(vec![]), T0 + 10 * MINUTE);
     assert_eq!(listed.subscriptions[0].counts.failures, 1);
     // Back again, it was counted.
@@ -711,7 +714,7 @@ proptest! {
                     entries.extend(entry.map(|entry| (Arc::clone(&entry.subscription), entry)));
                 }
                 Event::Failed(run, gone) => {
-                    let reason = if gone { "not_found" } else { "timeout" };
+                    let reason = if gone { Reason::NotFound } else { Reason::Timeout };
                     let (entry, _) = follower.poll_failed(&format!("crast-{run}"), reason, now);
                     entries.extend(entry.map(|entry| (Arc::clone(&entry.subscription), entry)));
                 }

@@ -280,7 +280,7 @@ pub const CATALOG: &[Metric] = &[
         |task, emit| {
             let failed = task.facts.up == Some(false);
             if let Some(error) = failed.then_some(()).and(task.entry.error.as_ref()) {
-                emit(&[error.reason], Value::ONE);
+                emit(&[error.reason.as_str()], Value::ONE);
             }
         },
     ),

@@ -2,19 +2,26 @@
 //! crate. Rooms count here where things happen; what is a state rather than
 //! an event (tasks, series, readiness, lag) is set at the scrape.
 //!
+//! A counter is on `/metrics` at 0 before it counts: [`births`] sees to it.
+//!
 //! [`OWN`] describes every family, so that the page, this file and
 //! `docs/metrics.md` can be held together by a test.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+mod births;
 
-use prometheus::core::Collector;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::core::{AtomicF64, AtomicU64, Collector};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry,
+    Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use tokio::time::Instant;
+
+use self::births::{Births, Counters};
+use crate::reason::Reason;
 
 const PREFIX: &str = "aliyun_acr_exporter_";
 
@@ -32,7 +39,7 @@ pub struct OwnMetric {
 }
 
 const API: &[&str] = &["credentials", "action"];
-const FOLLOW: &[&str] = &["instance_id"];
+const INSTANCE: &[&str] = &["instance_id"];
 
 /// Every family that this room registers, in the order of the page.
 pub const OWN: &[OwnMetric] = &[
@@ -50,7 +57,7 @@ pub const OWN: &[OwnMetric] = &[
         name: "aliyun_acr_exporter_api_request_duration_seconds",
         kind: "histogram",
         labels: API,
-        help: "Duration of API requests, every attempt, connecting included.",
+        help: "Duration of API requests, connection setup included.",
     },
     counter(
         "aliyun_acr_exporter_api_request_errors_total",
@@ -114,17 +121,22 @@ pub const OWN: &[OwnMetric] = &[
     ),
     gauge(
         "aliyun_acr_exporter_follow_last_success_timestamp_seconds",
-        FOLLOW,
-        "Unix time at which the lists of the followed instance were last read, 0 before the first time.",
+        INSTANCE,
+        "Unix timestamp of the last successful listing of the followed instance.",
+    ),
+    gauge(
+        "aliyun_acr_exporter_follow_subscriptions",
+        INSTANCE,
+        "Number of followed subscriptions of the instance in this shard.",
     ),
     gauge(
         "aliyun_acr_exporter_follow_tasks_dropped",
-        FOLLOW,
+        INSTANCE,
         "Runs of the followed instance that max_tasks keeps off this page.",
     ),
     gauge(
         "aliyun_acr_exporter_follow_up",
-        FOLLOW,
+        INSTANCE,
         "1 if the lists of the followed instance could be read the last time, else 0; absent before the first.",
     ),
     counter(
@@ -139,23 +151,23 @@ pub const OWN: &[OwnMetric] = &[
     ),
     gauge(
         "aliyun_acr_exporter_poll_lag_seconds",
-        &[],
-        "How late the most overdue poll is now; 0 while none is.",
+        INSTANCE,
+        "Delay of the most overdue poll of the instance.",
     ),
     counter(
         "aliyun_acr_exporter_poll_failures_total",
-        &["reason"],
-        "Polls of a task that gave no usable rows, by reason.",
+        &["instance_id", "reason"],
+        "Total number of failed polls of tasks of the instance.",
     ),
     counter(
         "aliyun_acr_exporter_polls_skipped_total",
-        &[],
-        "Polls left out because the one before was still running or waiting a whole interval later.",
+        INSTANCE,
+        "Total number of polls skipped because the previous one was still in progress.",
     ),
     counter(
         "aliyun_acr_exporter_polls_total",
-        &[],
-        "Polls of a task that have finished, failed ones included.",
+        INSTANCE,
+        "Total number of finished polls of tasks of the instance.",
     ),
     gauge(
         "aliyun_acr_exporter_ready",
@@ -173,14 +185,20 @@ pub const OWN: &[OwnMetric] = &[
         "Series that the configured limits keep off this page.",
     ),
     gauge(
+        "aliyun_acr_exporter_shard_index",
+        &[],
+        "Zero-based index of this shard.",
+    ),
+    gauge("aliyun_acr_exporter_shards", &[], "Number of shards."),
+    gauge(
         "aliyun_acr_exporter_state_last_save_timestamp_seconds",
         &[],
-        "Unix time at which the state file was last written, 0 before the first time.",
+        "Unix timestamp of the last successful save of the state file.",
     ),
     counter(
         "aliyun_acr_exporter_state_save_failures_total",
         &[],
-        "Times that the state file could not be written.",
+        "Total number of failed saves of the state file.",
     ),
     gauge(
         "aliyun_acr_exporter_tasks",
@@ -190,7 +208,7 @@ pub const OWN: &[OwnMetric] = &[
     gauge(
         "aliyun_acr_exporter_unrecognized_values",
         &["field", "value"],
-        "1 for each word of the cloud that is in no list, by the API field that held it; 32 at most.",
+        "Status values returned by the API that no status mapping covers.",
     ),
 ];
 
@@ -220,24 +238,6 @@ const fn counter(
     }
 }
 
-/// Why an API request can fail: the closed set of the label `reason`.
-pub const API_REASONS: [&str; 11] = [
-    "throttled",
-    "auth",
-    "forbidden",
-    "clock",
-    "not_found",
-    "bad_request",
-    "timeout",
-    "connect",
-    "server",
-    "decode",
-    "other",
-];
-
-/// Why a poll can fail without any request of its own having been answered.
-pub const CREDENTIALS_REASON: &str = "credentials";
-
 /// Values of `path` in `http_requests_total`; every other path is "other".
 pub const HTTP_PATHS: [&str; 8] = [
     "/metrics",
@@ -250,9 +250,9 @@ pub const HTTP_PATHS: [&str; 8] = [
     "/-/reload",
 ];
 
-const UNRECOGNIZED_MAX: usize = 32;
-const UNRECOGNIZED_LENGTH_MAX: usize = 64;
-const API_DURATION_BUCKETS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const API_DURATION_BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// What identifies this build.
 #[derive(Clone, Copy, Debug)]
@@ -280,52 +280,59 @@ impl Build {
 /// The exporter's own metrics.
 pub struct Own {
     registry: Registry,
-    api_requests: IntCounterVec,
-    api_errors: IntCounterVec,
+    api_requests: Counters<AtomicU64>,
+    api_errors: Counters<AtomicU64>,
     api_duration: HistogramVec,
-    api_retries: IntCounterVec,
+    api_retries: Counters<AtomicU64>,
     /// API requests in flight, to STS too; counted up and down by [`InFlight`].
     pub api_in_flight: IntGauge,
     api_rate_limit: GaugeVec,
-    api_rate_limit_wait: CounterVec,
+    api_rate_limit_wait: Counters<AtomicF64>,
     clock_skew: GaugeVec,
     config_hash: GaugeVec,
     config_success_at: GaugeVec,
     config_successful: GaugeVec,
     credentials_expiration: GaugeVec,
-    credentials_failures: IntCounterVec,
+    credentials_failures: Counters<AtomicU64>,
     follow_error: IntGaugeVec,
     follow_last_success: GaugeVec,
+    follow_subscriptions: IntGaugeVec,
     follow_tasks_dropped: IntGaugeVec,
     follow_up: IntGaugeVec,
-    http_requests: IntCounterVec,
-    log_messages: IntCounterVec,
-    poll_lag: Gauge,
-    poll_failures: IntCounterVec,
-    /// Polls left out.
-    pub polls_skipped: IntCounter,
-    /// Polls finished.
-    pub polls: IntCounter,
+    http_requests: Counters<AtomicU64>,
+    log_messages: Counters<AtomicU64>,
+    poll_lag: GaugeVec,
+    poll_failures: Counters<AtomicU64>,
+    polls_skipped: Counters<AtomicU64>,
+    polls: Counters<AtomicU64>,
     ready: IntGauge,
     series: IntGauge,
     /// Set at each scrape.
     pub series_dropped: IntGauge,
+    shard_index: IntGauge,
+    shards: IntGauge,
     state_last_save: GaugeVec,
-    state_save_failures: IntCounterVec,
+    state_save_failures: Counters<AtomicU64>,
     tasks: IntGauge,
     /// Held while the gauges of one page are set and read.
     scraping: Mutex<()>,
-    most_overdue: Mutex<Option<Instant>>,
+    /// By instance.
+    most_overdue: Mutex<HashMap<String, MostOverdue>>,
     unrecognized: GaugeVec,
-    unrecognized_seen: Mutex<HashSet<(&'static str, String)>>,
+    births: Arc<Births>,
 }
+
+/// When the most overdue poll of an instance was due.
+type MostOverdue = Arc<Mutex<Option<Instant>>>;
 
 impl Own {
     /// Registers everything; `process_*` too where the system has /proc.
     pub fn new(build: Build) -> Self {
         let registry = Registry::new();
+        let births = Arc::new(Births::default());
         let gauges = |name| register(&registry, name, GaugeVec::new);
-        let counters = |name| register(&registry, name, IntCounterVec::new);
+        let counters = |name| Counters::register(&registry, name, &births);
+        let gauge = |name| register(&registry, name, |opts, _| IntGauge::with_opts(opts));
         let own = Self {
             api_requests: counters("api_requests_total"),
             api_errors: counters("api_request_errors_total"),
@@ -336,14 +343,12 @@ impl Own {
                 )
             }),
             api_retries: counters("api_retries_total"),
-            api_in_flight: register(&registry, "api_requests_in_flight", |opts, _| {
-                IntGauge::with_opts(opts)
-            }),
+            api_in_flight: gauge("api_requests_in_flight"),
             api_rate_limit: gauges("api_rate_limit"),
-            api_rate_limit_wait: register(
+            api_rate_limit_wait: Counters::register(
                 &registry,
                 "api_rate_limit_wait_seconds_total",
-                CounterVec::new,
+                &births,
             ),
             clock_skew: gauges("clock_skew_seconds"),
             config_hash: gauges("config_hash"),
@@ -353,32 +358,27 @@ impl Own {
             credentials_failures: counters("credentials_refresh_failures_total"),
             follow_error: register(&registry, "follow_error", IntGaugeVec::new),
             follow_last_success: gauges("follow_last_success_timestamp_seconds"),
+            follow_subscriptions: register(&registry, "follow_subscriptions", IntGaugeVec::new),
             follow_tasks_dropped: register(&registry, "follow_tasks_dropped", IntGaugeVec::new),
             follow_up: register(&registry, "follow_up", IntGaugeVec::new),
             http_requests: counters("http_requests_total"),
             log_messages: counters("log_messages_total"),
-            poll_lag: register(&registry, "poll_lag_seconds", |opts, _| {
-                Gauge::with_opts(opts)
-            }),
+            poll_lag: gauges("poll_lag_seconds"),
             poll_failures: counters("poll_failures_total"),
-            polls_skipped: register(&registry, "polls_skipped_total", |opts, _| {
-                IntCounter::with_opts(opts)
-            }),
-            polls: register(&registry, "polls_total", |opts, _| {
-                IntCounter::with_opts(opts)
-            }),
-            ready: register(&registry, "ready", |opts, _| IntGauge::with_opts(opts)),
-            series: register(&registry, "series", |opts, _| IntGauge::with_opts(opts)),
-            series_dropped: register(&registry, "series_dropped", |opts, _| {
-                IntGauge::with_opts(opts)
-            }),
+            polls_skipped: counters("polls_skipped_total"),
+            polls: counters("polls_total"),
+            ready: gauge("ready"),
+            series: gauge("series"),
+            series_dropped: gauge("series_dropped"),
+            shard_index: gauge("shard_index"),
+            shards: gauge("shards"),
             state_last_save: gauges("state_last_save_timestamp_seconds"),
             state_save_failures: counters("state_save_failures_total"),
-            tasks: register(&registry, "tasks", |opts, _| IntGauge::with_opts(opts)),
+            tasks: gauge("tasks"),
             unrecognized: gauges("unrecognized_values"),
-            unrecognized_seen: Mutex::default(),
             scraping: Mutex::default(),
             most_overdue: Mutex::default(),
+            births,
             registry,
         };
         let build_info = register(&own.registry, "build_info", GaugeVec::new);
@@ -391,12 +391,10 @@ impl Own {
             ])
             .set(1.0);
         for level in ["error", "warn", "info", "debug", "trace"] {
-            own.log_messages.with_label_values(&[level]);
+            own.log_messages.with(&[level]);
         }
-        own.http_requests.with_label_values(&["/metrics", "200"]);
-        for reason in API_REASONS.iter().chain([&CREDENTIALS_REASON]) {
-            own.poll_failures.with_label_values(&[reason]);
-        }
+        own.http_requests.with(&["/metrics", "200"]);
+        own.set_shard(0, 1);
         #[cfg(target_os = "linux")]
         {
             use prometheus::process_collector::ProcessCollector;
@@ -411,15 +409,13 @@ impl Own {
     pub fn action(&self, credentials: &str, action: &str) -> ActionMetrics {
         let labels = [credentials, action];
         ActionMetrics {
-            requests: self.api_requests.with_label_values(&labels),
-            errors: API_REASONS.map(|reason| {
-                let counter = self
-                    .api_errors
-                    .with_label_values(&[credentials, action, reason]);
-                (reason, counter)
+            requests: self.api_requests.with(&labels),
+            errors: Reason::API.map(|reason| {
+                self.api_errors
+                    .with(&[credentials, action, reason.as_str()])
             }),
             duration: self.api_duration.with_label_values(&labels),
-            retries: self.api_retries.with_label_values(&labels),
+            retries: self.api_retries.with(&labels),
         }
     }
 
@@ -427,13 +423,13 @@ impl Own {
     pub fn rate_limit(&self, credentials: &str) -> (Gauge, Counter) {
         (
             self.api_rate_limit.with_label_values(&[credentials]),
-            self.api_rate_limit_wait.with_label_values(&[credentials]),
+            self.api_rate_limit_wait.with(&[credentials]),
         )
     }
 
     /// Counts failures to get a key for one entry of the configuration.
     pub fn credentials_failures(&self, credentials: &str) -> IntCounter {
-        self.credentials_failures.with_label_values(&[credentials])
+        self.credentials_failures.with(&[credentials])
     }
 
     /// Shows when the key of one entry of the configuration ends (Unix time).
@@ -477,12 +473,45 @@ impl Own {
             .set(f64::from(u8::from(successful)));
     }
 
+    /// Which shard this is, of how many.
+    pub fn set_shard(&self, index: u32, total: u32) {
+        self.shard_index.set(i64::from(index));
+        self.shards.set(i64::from(total));
+    }
+
+    /// The metrics of one configured instance, there at 0 from now on.
+    pub fn instance(&self, instance_id: &str) -> InstanceMetrics {
+        let mut most_overdue = lock(&self.most_overdue);
+        InstanceMetrics {
+            polls: self.polls.with(&[instance_id]),
+            skipped: self.polls_skipped.with(&[instance_id]),
+            failures: Reason::ALL
+                .map(|reason| self.poll_failures.with(&[instance_id, reason.as_str()])),
+            most_overdue: Arc::clone(most_overdue.entry(instance_id.to_owned()).or_default()),
+        }
+    }
+
+    /// Takes the metrics of an instance away that is not configured any more;
+    /// its [`InstanceMetrics`] must not be used afterwards.
+    pub fn forget_instance(&self, instance_id: &str) {
+        let _alone = lock(&self.scraping);
+        self.polls.remove(&[instance_id]);
+        self.polls_skipped.remove(&[instance_id]);
+        for reason in Reason::ALL {
+            self.poll_failures.remove(&[instance_id, reason.as_str()]);
+        }
+        lock(&self.most_overdue).remove(instance_id);
+        // An error means that it was never scraped.
+        let _ = self.poll_lag.remove_label_values(&[instance_id]);
+    }
+
     /// The metrics of one followed instance, there from now on, `follow_up` from
     /// the first finished listing on.
     pub fn follow(&self, instance_id: &str) -> FollowMetrics {
         let labels = [instance_id];
         FollowMetrics {
-            last_success: self.follow_last_success.with_label_values(&labels),
+            last_success: self.follow_last_success.clone(),
+            subscriptions: self.follow_subscriptions.with_label_values(&labels),
             tasks_dropped: self.follow_tasks_dropped.with_label_values(&labels),
             up: self.follow_up.clone(),
             error: self.follow_error.clone(),
@@ -496,16 +525,18 @@ impl Own {
         let labels = [instance_id];
         // An error means that it was never there.
         let _ = self.follow_last_success.remove_label_values(&labels);
+        let _ = self.follow_subscriptions.remove_label_values(&labels);
         let _ = self.follow_tasks_dropped.remove_label_values(&labels);
         let _ = self.follow_up.remove_label_values(&labels);
         forget_errors(&self.follow_error, instance_id);
     }
 
-    /// The metrics of the state file, there at 0 from now on.
+    /// The metrics of the state file, there from now on, the time of the last
+    /// save once there was one.
     pub fn state(&self) -> StateMetrics {
         StateMetrics {
-            saved_at: self.state_last_save.with_label_values::<&str>(&[]),
-            failures: self.state_save_failures.with_label_values::<&str>(&[]),
+            saved_at: self.state_last_save.clone(),
+            failures: self.state_save_failures.with(&[]),
         }
     }
 
@@ -514,70 +545,59 @@ impl Own {
         self.clock_skew.with_label_values::<&str>(&[]).set(ahead);
     }
 
-    /// Notes when the most overdue poll was due; `None` while none is overdue.
-    pub fn set_most_overdue(&self, due: Option<Instant>) {
-        *self
-            .most_overdue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = due;
-    }
-
-    /// Counts a failed poll.
-    pub fn poll_failed(&self, reason: &str) {
-        self.poll_failures.with_label_values(&[reason]).inc();
-    }
-
     /// Counts an answered HTTP request; `path` is one of [`HTTP_PATHS`] or "other".
     pub fn http_request(&self, path: &str, code: u16) {
-        self.http_requests
-            .with_label_values(&[path, &code.to_string()])
-            .inc();
+        self.http_requests.with(&[path, &code.to_string()]).inc();
     }
 
     /// Counts a log message; `level` in lower case.
     pub fn log_message(&self, level: &str) {
-        self.log_messages.with_label_values(&[level]).inc();
+        self.log_messages.with(&[level]).inc();
     }
 
-    /// Shows a word that is in no list, cut to 64 characters. `true` the first
-    /// time, for the log; words beyond the 32nd are neither shown nor told.
-    pub fn unrecognized(&self, field: &'static str, word: &str) -> bool {
-        let word: String = word.trim().chars().take(UNRECOGNIZED_LENGTH_MAX).collect();
-        let mut seen = self
-            .unrecognized_seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= UNRECOGNIZED_MAX || seen.contains(&(field, word.clone())) {
-            return false;
-        }
-        self.unrecognized
-            .with_label_values(&[field, &word])
-            .set(1.0);
-        seen.insert((field, word))
+    /// Shows a word that no status mapping covers.
+    pub fn show_unrecognized(&self, field: &str, word: &str) {
+        self.unrecognized.with_label_values(&[field, word]).set(1.0);
     }
 
-    /// Everything as it stands now and as it is on this page, whatever else is
-    /// scraped at the same time.
-    pub fn gather_for(&self, scraped: Scraped) -> Vec<MetricFamily> {
+    /// Takes it away.
+    pub fn hide_unrecognized(&self, field: &str, word: &str) {
+        // An error means that it was not there.
+        let _ = self.unrecognized.remove_label_values(&[field, word]);
+    }
+
+    /// Everything as it is on this page, whatever else is scraped at the same
+    /// time. `is_shown` tells which families the page has: a counter that no page
+    /// has shown yet is 0 on the first one.
+    pub fn gather_for(
+        &self,
+        scraped: Scraped,
+        is_shown: impl Fn(&str) -> bool,
+    ) -> Vec<MetricFamily> {
         let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        let _alone = self.scraping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = lock(&self.scraping);
         self.tasks.set(gauge(scraped.tasks));
         self.series.set(gauge(scraped.series));
         self.series_dropped.set(gauge(scraped.series_dropped));
         self.ready.set(i64::from(scraped.ready));
-        self.gather()
+        let mut families = self.gather();
+        self.births.show(&mut families, is_shown, Instant::now());
+        families
     }
 
     /// Everything as it stands now, families ordered by name.
     pub fn gather(&self) -> Vec<MetricFamily> {
-        let most_overdue = *self
-            .most_overdue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.poll_lag
-            .set(most_overdue.map_or(0.0, |due| due.elapsed().as_secs_f64()));
+        for (instance_id, due) in &*lock(&self.most_overdue) {
+            let lag = lock(due).map_or(0.0, |due| due.elapsed().as_secs_f64());
+            self.poll_lag.with_label_values(&[instance_id]).set(lag);
+        }
         self.registry.gather()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No change is ever left half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the own metrics tell of the page that they stand on.
@@ -602,18 +622,16 @@ pub struct ActionMetrics {
     pub duration: prometheus::Histogram,
     /// Attempts after the first.
     pub retries: IntCounter,
-    errors: [(&'static str, IntCounter); API_REASONS.len()],
+    /// In the order of [`Reason::API`].
+    errors: [IntCounter; Reason::API.len()],
 }
 
 impl ActionMetrics {
-    /// Counts a failed attempt; a reason outside the closed set is "other".
-    pub fn failed(&self, reason: &str) {
-        let (_, counter) = self
-            .errors
-            .iter()
-            .find(|(known, _)| *known == reason)
-            .unwrap_or(&self.errors[API_REASONS.len() - 1]);
-        counter.inc();
+    /// Counts a failed attempt. [`Reason::Credentials`] is none: nothing was sent.
+    pub fn failed(&self, reason: Reason) {
+        if let Some(counter) = self.errors.get(reason as usize) {
+            counter.inc();
+        }
     }
 }
 
@@ -635,46 +653,73 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// The metrics of one configured instance.
+pub struct InstanceMetrics {
+    /// Polls that have finished.
+    pub polls: IntCounter,
+    /// Polls that were skipped.
+    pub skipped: IntCounter,
+    /// In the order of [`Reason::ALL`].
+    failures: [IntCounter; Reason::ALL.len()],
+    most_overdue: MostOverdue,
+}
+
+impl InstanceMetrics {
+    /// Counts a failed poll.
+    pub fn failed(&self, reason: Reason) {
+        self.failures[reason as usize].inc();
+    }
+
+    /// Notes when the most overdue poll was due; `None` while none is overdue.
+    pub fn set_most_overdue(&self, due: Option<Instant>) {
+        *lock(&self.most_overdue) = due;
+    }
+}
+
 /// The metrics of one followed instance.
 #[derive(Clone)]
 pub struct FollowMetrics {
     instance_id: String,
-    last_success: Gauge,
+    last_success: GaugeVec,
+    subscriptions: IntGauge,
     tasks_dropped: IntGauge,
     up: IntGaugeVec,
     error: IntGaugeVec,
 }
 
 fn forget_errors(error: &IntGaugeVec, instance_id: &str) {
-    for reason in API_REASONS.iter().chain([&CREDENTIALS_REASON]) {
+    for reason in Reason::ALL {
         // An error means that it was not there.
-        let _ = error.remove_label_values(&[instance_id, reason]);
+        let _ = error.remove_label_values(&[instance_id, reason.as_str()]);
     }
 }
 
 impl FollowMetrics {
-    /// Notes that a listing has finished, `at` Unix seconds, and whether both lists could be read.
-    pub fn listed(&self, ok: bool, at: f64) {
-        if ok {
-            self.last_success.set(at);
-        }
-        self.up
-            .with_label_values(&[&self.instance_id])
-            .set(i64::from(ok));
+    /// Notes whether the last listing has read both lists.
+    pub fn set_up(&self, up: bool) {
+        let labels = [&self.instance_id];
+        self.up.with_label_values(&labels).set(i64::from(up));
+    }
+
+    /// Notes when both lists were last read, Unix seconds.
+    pub fn set_last_success(&self, at: f64) {
+        let labels = [&self.instance_id];
+        self.last_success.with_label_values(&labels).set(at);
     }
 
     /// Notes why the lists cannot be read; `None` once they can.
-    pub fn set_error(&self, reason: Option<&str>) {
+    pub fn set_error(&self, reason: Option<Reason>) {
         forget_errors(&self.error, &self.instance_id);
         if let Some(reason) = reason {
-            let labels = [&self.instance_id, reason];
+            let labels = [&self.instance_id, reason.as_str()];
             self.error.with_label_values(&labels).set(1);
         }
     }
 
-    /// Shows when both lists were last read, Unix seconds, from before a restart.
-    pub fn restored(&self, at: f64) {
-        self.last_success.set(at);
+    /// Notes how many subscriptions of this shard are followed.
+    pub fn set_subscriptions(&self, count: usize) {
+        self.subscriptions
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Notes how many runs `max_tasks` keeps off the page.
@@ -687,10 +732,16 @@ impl FollowMetrics {
 /// The metrics of the state file.
 #[derive(Clone)]
 pub struct StateMetrics {
-    /// When it was last written, Unix seconds.
-    pub saved_at: Gauge,
+    saved_at: GaugeVec,
     /// Times that it could not be written.
     pub failures: IntCounter,
+}
+
+impl StateMetrics {
+    /// Notes when it was last written, Unix seconds.
+    pub fn saved(&self, at: f64) {
+        self.saved_at.with_label_values::<&str>(&[]).set(at);
+    }
 }
 
 /// Makes one family of [`OWN`] and registers it.
@@ -736,21 +787,24 @@ mod tests {
         assert_eq!(
             samples(&own, "follow_"),
             [
-                r#"follow_last_success_timestamp_seconds{instance_id="cri-a"} 0"#,
-                r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 0"#,
+                r#"follow_subscriptions{instance_id="cri-a"} 0"#,
+                r#"follow_subscriptions{instance_id="cri-b"} 0"#,
                 r#"follow_tasks_dropped{instance_id="cri-a"} 0"#,
                 r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
             ]
         );
 
-        a.listed(true, 1_700_000_000.25);
-        a.listed(false, 1_700_000_060.0);
-        a.set_error(Some("connect"));
-        a.set_error(Some("credentials"));
+        a.set_last_success(1_700_000_000.25);
+        a.set_up(true);
+        a.set_up(false);
+        a.set_error(Some(Reason::Connect));
+        a.set_error(Some(Reason::Credentials));
         a.set_tasks_dropped(7);
-        b.set_error(Some("timeout"));
+        b.set_error(Some(Reason::Timeout));
         b.set_error(None);
-        b.listed(true, 1_700_000_001.0);
+        b.set_last_success(1_700_000_001.0);
+        b.set_up(true);
+        b.set_subscriptions(10_000);
         // Asking again changes nothing.
         own.follow("cri-a");
         assert_eq!(
@@ -759,6 +813,8 @@ mod tests {
                 r#"follow_error{instance_id="cri-a",reason="credentials"} 1"#,
                 r#"follow_last_success_timestamp_seconds{instance_id="cri-a"} 1700000000.25"#,
                 r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 1700000001"#,
+                r#"follow_subscriptions{instance_id="cri-a"} 0"#,
+                r#"follow_subscriptions{instance_id="cri-b"} 10000"#,
                 r#"follow_tasks_dropped{instance_id="cri-a"} 7"#,
                 r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
                 r#"follow_up{instance_id="cri-a"} 0"#,
@@ -772,6 +828,7 @@ mod tests {
             samples(&own, "follow_"),
             [
                 r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 1700000001"#,
+                r#"follow_subscriptions{instance_id="cri-b"} 10000"#,
                 r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
                 r#"follow_up{instance_id="cri-b"} 1"#,
             ]
@@ -783,14 +840,8 @@ mod tests {
         let own = Own::new(Build::CURRENT);
         assert!(samples(&own, "state_").is_empty());
         own.state();
-        assert_eq!(
-            samples(&own, "state_"),
-            [
-                "state_last_save_timestamp_seconds 0",
-                "state_save_failures_total 0",
-            ]
-        );
-        own.state().saved_at.set(1_700_000_000.5);
+        assert_eq!(samples(&own, "state_"), ["state_save_failures_total 0"]);
+        own.state().saved(1_700_000_000.5);
         own.state().failures.inc();
         assert_eq!(
             samples(&own, "state_"),
@@ -798,6 +849,70 @@ mod tests {
                 "state_last_save_timestamp_seconds 1700000000.5",
                 "state_save_failures_total 1",
             ]
+        );
+    }
+
+    #[test]
+    fn without_sharding_this_is_shard_0_of_1() {
+        let own = Own::new(Build::CURRENT);
+        assert_eq!(samples(&own, "shard"), ["shard_index 0", "shards 1"]);
+        own.set_shard(2, 3);
+        assert_eq!(samples(&own, "shard"), ["shard_index 2", "shards 3"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_has_every_counter_at_0_from_the_start_until_it_leaves() {
+        let own = Own::new(Build::CURRENT);
+        assert!(samples(&own, "poll").is_empty());
+        let (a, _b) = (own.instance("cri-a"), own.instance("cri-b"));
+        let failures = samples(&own, "poll_failures_total");
+        let expected = ["cri-a", "cri-b"].into_iter().flat_map(|id| {
+            let mut words = Reason::ALL.map(Reason::as_str);
+            words.sort_unstable();
+            words.map(|reason| {
+                format!(r#"poll_failures_total{{instance_id="{id}",reason="{reason}"}} 0"#)
+            })
+        });
+        assert_eq!(failures, expected.collect::<Vec<_>>());
+        assert_eq!(
+            samples(&own, "polls_"),
+            [
+                r#"polls_skipped_total{instance_id="cri-a"} 0"#,
+                r#"polls_skipped_total{instance_id="cri-b"} 0"#,
+                r#"polls_total{instance_id="cri-a"} 0"#,
+                r#"polls_total{instance_id="cri-b"} 0"#,
+            ]
+        );
+        a.polls.inc();
+        a.failed(Reason::Credentials);
+        a.set_most_overdue(Some(Instant::now()));
+        tokio::time::advance(std::time::Duration::from_millis(1_500)).await;
+        assert_eq!(
+            samples(&own, "poll_lag"),
+            [
+                r#"poll_lag_seconds{instance_id="cri-a"} 1.5"#,
+                r#"poll_lag_seconds{instance_id="cri-b"} 0"#,
+            ]
+        );
+        a.set_most_overdue(None);
+        assert_eq!(
+            samples(&own, "poll_lag")[0],
+            r#"poll_lag_seconds{instance_id="cri-a"} 0"#
+        );
+        let failed = r#"poll_failures_total{instance_id="cri-a",reason="credentials"} 1"#;
+        assert!(samples(&own, "poll_failures").contains(&failed.to_owned()));
+
+        own.forget_instance("cri-a");
+        own.forget_instance("cri-never");
+        let left = samples(&own, "poll");
+        // Twelve reasons, lag, skipped and all.
+        assert_eq!(left.len(), 15, "{left:?}");
+        assert!(left.iter().all(|sample| sample.contains("cri-b")));
+        // It comes back as a new one.
+        own.instance("cri-a");
+        assert_eq!(
+            samples(&own, "polls_total")[0],
+            r#"polls_total{instance_id="cri-a"} 0"#
         );
     }
 }

@@ -58,7 +58,7 @@ struct Registry {
     runs: Vec<Run>,
     places: HashMap<Arc<str>, usize>,
     rules: Vec<Rule>,
-    denied: Mutex<Option<&'static str>>,
+    denied: Mutex<Option<Reason>>,
     calls: Mutex<Calls>,
 }
 
@@ -68,7 +68,7 @@ impl Registry {
             None => Ok(()),
             Some(reason) => Err(SourceError {
                 reason,
-                text: reason.to_owned(),
+                text: reason.to_string(),
             }),
         }
     }
@@ -197,6 +197,7 @@ fn bench(registry: Registry, watches: Vec<Watch>, state: State) -> Bench {
         interval: Duration::from_secs(60),
         finished_interval: Duration::from_secs(3_600),
         concurrency: 8,
+        instances: vec!["cri-a".into()],
         accounts: vec!["one".to_owned()],
     };
     let work = Work {
@@ -481,13 +482,13 @@ async fn lists_that_are_denied_do_not_look_like_silence() {
     pass(10).await;
     assert_eq!(up(&bench), Some(1.0));
     assert!(reasons(&bench).is_empty());
-    *bench.registry.denied.lock().unwrap() = Some("forbidden");
+    *bench.registry.denied.lock().unwrap() = Some(Reason::Forbidden);
     pass(600).await;
     assert_eq!(up(&bench), Some(0.0));
     assert_eq!(reasons(&bench), ["forbidden"]);
     let snapshot = bench.store.snapshot();
     let listing = snapshot.listings().next().unwrap();
-    assert_eq!(listing.error.as_ref().unwrap().reason, "forbidden");
+    assert_eq!(listing.error.as_ref().unwrap().reason, Reason::Forbidden);
     // The run stays where it was.
     assert_eq!(bench.status("crast-nginx-1"), Some(TaskStatus::Succeeded));
     *bench.registry.denied.lock().unwrap() = None;
@@ -617,7 +618,7 @@ async fn lists_that_a_state_file_has_from_the_future_are_read_at_once() {
     // The wall clock was set back by a day while nothing ran, and the cloud is away.
     let again = Registry {
         clock: Clock::of_tokio(START_MS - 86_400_000),
-        denied: Mutex::new(Some("connect")),
+        denied: Mutex::new(Some(Reason::Connect)),
         ..three_pages()
     };
     let after = bench(again, Vec::new(), state);
@@ -631,4 +632,31 @@ async fn lists_that_a_state_file_has_from_the_future_are_read_at_once() {
     pass(301).await;
     assert_eq!(after.fresh(), (251, true));
     after.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_listed_has_no_time_and_no_subscriptions() {
+    let denied = Registry {
+        denied: Mutex::new(Some(Reason::Forbidden)),
+        ..registry(vec![
+            run("nginx", 1, -600, -500),
+            run("redis", 1, -600, -500),
+        ])
+    };
+    let bench = bench(denied, Vec::new(), State::default());
+    let shown = |name: &str| {
+        let families = bench.own.gather();
+        let name = format!("aliyun_acr_exporter_follow_{name}");
+        let family = families.iter().find(|family| family.name() == name)?;
+        Some(family.get_metric()[0].get_gauge().get_value())
+    };
+    pass(10).await;
+    assert_eq!(shown("up"), Some(0.0));
+    assert_eq!(shown("last_success_timestamp_seconds"), None);
+    assert_eq!(shown("subscriptions"), Some(0.0));
+    *bench.registry.denied.lock().unwrap() = None;
+    bench.until(301, |_| shown("up") == Some(1.0)).await;
+    assert!(shown("last_success_timestamp_seconds").is_some());
+    assert_eq!(shown("subscriptions"), Some(2.0));
+    bench.end().await;
 }

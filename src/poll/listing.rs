@@ -1,7 +1,7 @@
 //! One followed instance: the questions of one listing, and what their answers
 //! change. What to make of the lists is `follow`'s.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use tokio::time::Instant;
 use crate::clock::Moment;
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
 use crate::metrics::own::FollowMetrics;
-use crate::model::{Rule, unrecognized};
+use crate::model::{Rule, TaskInfo, unrecognized};
+use crate::reason::Reason;
 use crate::store::state::SavedInstance;
 use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry};
 
-use super::notice::is_shared;
 use super::schedule::{self, Beat};
 use super::watch::Phase;
+use super::words::Word;
 use super::{Source, SourceError};
 
 /// What the scheduler keeps of a followed instance between two listings.
@@ -30,6 +31,8 @@ pub(super) struct Listing {
     /// It was made due together with others; the next beat pulls them apart.
     bunched: bool,
     failures: u32,
+    /// Of runs that have words that no status mapping covers.
+    words: HashMap<Arc<str>, Vec<Word>>,
 }
 
 /// One listing that is about to begin.
@@ -50,8 +53,10 @@ impl Question {
         let mut budget = source.listing_budget(self.interval);
         let rules = source.rules(&self.instance_id, &mut budget).await;
         let runs = match &rules {
-            // What keeps one list away keeps the other, too.
-            Err(error) if is_shared(error.reason) => Err(error.clone()),
+            // What keeps one list away keeps the other, too, save for a permission.
+            Err(error) if error.reason.is_account_wide() && error.reason != Reason::Forbidden => {
+                Err(error.clone())
+            }
             _ => {
                 let go_on = |page: &[_]| self.plan.go_on(page);
                 source.runs(&self.instance_id, &mut budget, go_on).await
@@ -87,6 +92,7 @@ impl Listing {
             spread: schedule::spread(&settings.instance_id, ""),
             bunched: true,
             failures: 0,
+            words: HashMap::new(),
             follower: Follower::new(settings),
             account,
         }
@@ -104,6 +110,9 @@ impl Listing {
             self.bunched = false;
         }
         let listed = self.follower.restore(saved, moment);
+        for (id, info) in &*self.follower.known() {
+            self.note_words_of(id, info);
+        }
         self.entry.tasks_dropped = listed.dropped;
         self.entry.durations = Arc::clone(self.follower.durations());
         listed
@@ -199,13 +208,34 @@ impl Listing {
         self.entry.last_try_ms.is_none() && self.entry.last_success_ms.is_none()
     }
 
-    /// Words in no list, each with the field that held it.
-    pub(super) fn unrecognized(&self, read: &Read) -> HashSet<(&'static str, String)> {
-        let words = &self.follower.settings().words;
-        let runs = read.runs.iter().flat_map(|list| &list.runs);
-        runs.flat_map(|run| unrecognized([], Some(&run.info), words))
+    /// Takes in the words of the runs that were read.
+    pub(super) fn note_words(&mut self, read: &Read) {
+        let Ok(list) = &read.runs else {
+            return;
+        };
+        if list.whole {
+            self.words.clear();
+        }
+        for run in &list.runs {
+            self.note_words_of(&run.task_id, &run.info);
+        }
+    }
+
+    fn note_words_of(&mut self, id: &Arc<str>, info: &TaskInfo) {
+        let words = unrecognized([], Some(info), &self.follower.settings().words);
+        let words: Vec<Word> = words
             .map(|(field, word)| (field, word.to_owned()))
-            .collect()
+            .collect();
+        if words.is_empty() {
+            self.words.remove(id);
+        } else {
+            self.words.insert(Arc::clone(id), words);
+        }
+    }
+
+    /// Words of its runs that no status mapping covers.
+    pub(super) fn unrecognized(&self) -> HashSet<Word> {
+        self.words.values().flatten().cloned().collect()
     }
 
     /// Takes in what a listing has brought, at its end.
@@ -224,7 +254,7 @@ impl Listing {
             }
             Some(error) => {
                 self.failures = self.failures.saturating_add(1);
-                if matches!(error.reason, "timeout" | "connect" | "server") {
+                if error.reason.is_transient() {
                     let random = fastrand::f64();
                     let delay = schedule::backoff(self.failures, self.entry.interval, random);
                     beat = Beat::Retry(delay);
@@ -251,15 +281,15 @@ impl Listing {
     /// Shows how its lists can be read, or what is known of that from before a
     /// restart.
     pub(super) fn show(&self, metrics: &FollowMetrics) {
-        let success = self.entry.last_success_ms.unwrap_or(0);
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
-        let success = success as f64 / 1000.0;
         if self.entry.last_try_ms.is_some() {
-            metrics.listed(self.entry.error.is_none(), success);
-        } else {
-            metrics.restored(success);
+            metrics.set_up(self.entry.error.is_none());
+        }
+        if let Some(at) = self.entry.last_success_ms {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
+            metrics.set_last_success(at as f64 / 1000.0);
         }
         metrics.set_error(self.entry.error.as_ref().map(|error| error.reason));
+        metrics.set_subscriptions(self.follower.subscriptions());
         metrics.set_tasks_dropped(self.entry.tasks_dropped);
     }
 

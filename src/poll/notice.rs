@@ -1,16 +1,17 @@
 //! What a poll is worth in the log: one line a change, not one a poll. A
-//! trouble that many tasks of an account tend to share (a wrong key, a dead
-//! network) is told for the first of them and not again for the others, until
-//! the last of them is rid of it.
+//! failure that everything of an account tends to share (a wrong key, a missing
+//! permission, a dead network) is logged for the first task or list that has it
+//! and once more when the last one is rid of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::model::TaskStatus;
+use crate::reason::Reason;
 use crate::store::{ListingEntry, Target, TaskEntry};
 
-use super::SourceError;
 use super::watch::{Answer, Polled};
+use super::{Item, SourceError};
 
 pub(super) struct Notices {
     accounts: Vec<Account>,
@@ -18,8 +19,46 @@ pub(super) struct Notices {
 
 struct Account {
     name: String,
-    /// How many tasks and lists have each shared trouble now.
-    troubled: HashMap<&'static str, usize>,
+    /// Which tasks and lists share each failure now.
+    failing: HashMap<Shared, HashSet<Item>>,
+}
+
+/// What tasks and lists of one account fail for together.
+type Shared = (Reason, Scope);
+
+/// What of an account fails. Permissions are granted by operation: where one is
+/// missing, the others may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Scope {
+    /// Polls and listings alike.
+    Everything,
+    /// Reading the rows of tasks.
+    Polls,
+    /// Reading the task itself, without which its rows count all the same.
+    Details,
+    /// Reading the lists of instances.
+    Listings,
+}
+
+impl Scope {
+    fn cleared(self) -> &'static str {
+        match self {
+            Self::Everything => "errors cleared",
+            Self::Polls => "errors of polls cleared",
+            Self::Details => "errors of task details cleared",
+            Self::Listings => "errors of listings cleared",
+        }
+    }
+
+    /// What an error of this scope shares with others; nothing where it is the
+    /// task's or the instance's alone.
+    fn shared(self, reason: Reason) -> Option<Shared> {
+        let scope = match self {
+            Self::Polls | Self::Listings if reason != Reason::Forbidden => Self::Everything,
+            scope => scope,
+        };
+        reason.is_account_wide().then_some((reason, scope))
+    }
 }
 
 impl Notices {
@@ -29,47 +68,60 @@ impl Notices {
         }
     }
 
-    /// Tells what `polled` changes; `before` is the task as it was known until now.
-    pub(super) fn polled(&mut self, account: usize, before: &TaskEntry, polled: &Polled) {
+    /// Logs what `polled` changes; `before` is the task as it was known until now.
+    pub(super) fn polled(
+        &mut self,
+        account: usize,
+        item: Item,
+        before: &TaskEntry,
+        polled: &Polled,
+    ) {
         let account = &mut self.accounts[account];
+        let target = &before.target;
         let was = before.error.as_ref().map(|error| error.reason);
         let is = polled.outcome.as_ref().err();
-        if is.map(|error| error.reason) != was {
-            if let Some(error) = is {
-                account.failed(&before.target, error);
-            }
-            if let Some(reason) = was {
-                account.recovered(&before.target, reason, is.is_none());
+        if let Some(error) = is {
+            account.poll_failed(item, target, was, error);
+        }
+        if let Some(reason) = was.filter(|was| is.is_none_or(|error| error.reason != *was)) {
+            match Scope::Polls.shared(reason) {
+                Some(shared) => account.cleared(shared, item),
+                None if is.is_none() => tracing::info!(
+                    instance_id = %target.instance_id,
+                    task_id = %target.task_id,
+                    task = %target.task,
+                    reason = reason.as_str(),
+                    "poll succeeded again"
+                ),
+                None => {}
             }
         }
         if let Ok(answer) = &polled.outcome {
             status(before, answer);
-            task_error(before, polled);
         }
-    }
-}
-
-impl Notices {
-    /// A task that is not watched any more has no trouble either.
-    pub(super) fn left(&mut self, account: usize, task: &TaskEntry) {
-        if let Some(error) = task.error.as_ref().filter(|error| is_shared(error.reason)) {
-            self.accounts[account].passed(error.reason);
-        }
+        account.details(item, before, polled);
     }
 
-    /// A list that is not read any more has no trouble either.
-    pub(super) fn list_left(&mut self, account: usize, list: &ListingEntry) {
-        if let Some(error) = list.error.as_ref().filter(|error| is_shared(error.reason)) {
-            self.accounts[account].passed(error.reason);
+    /// What is not asked for any more does not fail either.
+    pub(super) fn left(&mut self, account: usize, item: Item) {
+        let account = &mut self.accounts[account];
+        let failing = account.failing.iter();
+        let failing = failing.filter(|(_, items)| items.contains(&item));
+        let shared: Vec<Shared> = failing.map(|(shared, _)| *shared).collect();
+        for shared in shared {
+            account.cleared(shared, item);
         }
     }
 
-    /// A task or list with this trouble, if any, has changed its account.
-    pub(super) fn moved(&mut self, from: usize, to: usize, reason: Option<&'static str>) {
-        if let Some(reason) = reason.filter(|reason| is_shared(reason)) {
-            let troubled = self.accounts[from].troubled.entry(reason).or_default();
-            *troubled = troubled.saturating_sub(1);
-            *self.accounts[to].troubled.entry(reason).or_default() += 1;
+    /// A task or list has changed its account or its place.
+    pub(super) fn moved(&mut self, from: (usize, Item), to: (usize, Item)) {
+        let failing = self.accounts[from.0].failing.iter_mut();
+        let shared: Vec<Shared> = failing
+            .filter_map(|(shared, items)| items.remove(&from.1).then_some(*shared))
+            .collect();
+        for shared in shared {
+            let failing = self.accounts[to.0].failing.entry(shared).or_default();
+            failing.insert(to.1);
         }
     }
 
@@ -82,45 +134,47 @@ impl Notices {
         })
     }
 
-    /// Tells what a listing changes; `before` is as it was until now.
+    /// Logs what a listing changes; `before` is as it was until now.
     pub(super) fn listing(
         &mut self,
         account: usize,
+        item: Item,
         before: &ListingEntry,
         error: Option<&SourceError>,
     ) {
         let account = &mut self.accounts[account];
         let was = before.error.as_ref().map(|error| error.reason);
         let is = error.map(|error| error.reason);
-        if is == was {
-            return;
-        }
         let instance_id = &before.instance_id;
-        if let Some(error) = error {
-            let SourceError { reason, text } = error;
-            if !is_shared(reason) {
-                tracing::error!(
+        if let Some(SourceError { reason, text }) = error {
+            match Scope::Listings.shared(*reason) {
+                None if is == was => {}
+                None => tracing::error!(
                     %instance_id,
-                    reason,
+                    reason = reason.as_str(),
                     error = %text,
-                    "the subscriptions of the instance cannot be listed: what is known of them becomes stale, new runs are not seen"
-                );
-            } else if account.troubled_first(reason) {
-                tracing::error!(
+                    "failed to list subscriptions, will retry; their data becomes stale and new runs are not found"
+                ),
+                Some(shared) if account.failed_first(shared, item) => tracing::error!(
                     credentials = %account.name,
                     %instance_id,
-                    reason,
+                    reason = reason.as_str(),
                     error = %text,
-                    "listing the subscriptions of the instance fails and goes on; tasks of these credentials with the same reason are not logged"
-                );
+                    "failed to list subscriptions, will retry; not logging the same failure of other instances and tasks with these credentials"
+                ),
+                Some(_) => {}
             }
         }
-        match was {
-            Some(reason) if is_shared(reason) => account.passed(reason),
-            Some(reason) if error.is_none() => {
-                tracing::info!(%instance_id, reason, "the subscriptions of the instance can be listed again");
+        if let Some(reason) = was.filter(|_| is != was) {
+            match Scope::Listings.shared(reason) {
+                Some(shared) => account.cleared(shared, item),
+                None if error.is_none() => tracing::info!(
+                    %instance_id,
+                    reason = reason.as_str(),
+                    "listed subscriptions again"
+                ),
+                None => {}
             }
-            _ => {}
         }
     }
 }
@@ -129,77 +183,94 @@ impl Account {
     fn new(name: String) -> Self {
         Self {
             name,
-            troubled: HashMap::new(),
+            failing: HashMap::new(),
         }
     }
 
-    /// Notes one more with a shared trouble; `true` for the first.
-    fn troubled_first(&mut self, reason: &'static str) -> bool {
-        let troubled = self.troubled.entry(reason).or_default();
-        *troubled += 1;
-        *troubled == 1
+    /// Notes a shared failure; `true` for the first that has it.
+    fn failed_first(&mut self, shared: Shared, item: Item) -> bool {
+        let items = self.failing.entry(shared).or_default();
+        items.insert(item) && items.len() == 1
     }
 
-    /// Notes one less with a shared trouble.
-    fn passed(&mut self, reason: &'static str) {
-        let troubled = self.troubled.entry(reason).or_default();
-        *troubled = troubled.saturating_sub(1);
-        if *troubled == 0 {
+    /// Notes the end of a shared failure, and logs that of the last that had it.
+    fn cleared(&mut self, shared: Shared, item: Item) {
+        let Some(items) = self.failing.get_mut(&shared) else {
+            return;
+        };
+        if items.remove(&item) && items.is_empty() {
+            let (reason, scope) = shared;
             tracing::info!(
                 credentials = %self.name,
-                reason,
-                "nothing of these credentials fails for this reason any more"
+                reason = reason.as_str(),
+                "{}", scope.cleared()
             );
         }
     }
 
-    fn failed(&mut self, target: &Target, error: &SourceError) {
-        if is_shared(error.reason) {
-            if self.troubled_first(error.reason) {
-                tracing::error!(
-                    credentials = %self.name,
-                    instance_id = %target.instance_id,
-                    task_id = %target.task_id,
-                    task = %target.task,
-                    reason = error.reason,
-                    error = %error.text,
-                    "polling fails and goes on; further tasks of these credentials with the same reason are not logged"
-                );
-            }
-        } else {
+    /// `was`: why the poll before failed.
+    fn poll_failed(
+        &mut self,
+        item: Item,
+        target: &Target,
+        was: Option<Reason>,
+        error: &SourceError,
+    ) {
+        let SourceError { reason, text } = error;
+        match Scope::Polls.shared(*reason) {
+            None if was == Some(*reason) => {}
+            None => tracing::warn!(
+                instance_id = %target.instance_id,
+                task_id = %target.task_id,
+                task = %target.task,
+                reason = reason.as_str(),
+                error = %text,
+                "failed to poll task"
+            ),
+            Some(shared) if self.failed_first(shared, item) => tracing::error!(
+                credentials = %self.name,
+                instance_id = %target.instance_id,
+                task_id = %target.task_id,
+                task = %target.task,
+                reason = reason.as_str(),
+                error = %text,
+                "failed to poll task, will retry; not logging the same failure of other tasks with these credentials"
+            ),
+            Some(_) => {}
+        }
+    }
+
+    /// Without the task itself there are no source labels and no message.
+    fn details(&mut self, item: Item, before: &TaskEntry, polled: &Polled) {
+        let Some(asked) = &polled.task else {
+            return;
+        };
+        let is = asked.as_ref().err().map(|error| error.reason);
+        let was = before.task_error.filter(|was| Some(*was) != is);
+        if let Some(shared) = was.and_then(|was| Scope::Details.shared(was)) {
+            self.cleared(shared, item);
+        }
+        let Err(SourceError { reason, text }) = asked else {
+            return;
+        };
+        let first = match Scope::Details.shared(*reason) {
+            Some(shared) => self.failed_first(shared, item),
+            // Where the task is gone the failed poll says so.
+            None => before.task_error != is && polled.outcome.is_ok(),
+        };
+        if first {
+            let target = &before.target;
             tracing::warn!(
+                credentials = %self.name,
                 instance_id = %target.instance_id,
                 task_id = %target.task_id,
                 task = %target.task,
-                reason = error.reason,
-                error = %error.text,
-                "polling the task fails"
+                reason = reason.as_str(),
+                error = %text,
+                "failed to read task details, will retry; source, message and verdict of the task are missing"
             );
         }
     }
-
-    /// `works`: it is rid of the trouble without having another one now.
-    fn recovered(&mut self, target: &Target, reason: &'static str, works: bool) {
-        if is_shared(reason) {
-            self.passed(reason);
-        } else if works {
-            tracing::info!(
-                instance_id = %target.instance_id,
-                task_id = %target.task_id,
-                task = %target.task,
-                reason,
-                "polling the task works again"
-            );
-        }
-    }
-}
-
-/// Troubles that many tasks of an account tend to have at once.
-pub(super) fn is_shared(reason: &str) -> bool {
-    matches!(
-        reason,
-        "auth" | "clock" | "connect" | "throttled" | "timeout" | "server" | "credentials"
-    )
 }
 
 fn status(before: &TaskEntry, answer: &Answer) {
@@ -243,44 +314,24 @@ fn status(before: &TaskEntry, answer: &Answer) {
     }
 }
 
-/// Without the task itself there are no source labels and no message: worth
-/// one line for each task and spell, at the first poll and after good ones.
-fn task_error(before: &TaskEntry, polled: &Polled) {
-    if let Some(Err(error)) = &polled.task
-        && before.task_error != Some(error.reason)
-    {
-        let target = &before.target;
-        tracing::warn!(
-            instance_id = %target.instance_id,
-            task_id = %target.task_id,
-            task = %target.task,
-            reason = error.reason,
-            error = %error.text,
-            "the task itself could not be read: its source, its message and its own verdict are missing"
-        );
-    }
-}
-
-/// A word that is in no list, the first time.
+/// A status word that no mapping covers.
 pub(super) fn unrecognized(target: &Target, field: &str, word: &str) {
-    let word: String = word.chars().take(64).collect();
     tracing::warn!(
         instance_id = %target.instance_id,
         task_id = %target.task_id,
         field,
         value = %word,
-        "the cloud uses a word that is in no list; add it under status: in the configuration"
+        "unrecognized status value; map it under `status:`"
     );
 }
 
 /// The same in the list of tasks.
 pub(super) fn unrecognized_in_list(instance_id: &str, field: &str, word: &str) {
-    let word: String = word.chars().take(64).collect();
     tracing::warn!(
         instance_id,
         field,
         value = %word,
-        "the list of tasks uses a word that is in no list; add it under status: in the configuration"
+        "unrecognized status value in the list of tasks; map it under `status:`"
     );
 }
 
@@ -312,3 +363,6 @@ pub(super) fn tasks_dropped(instance_id: &str, before: usize, now: usize) {
         tracing::info!(instance_id, "follow.max_tasks leaves no run out any more");
     }
 }
+
+#[cfg(test)]
+mod tests;

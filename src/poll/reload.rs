@@ -51,6 +51,12 @@ impl<S: Source> Scheduler<S> {
             .collect();
         self.source = source;
         self.settings = Arc::new(settings);
+        self.instances
+            .configure(&self.own, &self.settings.instances);
+        if words {
+            let words = &self.settings.words;
+            self.unrecognized.remap(|word| words.is_unrecognized(word));
+        }
         let anew = |instance_id: &str| Anew {
             way: asked_anew.contains(instance_id),
             words,
@@ -86,6 +92,7 @@ impl<S: Source> Scheduler<S> {
                 self.unfollow(place);
             }
         }
+        self.show_words();
         self.note_tried();
         // Who has gone away meanwhile needs no answer.
         let _ = done.send(());
@@ -139,8 +146,7 @@ impl<S: Source> Scheduler<S> {
         let item = Item::Task(place);
         let (from, to) = (watched.account(), watch.account);
         if from != to {
-            let reason = watched.entry().error.as_ref().map(|error| error.reason);
-            self.notices.moved(from, to, reason);
+            self.notices.moved((from, item), (to, item));
             hand_over(&mut self.accounts, from, to, (watched.due(), item));
         }
         let before = watched.due();
@@ -173,8 +179,7 @@ impl<S: Source> Scheduler<S> {
         let item = Item::List(place);
         let from = list.account();
         if from != account {
-            let reason = list.entry().error.as_ref().map(|error| error.reason);
-            self.notices.moved(from, account, reason);
+            self.notices.moved((from, item), (account, item));
             hand_over(&mut self.accounts, from, account, (list.due(), item));
             list.set_account(account);
         }
@@ -192,6 +197,8 @@ impl<S: Source> Scheduler<S> {
         let instance_id = Arc::clone(list.instance_id());
         self.drop_list(place);
         let new = self.list(new);
+        self.notices
+            .moved((account, item), (account, Item::List(new)));
         for watched in self.tasks.iter_mut().flatten() {
             if watched.follower == Some(place) {
                 watched.follower = Some(new);
@@ -239,7 +246,7 @@ impl<S: Source> Scheduler<S> {
         let Some(list) = &self.lists[place] else {
             return;
         };
-        self.notices.list_left(list.account(), list.entry());
+        self.notices.left(list.account(), Item::List(place));
         self.store.remove_listing(list.instance_id());
         self.own.forget_follow(list.instance_id());
         self.drop_list(place);
@@ -251,11 +258,13 @@ impl<S: Source> Scheduler<S> {
             return;
         };
         let item = Item::List(place);
+        self.unrecognized.release(item);
         if matches!(list.phase, Phase::Active | Phase::Leaving) {
             list.phase = Phase::Leaving;
         } else {
             let at = (list.due(), item);
             self.accounts[list.account()].lists.remove(&at);
+            self.instances.done(list.instance_id(), at);
             self.lists[place] = None;
             self.free_lists.push(place);
         }

@@ -7,6 +7,7 @@ use super::*;
 use crate::metrics::own::Build;
 use crate::model::{Cause, TaskStatus};
 use crate::store::{ArtifactSeries, Limits, Origin, TaskEntry};
+use crate::telemetry::capture::Log;
 
 mod jumps;
 
@@ -162,6 +163,7 @@ fn bench_of(
         interval: INTERVAL,
         finished_interval: Duration::from_secs(3_600),
         concurrency: 2,
+        instances: vec!["cri-a".into()],
         accounts: vec!["one".to_owned(), "two".to_owned()],
     };
     let (scheduler, tried) = Scheduler::new(
@@ -230,7 +232,7 @@ fn finished(result: &str) -> (Duration, Result<Vec<Row>, SourceError>) {
     )
 }
 
-fn fails(reason: &'static str) -> (Duration, Result<Vec<Row>, SourceError>) {
+fn fails(reason: Reason) -> (Duration, Result<Vec<Row>, SourceError>) {
     let error = SourceError {
         reason,
         text: format!("it is {reason}"),
@@ -349,14 +351,14 @@ async fn a_task_without_rows_that_the_api_does_not_know_is_not_found() {
         }
     });
     *bench.source.task.lock().unwrap() = Err(SourceError {
-        reason: "not_found",
+        reason: Reason::NotFound,
         text: "the API knows no task with this id".into(),
     });
     pass(3_900).await;
     let entry = bench.entry("crast-1");
     assert_eq!(entry.up(), Some(false));
     let error = entry.error.as_ref().expect("the id is gone");
-    assert_eq!(error.reason, "not_found");
+    assert_eq!(error.reason, Reason::NotFound);
     assert_eq!(error.text, "the API knows no task with this id");
     assert_eq!(entry.data, None);
     // It stays gone between two questions for the task itself, which become rare:
@@ -403,7 +405,7 @@ async fn a_task_that_did_not_fail_has_no_cause() {
 async fn a_denied_task_operation_leaves_the_rows_alone() {
     let bench = bench(&[("crast-1", 0)], |_, _, _| finished("SUCCESS"));
     *bench.source.task.lock().unwrap() = Err(SourceError {
-        reason: "forbidden",
+        reason: Reason::Forbidden,
         text: "no".into(),
     });
     pass(70).await;
@@ -411,7 +413,7 @@ async fn a_denied_task_operation_leaves_the_rows_alone() {
     assert_eq!(entry.up(), Some(true));
     assert_eq!(entry.data.as_ref().unwrap().status, TaskStatus::Succeeded);
     assert_eq!(entry.info, None);
-    assert_eq!(entry.task_error, Some("forbidden"));
+    assert_eq!(entry.task_error, Some(Reason::Forbidden));
 }
 
 #[tokio::test(start_paused = true)]
@@ -426,7 +428,7 @@ async fn a_task_that_becomes_denied_loses_its_vote_and_keeps_its_labels() {
     let status = || bench.entry("crast-1").data.as_ref().unwrap().status;
     assert_eq!(status(), TaskStatus::Failed);
     *bench.source.task.lock().unwrap() = Err(SourceError {
-        reason: "forbidden",
+        reason: Reason::Forbidden,
         text: "no".into(),
     });
     pass(60).await;
@@ -439,7 +441,7 @@ async fn a_task_that_becomes_denied_loses_its_vote_and_keeps_its_labels() {
 async fn one_failing_task_leaves_the_others_untouched_and_keeps_its_old_data() {
     let bench = bench(&[("crast-1", 0), ("crast-2", 0)], |_, task, now| {
         if task == "crast-1" && now > Duration::from_secs(30) {
-            fails("forbidden")
+            fails(Reason::Forbidden)
         } else {
             running()
         }
@@ -450,7 +452,7 @@ async fn one_failing_task_leaves_the_others_untouched_and_keeps_its_old_data() {
     let error = broken.error.as_ref().unwrap();
     assert_eq!(
         (error.reason, error.text.as_str()),
-        ("forbidden", "it is forbidden")
+        (Reason::Forbidden, "it is forbidden")
     );
     assert_eq!(broken.last_success_ms, Some(START_MS + 100));
     assert!(broken.last_poll_ms > Some(START_MS + 61_000));
@@ -466,9 +468,9 @@ async fn one_failing_task_leaves_the_others_untouched_and_keeps_its_old_data() {
 async fn passing_failures_are_retried_sooner_with_growing_gaps_others_at_the_interval() {
     let bench = bench(&[("crast-1", 0), ("crast-2", 1)], |_, task, _| {
         fails(if task == "crast-1" {
-            "server"
+            Reason::Server
         } else {
-            "forbidden"
+            Reason::Forbidden
         })
     });
     pass(3_600).await;
@@ -560,7 +562,7 @@ async fn running_tasks_go_before_finished_ones() {
 async fn ready_once_every_task_was_tried_even_in_vain() {
     let mut bench = bench(&[("crast-1", 0), ("crast-2", 0)], |_, task, _| {
         if task == "crast-1" {
-            fails("auth")
+            fails(Reason::Auth)
         } else {
             running()
         }
@@ -601,4 +603,82 @@ async fn odd_words_are_shown_once_each() {
     let value = |word| bench.sample("aliyun_acr_exporter_unrecognized_values", Some(word));
     assert!((value("STALLED") - 1.0).abs() < f64::EPSILON);
     assert!((value("PARTIAL") - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_account_is_one_line_and_one_more_when_it_clears() {
+    let (log, _capture) = Log::capture();
+    let ids: Vec<String> = (0..60).map(|n| format!("crast-{n}")).collect();
+    let tasks: Vec<(&str, usize)> = ids.iter().map(|id| (&**id, 0)).collect();
+    let bench = bench(&tasks, |_, _, now| {
+        if now < Duration::from_secs(1_200) {
+            fails(Reason::Forbidden)
+        } else {
+            finished("SUCCESS")
+        }
+    });
+    *bench.source.task.lock().unwrap() = Err(SourceError {
+        reason: Reason::Forbidden,
+        text: "denied".into(),
+    });
+    pass(1_199).await;
+    let failures = bench.sample("aliyun_acr_exporter_poll_failures_total", Some("forbidden"));
+    assert!(failures >= 600.0, "{failures}");
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("ERROR") && lines[0].contains("credentials=one"));
+
+    pass(600).await;
+    // The rows may be read now, the tasks themselves still not.
+    let lines = log.lines();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert_eq!(log.count("failed to read task details"), 1);
+    assert_eq!(log.count("errors of polls cleared"), 1);
+
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo::default());
+    pass(2 * 3_600).await;
+    let lines = log.lines();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(log.count("errors of task details cleared"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_words_leave_with_the_data_that_holds_them() {
+    let (log, _capture) = Log::capture();
+    let bench = bench(&[("crast-1", 0), ("crast-2", 0)], |_, task, now| {
+        let minute = now.as_secs() / 60;
+        match task {
+            "crast-1" if minute < 10 => (Duration::ZERO, Ok(vec![row("STALLED", "")])),
+            // Fails until its data is stale, 5 minutes later.
+            "crast-2" if minute < 20 => (Duration::ZERO, Ok(vec![row("ODD", "")])),
+            "crast-2" if minute < 40 => fails(Reason::Server),
+            _ => running(),
+        }
+    });
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo {
+        status: "STRANGE".into(),
+        ..TaskInfo::default()
+    });
+    let words = || {
+        let families = bench.own.gather();
+        let name = "aliyun_acr_exporter_unrecognized_values";
+        let family = families.iter().find(|one| one.name() == name);
+        let value = |metric: &prometheus::proto::Metric| metric.get_label()[1].value().to_owned();
+        let metrics = family.map_or(&[][..], |family| family.get_metric());
+        metrics.iter().map(value).collect::<Vec<_>>()
+    };
+    pass(9 * 60).await;
+    // What the task itself says is asked for once and holds on.
+    assert_eq!(words(), ["ODD", "STALLED", "STRANGE"]);
+    pass(3 * 60).await;
+    assert_eq!(words(), ["ODD", "STRANGE"]);
+    pass(11 * 60).await;
+    // Its polls fail for four minutes: the data is fresh still.
+    bench.clock.set(1_299_000);
+    pass(60).await;
+    assert_eq!(words(), ["ODD", "STRANGE"]);
+    bench.clock.set(1_301_000);
+    pass(3 * 60).await;
+    assert_eq!(words(), ["STRANGE"]);
+    assert_eq!(log.count("unrecognized status value"), 3);
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::model::{Assessment, Causes, Folded, TaskInfo, TaskStatus, Words, unrecognized};
+use crate::reason::Reason;
 use crate::store::state::SavedTask;
 use crate::store::{PollError, Target, TaskEntry};
 
@@ -87,7 +88,7 @@ pub(super) struct Polled {
     pub(super) outcome: Result<Answer, SourceError>,
     /// Whether the task itself was asked for, and could be read.
     pub(super) task: Option<Result<(), SourceError>>,
-    /// Words in no list, each with the field that held it.
+    /// Status words that no mapping covers, each with the field that held it.
     pub(super) unrecognized: Vec<(&'static str, String)>,
 }
 
@@ -111,8 +112,6 @@ impl Question {
             }
         };
         let mut odd: Vec<_> = unrecognized(rows.iter(), None, words).map(owned).collect();
-        odd.sort_unstable();
-        odd.dedup();
         let folded = Folded::new(rows.iter(), words);
         let served_by_list = self.served_by_list(&folded, words);
         let mut info = self.info;
@@ -128,7 +127,6 @@ impl Question {
             match source.task(&self.target, &mut budget).await {
                 Ok(told) => {
                     gone = None;
-                    odd.extend(unrecognized([], Some(&told), words).map(owned));
                     asked_finished = folded.all_finished();
                     task = Some(Ok(()));
                     // The same again keeps its place in memory.
@@ -137,16 +135,17 @@ impl Question {
                     }
                 }
                 Err(error) => {
-                    if error.reason == "forbidden" {
+                    if error.reason == Reason::Forbidden {
                         info = info.map(|info| Arc::new(without_vote(&info)));
                     }
-                    if error.reason == "not_found" && folded.is_empty() {
+                    if error.reason == Reason::NotFound && folded.is_empty() {
                         gone = Some(error.clone());
                     }
                     task = Some(Err(error));
                 }
             }
         }
+        odd.extend(unrecognized([], info.as_deref(), words).map(owned));
         let outcome = match gone {
             Some(error) => Err(error),
             None => Ok(Answer {
@@ -370,7 +369,7 @@ impl Watched {
     pub(super) fn question(&mut self) -> Question {
         self.again = false;
         let error = self.entry.error.as_ref();
-        let gone = error.filter(|_| self.entry.task_error == Some("not_found"));
+        let gone = error.filter(|_| self.entry.task_error == Some(Reason::NotFound));
         Question {
             gone: gone.map(|error| SourceError {
                 reason: error.reason,
@@ -514,7 +513,7 @@ impl Watched {
     /// Answers the delay of the next try, where the failure may pass by itself.
     fn fail(&mut self, error: SourceError) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
-        let passing = matches!(error.reason, "timeout" | "connect" | "server");
+        let passing = error.reason.is_transient();
         self.entry.error = Some(Arc::new(PollError {
             reason: error.reason,
             text: error.text,

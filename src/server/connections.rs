@@ -418,8 +418,8 @@ mod tests {
     use tokio::time::{advance, sleep, timeout};
 
     use super::super::LIMITS;
-    use super::super::tests::Log;
     use super::*;
+    use crate::telemetry::capture::Log;
 
     async fn connected() -> Arc<Connection> {
         Connections::new(LIMITS).enter().await

@@ -347,10 +347,9 @@ fn mentions(item: &Item<'_>, text: &Regex) -> bool {
         [&target.task, &target.task_id, &target.instance_id]
             .into_iter()
             .any(|part| text.is_match(part))
-            || task
-                .error
-                .as_ref()
-                .is_some_and(|error| text.is_match(error.reason) || text.is_match(&error.text))
+            || task.error.as_ref().is_some_and(|error| {
+                text.is_match(error.reason.as_str()) || text.is_match(&error.text)
+            })
             || task.info.as_ref().is_some_and(|info| {
                 text.is_match(&info.message)
                     || in_repositories(

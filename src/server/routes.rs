@@ -7,8 +7,8 @@ use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, HeaderMap, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
@@ -26,6 +26,7 @@ use crate::exposition::Names;
 use crate::exposition::compress::Coding;
 use crate::exposition::page::{self, Pages};
 use crate::exposition::text::{self, Writer};
+use crate::metrics::catalog::Kind;
 use crate::metrics::catalog::series_at_most;
 use crate::metrics::own::Scraped;
 use crate::store::Snapshot;
@@ -127,7 +128,7 @@ impl Routes {
         let route = self.route(request.uri().path());
         let response = if route.allows(request.method()) {
             match route {
-                Route::Metrics => self.metrics(request.headers(), request.uri().query()).await,
+                Route::Metrics => self.metrics(request).await,
                 Route::Status => self.status(request.uri().query()).await,
                 Route::Tasks => self.tasks(request.uri().query()).await,
                 Route::OpenApi => typed(api::OPENAPI.into(), JSON),
@@ -177,7 +178,8 @@ impl Routes {
         response
     }
 
-    async fn metrics(&self, headers: &HeaderMap, query: Option<&str>) -> Response<Page> {
+    async fn metrics<B>(&self, request: &Request<B>) -> Response<Page> {
+        let (headers, query) = (request.headers(), request.uri().query());
         let coding = negotiate::coding(headers);
         let is_plain = !matches!(coding, Ok(Some(_)));
         let Some(place) = self.scrapes.enter(is_plain) else {
@@ -192,7 +194,9 @@ impl Routes {
         let mut response = match coding {
             Ok(coding) => {
                 let names = negotiate::names(query);
-                let page = self.scrape(negotiate::media(headers), coding, &names);
+                // HEAD gets none of it.
+                let is_shown = request.method() == Method::GET;
+                let page = self.scrape(negotiate::media(headers), coding, &names, is_shown);
                 page.await.unwrap_or_else(broken)
             }
             Err(NotAcceptable) => plain(
@@ -212,6 +216,7 @@ impl Routes {
         media: Media,
         coding: Option<Coding>,
         names: &Names,
+        is_shown: bool,
     ) -> Option<Response<Page>> {
         let format = media.format();
         let steady_ms = self.settings.clock.steady_millis();
@@ -225,14 +230,17 @@ impl Routes {
                 Some(page::compress(content, format, coding, names.clone(), None).await?)
             }
         };
-        if names.contain_counts() {
+        if is_shown && names.contain_counts() {
             self.settings.store.announce(generation.snapshot());
         }
-        let own = self.settings.own.gather_for(Scraped {
+        let scraped = Scraped {
             tasks: content.view().tasks(),
             series: content.view().series,
             series_dropped: content.view().dropped,
             ready: self.is_ready(),
+        };
+        let own = self.settings.own.gather_for(scraped, |counter| {
+            is_shown && names.contain(counter, Kind::Counter)
         });
         let tail = text::tail(format, names, &own);
         let mut response = Response::new(match compressed {

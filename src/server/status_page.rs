@@ -471,7 +471,7 @@ fn listing_trouble(out: &mut String, listing: &ListingEntry, steady_ms: i64) -> 
         write!(
             out,
             "<p class=\"listing warn\"><b>The lists of {instance} cannot be read ({}",
-            Escaped(error.reason)
+            Escaped(error.reason.as_str())
         )?;
         match Ago::aged(listing.last_success_ms, listing.data_age_ms(steady_ms)) {
             Some(read) => write!(out, ", last read {read}")?,
@@ -819,7 +819,7 @@ fn details(out: &mut String, item: &Item<'_>, now_ms: i64) -> fmt::Result {
         )?;
     }
     if let Some(error) = &entry.error {
-        let reason = Escaped(error.reason);
+        let reason = Escaped(error.reason.as_str());
         let text = Escaped(&error.text);
         match entry.last_poll_ms {
             Some(polled_ms) => detail(

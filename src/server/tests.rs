@@ -4,18 +4,17 @@
 mod scrapes;
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
-use tracing::subscriber::DefaultGuard;
 
 use super::*;
 use crate::metrics::own::Build;
 use crate::model::{Assessment, Folded, Row, Words};
 use crate::store::{self, ArtifactSeries, Origin, Target, TaskEntry};
+use crate::telemetry::capture::Log;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -50,39 +49,6 @@ pub(super) fn entry(id: &str, artifacts: u32) -> TaskEntry {
     entry.last_poll_ms = Some(NOW_MS);
     entry.last_success_ms = Some(NOW_MS);
     entry
-}
-
-/// What this thread logs.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Captures until the guard is dropped.
-    pub(super) fn capture() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// Lines that contain `text`.
-    pub(super) fn count(&self, text: &str) -> usize {
-        let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        log.lines().filter(|line| line.contains(text)).count()
-    }
 }
 
 pub(super) struct Running {
@@ -407,11 +373,22 @@ async fn every_path_and_method() {
         }
     }
 
-    let counted = server.ask("GET", "/metrics").await.body;
-    let counted: Vec<_> = counted
-        .lines()
-        .filter_map(|line| line.strip_prefix("aliyun_acr_exporter_http_requests_total"))
-        .collect();
+    // HEAD shows nothing, and a page of other families neither.
+    server.ask("HEAD", "/metrics").await;
+    let others = "/metrics?name[]=aliyun_acr_exporter_tasks";
+    assert_eq!(server.ask("GET", others).await.status, 200);
+    let counted = async || {
+        let page = server.ask("GET", "/metrics").await.body;
+        let lines = page.lines();
+        let lines =
+            lines.filter_map(|line| line.strip_prefix("aliyun_acr_exporter_http_requests_total"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The first page that has them shows 0, the next what was counted.
+    let first = counted().await;
+    assert_eq!(first.len(), 17);
+    assert!(first.iter().all(|line| line.ends_with("} 0")), "{first:?}");
+    let counted = counted().await;
     assert_eq!(
         counted,
         [
@@ -421,7 +398,7 @@ async fn every_path_and_method() {
             r#"{code="200",path="/api/v1/openapi.json"} 1"#,
             r#"{code="200",path="/api/v1/tasks"} 1"#,
             r#"{code="200",path="/config"} 1"#,
-            r#"{code="200",path="/metrics"} 0"#,
+            r#"{code="200",path="/metrics"} 3"#,
             r#"{code="400",path="/api/v1/tasks"} 1"#,
             r#"{code="403",path="/-/reload"} 2"#,
             r#"{code="404",path="other"} 7"#,

@@ -13,13 +13,13 @@ mod v1;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::{Outcome, Rule, Subscription, TaskInfo, TaskStatus};
 
 pub use self::file::{Error, Found, StateFile};
-use super::{Counts, Reason, RecentRun, RunDurations, TaskEntry};
+use super::{Counts, RecentRun, RunDurations, TaskEntry};
 
 const MAGIC: [u8; 8] = *b"acrstate";
 const VERSION: u32 = 2;
@@ -236,39 +236,6 @@ fn check_header(start: &[u8], length: u64) -> Result<u32, Unreadable> {
         return Err(wrong(expected));
     }
     Ok(u32::from_le_bytes(*version))
-}
-
-/// Every [`Reason`]; one that another version wrote becomes `other`.
-const REASONS: [Reason; 12] = [
-    "throttled",
-    "auth",
-    "forbidden",
-    "clock",
-    "not_found",
-    "bad_request",
-    "timeout",
-    "connect",
-    "server",
-    "decode",
-    "other",
-    "credentials",
-];
-
-pub(super) fn reason<'de, D: Deserializer<'de>>(from: D) -> Result<Reason, D::Error> {
-    let text = String::deserialize(from)?;
-    Ok(known_reason(&text))
-}
-
-pub(super) fn optional_reason<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<Option<Reason>, D::Error> {
-    let text = Option::<String>::deserialize(from)?;
-    Ok(text.as_deref().map(known_reason))
-}
-
-fn known_reason(text: &str) -> Reason {
-    let known = REASONS.into_iter().find(|known| *known == text);
-    known.unwrap_or("other")
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn a_failed_poll_keeps_the_data_until_it_is_stale() {
     let mut entry = entry("crast-1", ArtifactSeries::All, &["SUCCESS"]);
     entry.last_poll_ms = Some(1_200_000);
     entry.error = Some(Arc::new(PollError {
-        reason: "server",
+        reason: Reason::Server,
         text: String::new(),
     }));
     assert_eq!(entry.up(), Some(false));

@@ -537,10 +537,7 @@ fn a_broken_provider_stops_the_chain_and_every_one_tried_is_told_once() {
 
 /// Waits for so many polls.
 pub(crate) fn polled_times(daemon: &Daemon, times: u32) {
-    eventually("polls", || {
-        let polls = &daemon.page()["aliyun_acr_exporter_polls_total"];
-        (polls.parse::<u32>().unwrap() >= times).then_some(())
-    });
+    eventually("polls", || (daemon.polls() >= times).then_some(()));
 }
 
 #[test]
@@ -572,7 +569,8 @@ fn a_metadata_service_that_is_dead_late_or_answers_html_ends_nothing() {
         let page = daemon.until(&no_key(), "1");
         assert_eq!(page[&of_task("up", "")], "0");
         assert_eq!(page[&failures("test")], "1");
-        let reason = "aliyun_acr_exporter_poll_failures_total{reason=\"credentials\"}";
+        let reason =
+            "aliyun_acr_exporter_poll_failures_total{instance_id=\"cri-a\",reason=\"credentials\"}";
         assert_ne!(page[reason], "0");
         let line = daemon.logged("credentials cannot be had");
         assert!(line.contains("ecs_ram_role: "), "{line}");

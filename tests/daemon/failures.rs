@@ -67,7 +67,9 @@ fn one_failing_task_leaves_every_other_alone_and_its_old_data_until_it_is_stale(
         let told = of("poll_error", id, &format!(",reason=\"{reason}\""));
         let page = daemon.until(&told, "1");
         assert_eq!(page[&of("up", id, "")], "0");
-        let counted = format!("aliyun_acr_exporter_poll_failures_total{{reason=\"{reason}\"}}");
+        let counted = format!(
+            "aliyun_acr_exporter_poll_failures_total{{instance_id=\"cri-a\",reason=\"{reason}\"}}"
+        );
         assert_ne!(page[&counted], "0");
         assert_eq!(page[&of("up", "crast-fine", "")], "1");
         assert_eq!(page[&running("crast-fine")], "1");
@@ -123,7 +125,7 @@ fn a_wrong_key_is_told_once_counted_and_survived_until_it_is_mended() {
     let told = of("poll_error", "crast-0", ",reason=\"auth\"");
     daemon.until(&told, "1");
     eventually("every task was refused twice", || {
-        let failed = &daemon.page()["aliyun_acr_exporter_poll_failures_total{reason=\"auth\"}"];
+        let failed = &daemon.page()["aliyun_acr_exporter_poll_failures_total{instance_id=\"cri-a\",reason=\"auth\"}"];
         (failed.parse::<u32>().unwrap() >= 40).then_some(())
     });
     let log = daemon.log();
@@ -136,7 +138,7 @@ fn a_wrong_key_is_told_once_counted_and_survived_until_it_is_mended() {
 
     std::fs::write(&secret, demo::KEY_SECRET).unwrap();
     daemon.until(&of("up", "crast-19", ""), "1");
-    daemon.logged("nothing of these credentials fails for this reason any more");
+    daemon.logged("errors cleared");
 
     // A file that is gone is a failure of the credentials, not of the cloud, and
     // none of the polls while the last key is good.
@@ -233,8 +235,10 @@ fn a_trouble_that_some_tasks_have_is_told_once_and_its_end_too() {
     eventually("many polls failed and many did not", || {
         let page = daemon.page();
         let number = |name: &str| page[name].parse::<u32>().unwrap();
-        let failed = number("aliyun_acr_exporter_poll_failures_total{reason=\"connect\"}");
-        let all = number("aliyun_acr_exporter_polls_total");
+        let failed = number(
+            "aliyun_acr_exporter_poll_failures_total{instance_id=\"cri-a\",reason=\"connect\"}",
+        );
+        let all = number("aliyun_acr_exporter_polls_total{instance_id=\"cri-a\"}");
         (failed >= 6 && all >= failed + 4).then_some(())
     });
     let spoken = |text: &str, log: &str| log.lines().filter(|line| line.contains(text)).count();
@@ -242,7 +246,7 @@ fn a_trouble_that_some_tasks_have_is_told_once_and_its_end_too() {
     assert_eq!(spoken("reason=connect", &log), 1, "{log}");
     assert_eq!(spoken("level=error", &log), 1, "{log}");
     cloud.clear_faults();
-    daemon.logged("nothing of these credentials fails");
+    daemon.logged("errors cleared");
     daemon.signal("TERM");
     daemon.ended();
     assert_eq!(

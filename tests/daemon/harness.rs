@@ -48,6 +48,14 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
     }
 }
 
+/// All samples together whose name and labels begin like this.
+pub(crate) fn sum(page: &BTreeMap<String, String>, start: &str) -> u32 {
+    let samples = page.iter().filter(|(name, _)| name.starts_with(start));
+    samples
+        .map(|(_, value)| value.parse::<u32>().unwrap())
+        .sum()
+}
+
 /// A daemon that runs until the test ends.
 pub(crate) struct Daemon {
     child: Child,
@@ -152,6 +160,8 @@ impl Daemon {
 
     /// The samples of the page by name and labels, as text.
     pub(crate) fn page(&self) -> BTreeMap<String, String> {
+        // The first page that has a new counter shows 0, the next what was counted.
+        self.get("/metrics");
         let answer = self.get("/metrics");
         assert_eq!(answer.status, 200);
         samples(&answer.body)
@@ -162,6 +172,11 @@ impl Daemon {
         eventually("the daemon is ready", || {
             (self.get("/-/ready").status == 200).then_some(())
         });
+    }
+
+    /// Polls that have finished, of all instances.
+    pub(crate) fn polls(&self) -> u32 {
+        sum(&self.page(), "aliyun_acr_exporter_polls_total{")
     }
 
     /// Waits for a sample to have a value and answers the whole page.

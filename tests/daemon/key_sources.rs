@@ -72,8 +72,7 @@ fn a_key_whose_file_is_empty_for_a_while_stays_in_use() {
         secret.display()
     );
     assert!(told.contains(&expected), "{told}");
-    let polls = &daemon.page()["aliyun_acr_exporter_polls_total"];
-    polled_times(&daemon, polls.parse::<u32>().unwrap() + 2);
+    polled_times(&daemon, daemon.polls() + 2);
     let page = daemon.page();
     assert_eq!(page[&of_task("up", "")], "1");
     assert_ne!(page[&failures("test")], "0");

@@ -125,10 +125,7 @@ impl Search {
         let home = setup.home.path().to_str().unwrap();
         let environment = [&[("HOME", home)], variables].concat();
         let mut daemon = Daemon::serve_with(text, &["--log.level=trace"], &environment);
-        eventually("three polls", || {
-            let polls = &daemon.page()["aliyun_acr_exporter_polls_total"];
-            (polls.parse::<u32>().unwrap() >= 3).then_some(())
-        });
+        eventually("three polls", || (daemon.polls() >= 3).then_some(()));
         for path in ["/metrics", "/", "/-/ready", "/-/healthy", "/config"] {
             self.said.push_str(&daemon.get(path).body);
         }

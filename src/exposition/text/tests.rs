@@ -22,6 +22,7 @@ use crate::metrics::own::{Build, Own};
 use crate::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
+use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Counts, Durations, Limits, ListingEntry, Origin, PollError, RunDurations,
     RunSummary, Snapshot, Store, SubscriptionEntry, Target, TaskEntry,
@@ -144,7 +145,7 @@ fn a_finished_task_and_one_that_cannot_be_polled() {
     );
     unreachable.last_poll_ms = Some(1_700_000_130_000);
     unreachable.error = Some(Arc::new(PollError {
-        reason: "not_found",
+        reason: Reason::NotFound,
         text: "not on the page".into(),
     }));
 
@@ -923,7 +924,7 @@ prop_compose! {
         ),
         last_poll_ms in time(),
         last_success_ms in time(),
-        error in proptest::option::of(Just("timeout")),
+        error in proptest::option::of(Just(Reason::Timeout)),
     ) -> TaskEntry {
         let words = Words::default();
         let target = Target {
@@ -1237,20 +1238,22 @@ fn promtool_has_nothing_to_say() {
     let action = own.action("default", "ListInstance");
     action.requests.inc();
     action.duration.observe(0.125);
-    action.failed("timeout");
+    action.failed(Reason::Timeout);
     own.rate_limit("default").0.set(5.0);
     own.credentials_failures("default").inc();
     own.set_clock_skew(-0.25);
     own.http_request("/metrics", 200);
-    own.unrecognized("Status", "ODD");
+    own.show_unrecognized("Status", "ODD");
     let mut failing = finished_task();
     failing.target = Arc::new(target("crast-2", "a \"b\" \\ c\nd 🚢"));
     failing.error = Some(Arc::new(PollError {
-        reason: "timeout",
+        reason: Reason::Timeout,
         text: String::new(),
     }));
-    own.follow("cri-a").listed(true, 1_700_000_160.0);
-    own.state();
+    own.follow("cri-a").set_up(true);
+    own.follow("cri-a").set_last_success(1_700_000_160.0);
+    own.instance("cri-a").failed(Reason::Timeout);
+    own.state().saved(1_700_000_160.0);
     let store = Store::new(LIMITS, [finished_task(), failing]);
     store.update_listing(listed_at(1_700_000_160_000));
     store.update_subscription(busy());

@@ -15,6 +15,7 @@ use crate::metrics::own::{Build, Own};
 use crate::model::{
     Cause, Causes, ListedRun, Meaning, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
+use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::store::{ArtifactSeries, Limits, Origin, Store, Target, TaskEntry};
 
@@ -26,7 +27,7 @@ struct Cloud {
     name: &'static str,
     start: Instant,
     calls: Arc<Mutex<Vec<(u64, String)>>>,
-    refused: Mutex<Option<&'static str>>,
+    refused: Mutex<Option<Reason>>,
     /// How long an answer takes.
     takes: Mutex<Duration>,
     row: Mutex<Row>,
@@ -44,7 +45,7 @@ impl Cloud {
             None => Ok(()),
             Some(reason) => Err(SourceError {
                 reason,
-                text: reason.to_owned(),
+                text: reason.to_string(),
             }),
         }
     }
@@ -152,6 +153,7 @@ struct Said {
     watches: Vec<Watch>,
     follows: Vec<Follow>,
     accounts: Vec<&'static str>,
+    instances: Vec<&'static str>,
     words: Words,
     causes: Causes,
     asked_anew: Vec<&'static str>,
@@ -199,6 +201,7 @@ fn said(watches: Vec<Watch>) -> Said {
         watches,
         follows: Vec::new(),
         accounts: vec!["one"],
+        instances: vec!["cri-a"],
         words: Words::default(),
         causes: Causes::default(),
         asked_anew: Vec::new(),
@@ -213,6 +216,7 @@ impl Said {
             interval: Duration::from_secs(60),
             finished_interval: Duration::from_secs(3_600),
             concurrency: 2,
+            instances: self.instances.iter().map(|&id| id.into()).collect(),
             accounts: self.accounts.iter().map(|&name| name.to_owned()).collect(),
         }
     }
@@ -443,12 +447,16 @@ async fn another_interval_holds_from_now_on() {
 async fn what_failed_is_tried_at_once_with_other_keys() {
     let mut said = said(vec![watch("crast-1", "one", 3_600)]);
     said.follows = vec![follow(&["crast-1"])];
-    let bench = Bench::new(&said, |cloud| cloud.refused = Mutex::new(Some("auth")));
+    let bench = Bench::new(&said, |cloud| {
+        cloud.refused = Mutex::new(Some(Reason::Auth));
+    });
     pass(10).await;
     assert!(bench.entry("crast-1").unwrap().error.is_some());
     bench.calls();
     bench
-        .change(&said, |cloud| cloud.refused = Mutex::new(Some("auth")))
+        .change(&said, |cloud| {
+            cloud.refused = Mutex::new(Some(Reason::Auth));
+        })
         .await;
     pass(10).await;
     assert_eq!(
@@ -624,5 +632,56 @@ async fn a_followed_run_may_be_named_and_a_named_one_followed() {
     assert_eq!(&*now.target.task, "mirror/nginx");
     assert_eq!(now.data, known.data);
     assert_eq!(now.interval, Duration::from_secs(300));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_has_its_metrics_for_as_long_as_it_is_configured() {
+    let said = said(vec![watch("crast-1", "nginx", 60)]);
+    let bench = Bench::new(&said, |_| {});
+    let polls = "aliyun_acr_exporter_polls_total";
+    let failures = "aliyun_acr_exporter_poll_failures_total";
+    pass(10).await;
+    assert_eq!((bench.family(polls), bench.family(failures)), (1, 12));
+    let both = Said {
+        instances: vec!["cri-a", "cri-b"],
+        ..said.clone()
+    };
+    bench.change(&both, |_| {}).await;
+    assert_eq!((bench.family(polls), bench.family(failures)), (2, 24));
+    let neither = Said {
+        instances: Vec::new(),
+        watches: Vec::new(),
+        ..said
+    };
+    bench.change(&neither, |_| {}).await;
+    for family in [polls, failures, "aliyun_acr_exporter_poll_lag_seconds"] {
+        assert_eq!(bench.family(family), 0, "{family}");
+    }
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_that_a_reload_maps_leaves_at_once() {
+    let said = said(vec![watch("crast-1", "nginx", 60)]);
+    let odd = Row {
+        status: "STALLED".into(),
+        result: "PARTIAL".into(),
+        ..done()
+    };
+    let bench = Bench::new(&said, |cloud| cloud.row = Mutex::new(odd.clone()));
+    let words = "aliyun_acr_exporter_unrecognized_values";
+    pass(10).await;
+    assert_eq!(bench.family(words), 2);
+    let mapped = Said {
+        words: Words::with([(Meaning::Failed, "partial".to_owned())]),
+        ..said
+    };
+    bench
+        .change(&mapped, |cloud| cloud.row = Mutex::new(odd.clone()))
+        .await;
+    assert_eq!(bench.family(words), 1);
+    pass(3_600).await;
+    assert_eq!(bench.family(words), 1);
     bench.end().await;
 }

@@ -171,7 +171,7 @@ async fn with_the_wall_clock_set_back_data_ages_as_before() {
         if now < outage {
             well(task)
         } else {
-            fails("forbidden")
+            fails(Reason::Forbidden)
         }
     });
     pass(10 * HOUR).await;
@@ -242,7 +242,7 @@ async fn without_a_network_after_the_resume_the_ordinary_backoff_follows() {
     let (down, up) = (10 * HOUR, 10 * HOUR + 40);
     let bench = bench(&RESTING, move |_, task, now| {
         if (down..up).contains(&now.as_secs()) {
-            fails("connect")
+            fails(Reason::Connect)
         } else {
             well(task)
         }
@@ -311,7 +311,7 @@ async fn what_a_state_file_has_from_the_future_is_fresh_for_its_limit_only() {
         },
         ..Work::default()
     };
-    let bench = bench_of(work, |_, _, _| fails("forbidden"));
+    let bench = bench_of(work, |_, _, _| fails(Reason::Forbidden));
     let snapshot = bench.store.snapshot();
     let fresh = |at_ms| snapshot.fresh(&bench.entry("crast-1"), at_ms).is_some();
     assert!(fresh(START_MS + 3 * HOUR_MS));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{Folded, Row, Rule, TaskStatus, Words};
+use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Limits, ListingEntry, Origin, RecentRun, RunSummary, Store, SubscriptionEntry,
     Target,
@@ -90,7 +91,7 @@ fn failed_run() -> (TaskEntry, SubscriptionEntry) {
     task.last_success_ms = Some(NOW_MS - 30_250);
     task.next_poll_ms = Some(NOW_MS + 12_000);
     task.error = Some(Arc::new(PollError {
-        reason: "timeout",
+        reason: Reason::Timeout,
         text: "too late \"<\u{1}>\" (request id 4F2A)".into(),
     }));
     let run = RunSummary {

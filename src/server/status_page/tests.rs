@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{self, Folded, Rule, Subscription, TaskInfo, Words};
+use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Limits, Origin, PollError, RecentRun, RunSummary, Store, Target,
 };
@@ -55,7 +56,7 @@ fn polled(mut entry: TaskEntry, info: TaskInfo, results: &[&str]) -> TaskEntry {
 fn failing(mut entry: TaskEntry, text: &str) -> TaskEntry {
     entry.last_poll_ms = Some(NOW_MS - 5_000);
     entry.error = Some(Arc::new(PollError {
-        reason: "timeout",
+        reason: Reason::Timeout,
         text: text.into(),
     }));
     entry
@@ -229,7 +230,7 @@ fn listing(instance_id: &str) -> ListingEntry {
 
 fn unreadable(instance_id: &str, text: &str) -> ListingEntry {
     let error = PollError {
-        reason: "forbidden",
+        reason: Reason::Forbidden,
         text: text.into(),
     };
     ListingEntry {

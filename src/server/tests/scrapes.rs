@@ -114,7 +114,9 @@ async fn a_client_that_takes_nothing_there_is_gets_406() {
 
 #[tokio::test]
 async fn families_by_name() {
-    let server = start(vec![entry("crast-1", 5_000)], |_| {});
+    let server = start(vec![entry("crast-1", 5_000)], |settings| {
+        settings.own.instance("cri-a");
+    });
     let ask = async |query: &str, lines: &str| {
         let answer = server
             .ask_with("GET", &format!("/metrics?{query}"), lines)
@@ -145,9 +147,9 @@ aliyun_acr_exporter_tasks 1
     assert_eq!(ask("name[]=nothing", OPENMETRICS).await, "# EOF\n");
 
     let polls =
-        "# HELP aliyun_acr_exporter_polls Polls of a task that have finished, failed ones included.
+        "# HELP aliyun_acr_exporter_polls Total number of finished polls of tasks of the instance.
 # TYPE aliyun_acr_exporter_polls counter
-aliyun_acr_exporter_polls_total 0
+aliyun_acr_exporter_polls_total{instance_id=\"cri-a\"} 0
 # EOF
 ";
     for name in [

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::model::{self, Assessment, Subscription, TaskInfo, TaskStatus};
+use crate::reason::Reason;
 use crate::store::{
-    ArtifactSeries, Counts, Durations, Origin, PollError, Reason, RecentRun, RunDurations, Target,
+    ArtifactSeries, Counts, Durations, Origin, PollError, RecentRun, RunDurations, Target,
     TaskEntry,
 };
 
@@ -33,7 +34,6 @@ struct Entry {
     info: Option<Arc<TaskInfo>>,
     data: Option<Arc<Assessment>>,
     error: Option<Arc<PollError>>,
-    #[serde(deserialize_with = "super::optional_reason")]
     task_error: Option<Reason>,
     last_poll_ms: Option<i64>,
     last_success_ms: Option<i64>,

@@ -111,7 +111,9 @@ fn types(page: &str) -> BTreeSet<&str> {
 
 #[test]
 fn families_are_kept_by_their_exact_names() {
-    let own = Own::new(Build::CURRENT).gather();
+    let own = Own::new(Build::CURRENT);
+    own.instance("cri-a");
+    let own = own.gather();
     let snapshot = store_of(vec![busy()]);
     let kept = |format, names: &[&str]| {
         let now_ms = 1_700_000_160_000;
