@@ -279,11 +279,6 @@ impl TaskRow {
     }
 
     fn cells(&self) -> Vec<String> {
-        let tags = [self.selected_tags, self.source_tags];
-        let tags = tags.iter().any(Option::is_some).then(|| {
-            let [synced, total] = tags.map(|tags| tags.map_or("?".to_owned(), |n| n.to_string()));
-            format!("{synced}/{total}")
-        });
         vec![
             cell(self.task_id.as_ref()),
             cell(self.repo_namespace.as_ref()),
@@ -293,7 +288,7 @@ impl TaskRow {
             cell(self.start_time.as_ref()),
             cell(self.end_time.as_ref()),
             cell(self.duration_seconds),
-            cell(tags),
+            cell(self.selected_tags),
         ]
     }
 }
@@ -343,7 +338,7 @@ impl Answer {
                 "START",
                 "END",
                 "SECONDS",
-                "TAGS",
+                "SELECTED",
             ],
             &tasks.collect::<Vec<_>>(),
         ));

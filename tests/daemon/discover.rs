@@ -99,11 +99,11 @@ RULE     NAMESPACE  REPOSITORY  SOURCE                       TAG REGEXP   TAG CO
 crasr-1  mirror     nginx       DOCKER_HUB library/nginx     .*           5          2026-01-02T03:04:04Z
 crasr-2  base       pause       GCR google-containers/pause  v\u{1b}[31m
 
-TASK        NAMESPACE  REPOSITORY  STATUS     RESULT   START                 END                     SECONDS  TAGS
+TASK        NAMESPACE  REPOSITORY  STATUS     RESULT   START                 END                     SECONDS  SELECTED
 crast-wait                         PENDING
-crast-new   mirror     nginx       COMPLETED  FAILED   2026-01-02T03:05:45Z  2026-01-02T03:05:53Z    8        1/2
-crast-run   base       pause       RUNNING             2026-01-02T03:04:55Z                                   ?/3
-crast-old   mirror     nginx       COMPLETED  SUCCESS  2026-01-02T03:04:05Z  2026-01-02T03:05:05.5Z  60.5     2/2
+crast-new   mirror     nginx       COMPLETED  FAILED   2026-01-02T03:05:45Z  2026-01-02T03:05:53Z    8        1
+crast-run   base       pause       RUNNING             2026-01-02T03:04:55Z
+crast-old   mirror     nginx       COMPLETED  SUCCESS  2026-01-02T03:04:05Z  2026-01-02T03:05:05.5Z  60.5     2
 ";
     assert_eq!(said.out, expected.replace("URL", &cloud.url()));
 

@@ -1,18 +1,22 @@
 //! A followed instance from outside: exact values of a subscription, shards, and
 //! a state that is one process's alone. Kills are `kills`'s.
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
 use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
 
-use crate::harness::{Daemon, run};
+use crate::harness::{Daemon, eventually, real_part, real_part_of_prometheus3, run};
+use crate::prometheus::Prometheus;
 
 /// When the first run began: three hours ago, a whole second.
 static S: LazyLock<i64> = LazyLock::new(|| (Clock::system().now_millis() / 1_000 - 10_800) * 1_000);
 
 const SUBSCRIPTION: &str = "instance_id=\"cri-a\",repo_namespace=\"mirror\",repo_name=\"nginx\",source_provider=\"DOCKER_HUB\",source_repository=\"library/nginx\"";
+
+const INSTANCE: &str = "instance_id=\"cri-a\"";
 
 fn source() -> Source {
     Source::new("DOCKER_HUB", "library/nginx", "mirror/nginx")
@@ -84,8 +88,8 @@ fn a_subscription_is_shown_with_exact_values() {
     let page = daemon.until(&sample("runs_total"), "1");
     let mut told = String::new();
     for (name, value) in &page {
-        if name.contains(SUBSCRIPTION) {
-            let short = name.replace(SUBSCRIPTION, "*");
+        if name.contains(SUBSCRIPTION) || name.contains("subscription_run_") {
+            let short = name.replace(SUBSCRIPTION, "*").replace(INSTANCE, "+");
             let short = short.replace("aliyun_acr_subscription_", "");
             told.push_str(&format!("{short} {value}\n"));
         }
@@ -93,41 +97,66 @@ fn a_subscription_is_shown_with_exact_values() {
     assert_eq!(
         told,
         r#"consecutive_failed_runs{*} 1
+created_timestamp_seconds{*} CREATED
+last_finished_run_artifacts{*,status="failed"} 1
+last_finished_run_artifacts{*,status="running"} 0
+last_finished_run_artifacts{*,status="succeeded"} 1
+last_finished_run_artifacts{*,status="unknown"} 0
+last_finished_run_duration_seconds{*} 8
+last_finished_run_end_timestamp_seconds{*} END
+last_finished_run_failure{*,cause="rate_limited"} 1
+last_finished_run_info{*,task_id="crast-1",task_type="AUTO"} 1
 last_finished_run_status{*,status="failed"} 1
 last_finished_run_status{*,status="succeeded"} 0
 last_finished_run_status{*,status="unknown"} 0
-last_run_duration_seconds{*} 8
+last_run_info{*,task_id="crast-1",task_type="AUTO"} 1
+last_run_selected_tags{*} 1
+last_run_source_tags{*} 2
 last_run_start_timestamp_seconds{*} START
 last_run_status{*,status="empty"} 0
 last_run_status{*,status="failed"} 1
 last_run_status{*,status="running"} 0
 last_run_status{*,status="succeeded"} 0
 last_run_status{*,status="unknown"} 0
-last_run_selected_tags{*} 1
-last_run_tags{*} 2
 last_success_timestamp_seconds{*} SUCCESS.5
-rule_created_timestamp_seconds{*} CREATED
 rule_info{*,rule_id="crasr-1",tag_regexp=".*"} 1
-run_artifact_duration_seconds_bucket{*,le="+Inf"} 2
-run_artifact_duration_seconds_bucket{*,le="1"} 1
-run_artifact_duration_seconds_bucket{*,le="10"} 2
-run_artifact_duration_seconds_bucket{*,le="120"} 2
-run_artifact_duration_seconds_bucket{*,le="1800"} 2
-run_artifact_duration_seconds_bucket{*,le="21600"} 2
-run_artifact_duration_seconds_bucket{*,le="30"} 2
-run_artifact_duration_seconds_bucket{*,le="300"} 2
-run_artifact_duration_seconds_bucket{*,le="3600"} 2
-run_artifact_duration_seconds_bucket{*,le="5"} 1
-run_artifact_duration_seconds_bucket{*,le="60"} 2
-run_artifact_duration_seconds_bucket{*,le="600"} 2
-run_artifact_duration_seconds_bucket{*,le="7200"} 2
-run_artifact_duration_seconds_bucket{*,le="86400"} 2
-run_artifact_duration_seconds_count{*} 2
-run_artifact_duration_seconds_sum{*} 9
+run_artifact_duration_seconds_bucket{+,le="+Inf"} 2
+run_artifact_duration_seconds_bucket{+,le="1"} 1
+run_artifact_duration_seconds_bucket{+,le="10"} 2
+run_artifact_duration_seconds_bucket{+,le="120"} 2
+run_artifact_duration_seconds_bucket{+,le="1800"} 2
+run_artifact_duration_seconds_bucket{+,le="21600"} 2
+run_artifact_duration_seconds_bucket{+,le="30"} 2
+run_artifact_duration_seconds_bucket{+,le="300"} 2
+run_artifact_duration_seconds_bucket{+,le="3600"} 2
+run_artifact_duration_seconds_bucket{+,le="5"} 1
+run_artifact_duration_seconds_bucket{+,le="60"} 2
+run_artifact_duration_seconds_bucket{+,le="600"} 2
+run_artifact_duration_seconds_bucket{+,le="7200"} 2
+run_artifact_duration_seconds_bucket{+,le="86400"} 2
+run_artifact_duration_seconds_count{+} 2
+run_artifact_duration_seconds_sum{+} 9
+run_duration_seconds_bucket{+,le="+Inf"} 1
+run_duration_seconds_bucket{+,le="1"} 0
+run_duration_seconds_bucket{+,le="10"} 1
+run_duration_seconds_bucket{+,le="120"} 1
+run_duration_seconds_bucket{+,le="1800"} 1
+run_duration_seconds_bucket{+,le="21600"} 1
+run_duration_seconds_bucket{+,le="30"} 1
+run_duration_seconds_bucket{+,le="300"} 1
+run_duration_seconds_bucket{+,le="3600"} 1
+run_duration_seconds_bucket{+,le="5"} 0
+run_duration_seconds_bucket{+,le="60"} 1
+run_duration_seconds_bucket{+,le="600"} 1
+run_duration_seconds_bucket{+,le="7200"} 1
+run_duration_seconds_bucket{+,le="86400"} 1
+run_duration_seconds_count{+} 1
+run_duration_seconds_sum{+} 8
 run_failures_total{*} 1
 runs_total{*} 1
 "#
         .replace("START", &(*S / 1_000 + 100).to_string())
+        .replace("END", &(*S / 1_000 + 108).to_string())
         .replace("SUCCESS", &(*S / 1_000 + 60).to_string())
         .replace("CREATED", &(*S / 1_000 - 1).to_string())
     );
@@ -143,13 +172,66 @@ runs_total{*} 1
 
     cloud.update(|world| world.remove_rule("cri-a", "crasr-1"));
     let gone = || daemon.page().keys().all(|name| !name.contains("crast-"));
-    crate::harness::eventually("the subscription leaves the page", || gone().then_some(()));
+    eventually("the subscription leaves the page", || gone().then_some(()));
     assert!(
         daemon
             .page()
             .keys()
             .all(|name| !name.contains(SUBSCRIPTION))
     );
+}
+
+/// A rule and its first failed run come in one listing, while Prometheus scrapes:
+/// the failure must be an increase, not a series that begins at 1.
+fn the_first_failed_run_is_an_increase(program: Option<PathBuf>, state: Option<&str>) {
+    let Some(program) = program else {
+        return;
+    };
+    let cloud = Simulator::start(SimulatorConfig {
+        world: World::new().instance("cri-a", "cn-hangzhou"),
+        ..SimulatorConfig::default()
+    })
+    .unwrap();
+    let daemon = Daemon::serve(&config(&cloud, state.unwrap_or("null")));
+    daemon.ready();
+    let folder = tempfile::tempdir().unwrap();
+    let prometheus = Prometheus::scraping_by(&program, folder.path(), daemon.address, "");
+    eventually("Prometheus has the followed instance", || {
+        let up = prometheus.query("aliyun_acr_exporter_follow_up");
+        (up == ["1"]).then_some(())
+    });
+    cloud.update(|world| {
+        world.put_rule("cri-a", RuleSpec::new("crasr-1", &source(), *S - 1_000));
+        world.put_task("cri-a", failed("crast-1", 100));
+    });
+    for (metric, value) in [
+        ("run_failures_total", "1"),
+        ("runs_total", "1"),
+        ("run_duration_seconds_sum", "8"),
+        ("run_artifact_duration_seconds_count", "2"),
+    ] {
+        // The first sample is 0, and the difference to the last one the whole count.
+        let series = format!("aliyun_acr_subscription_{metric}");
+        eventually(&format!("{metric} rises from 0"), || {
+            let first = prometheus.query(&format!("min_over_time({series}[1m])"));
+            let last = prometheus.query(&series);
+            let increase = prometheus.query(&format!("increase({series}[1m]) > 0"));
+            (first == ["0"] && last == [value] && increase.len() == 1).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_first_failed_run_is_an_increase_in_prometheus() {
+    the_first_failed_run_is_an_increase(real_part("prometheus"), None);
+}
+
+#[test]
+fn the_first_failed_run_is_an_increase_in_prometheus3_with_a_state_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let prometheus = real_part_of_prometheus3("prometheus");
+    the_first_failed_run_is_an_increase(prometheus, state.to_str());
 }
 
 /// What stands on a page of what is watched, without the times of the daemon's own polls.
@@ -190,13 +272,23 @@ fn the_pages_of_all_shards_are_the_whole_page() {
         .filter(|(name, _)| name.contains("task_up{"));
     assert_eq!(tasks.count(), 12);
 
+    let is_histogram = |(name, _): &(String, String)| name.contains("_duration_seconds_");
+    // All runs were there before the first listing: nothing is counted.
+    let (expected_histograms, expected): (Vec<_>, Vec<_>) =
+        expected.into_iter().partition(is_histogram);
+    assert!(expected_histograms.iter().all(|(_, value)| value == "0"));
+    assert_eq!(expected_histograms.len(), 2 * 16);
+
     let mut union = Vec::new();
     let mut parts = 0;
     for index in 0..3 {
         let flag = format!("--shard.index={index}");
         let shard = Daemon::serve_with(&config, &[&flag, "--shard.total=3"], &[]);
         shard.ready();
-        let part = watched(&shard);
+        // Each has the histograms of the instance, of its own runs.
+        let (histograms, part): (Vec<_>, Vec<_>) =
+            watched(&shard).into_iter().partition(is_histogram);
+        assert_eq!(histograms, expected_histograms);
         parts += usize::from(!part.is_empty());
         union.extend(part);
     }

@@ -24,7 +24,7 @@ const KILLS: usize = 200;
 
 const REPOSITORIES: [&str; 2] = ["nginx", "redis"];
 
-/// What a page says of each counter and histogram of a subscription.
+/// What a page says of each counter of a subscription and each histogram of its instance.
 type Counters = BTreeMap<String, f64>;
 
 /// When a daemon is killed.
@@ -68,9 +68,10 @@ fn sample(name: &str, repository: &str) -> String {
 }
 
 fn is_counter(sample: &str) -> bool {
-    const COUNTERS: [&str; 3] = [
+    const COUNTERS: [&str; 4] = [
         "runs_total{",
         "run_failures_total{",
+        "run_duration_seconds_",
         "run_artifact_duration_seconds_",
     ];
     let name = sample.strip_prefix("aliyun_acr_subscription_");
@@ -164,14 +165,18 @@ fn finish_a_run(cloud: &Running, truth: &Mutex<Counters>, number: usize) {
     }
     {
         let mut truth = truth.lock().unwrap();
-        let mut add = |name: &str, value: u32| {
-            *truth.entry(sample(name, repository)).or_default() += f64::from(value);
+        let mut add = |sample: String, value: u32| {
+            *truth.entry(sample).or_default() += f64::from(value);
         };
-        add("runs_total", 1);
-        add("run_failures_total", u32::from(fails));
+        add(sample("runs_total", repository), 1);
+        add(sample("run_failures_total", repository), u32::from(fails));
+        let of_instance =
+            |name: &str| format!("aliyun_acr_subscription_{name}{{instance_id=\"cri-a\"}}");
+        add(of_instance("run_duration_seconds_count"), 1);
+        add(of_instance("run_duration_seconds_sum"), 5);
         for seconds in seconds {
-            add("run_artifact_duration_seconds_count", 1);
-            add("run_artifact_duration_seconds_sum", seconds);
+            add(of_instance("run_artifact_duration_seconds_count"), 1);
+            add(of_instance("run_artifact_duration_seconds_sum"), seconds);
         }
     }
     let task = if fails {

@@ -266,15 +266,15 @@ fn scrapes_the_demo(program: Option<PathBuf>) {
             "1",
         ),
         (
-            "aliyun_acr_subscription_task_artifacts_failed{task=\"redis\"}",
+            "aliyun_acr_subscription_task_artifacts{task=\"redis\",status=\"failed\"}",
             "3",
         ),
         (
-            "aliyun_acr_subscription_task_artifacts_succeeded{task=\"redis\"}",
+            "aliyun_acr_subscription_task_artifacts{task=\"redis\",status=\"succeeded\"}",
             "3",
         ),
         (
-            "aliyun_acr_subscription_task_artifacts{task=\"etcd\"}",
+            "sum(aliyun_acr_subscription_task_artifacts{task=\"etcd\"})",
             "240",
         ),
         (

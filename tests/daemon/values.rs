@@ -104,16 +104,16 @@ artifact_sync_duration_seconds{*,repo_namespace="a\"b",repo_name="c\\d",tag="e\n
 artifact_sync_duration_seconds{*,repo_namespace="mirror",repo_name="nginx",tag="1.26"} 2.25
 artifact_sync_duration_seconds{*,repo_namespace="mirror",repo_name="nginx",tag="1.27"} 60.5
 artifact_sync_duration_seconds{*,repo_namespace="mirror",repo_name="nginx",tag="odd"} 0.001
-task_artifacts_failed{*} 1
-task_artifacts_running{*} 0
-task_artifacts_succeeded{*} 3
-task_artifacts_unknown{*} 1
-task_artifacts{*} 5
+task_artifacts{*,status="failed"} 1
+task_artifacts{*,status="running"} 0
+task_artifacts{*,status="succeeded"} 3
+task_artifacts{*,status="unknown"} 1
 task_end_timestamp_seconds{*} 1767323105.5
-task_info{*,acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO"} 1
+task_failure{*,cause="rate_limited"} 1
+task_info{*,acr_region="cn-hangzhou",repo_namespace="mirror",repo_name="nginx",source_provider="DOCKER_HUB",source_repository="library/nginx",task_type="AUTO",origin="configured"} 1
 task_last_success_timestamp_seconds{*} 1767323105.5
-task_poll_interval_seconds{*} 60
 task_merged_rows{*} 1
+task_poll_interval_seconds{*} 60
 task_start_timestamp_seconds{*} 1767323045
 task_status{*,status="empty"} 0
 task_status{*,status="failed"} 1
@@ -163,9 +163,8 @@ fn a_running_task_has_no_end_and_a_task_without_rows_speaks_for_itself() {
 artifact_status{*,repo_namespace="mirror",repo_name="nginx",tag="2",status="running"} 1
 artifact_status{*,repo_namespace="mirror",repo_name="nginx",tag="3",status="running"} 1
 artifact_sync_duration_seconds{*,repo_namespace="mirror",repo_name="nginx",tag="1"} 1.5
-task_artifacts_running{*} 2
-task_artifacts_succeeded{*} 1
-task_artifacts{*} 3
+task_artifacts{*,status="running"} 2
+task_artifacts{*,status="succeeded"} 1
 task_last_success_timestamp_seconds{*} 1767323046.5
 task_start_timestamp_seconds{*} 1767323045
 task_status{*,status="running"} 1
@@ -175,6 +174,7 @@ task_up{*} 1
     assert_eq!(
         short("crast-failed"),
         r#"task_end_timestamp_seconds{*} 1767323045.5
+task_failure{*,cause="not_found"} 1
 task_start_timestamp_seconds{*} 1767323045
 task_status{*,status="failed"} 1
 task_sync_duration_seconds{*} 0.5
@@ -231,7 +231,8 @@ fn a_task_of_many_pages_is_whole_in_both_schemes() {
             let labels = r#"{instance_id="cri-a",task_id="crast-1",task="crast-1"}"#;
             page[&format!("aliyun_acr_subscription_task_{name}{labels}")].as_str()
         };
-        assert_eq!(task("artifacts_succeeded"), "250");
+        let succeeded = r#"aliyun_acr_subscription_task_artifacts{instance_id="cri-a",task_id="crast-1",task="crast-1",status="succeeded"}"#;
+        assert_eq!(page[succeeded], "250");
         assert_eq!(task("merged_rows"), "0");
         // The last one: 2490 ms after the start, for 1249 ms.
         assert_eq!(task("sync_duration_seconds"), "3.739");
