@@ -70,7 +70,7 @@ fn benchmark(criterion: &mut Criterion) {
     };
     let mut group = criterion.benchmark_group("first listing, one repository");
     group.sample_size(10);
-    for runs in [5_000, 10_000, 20_000, 40_000] {
+    for runs in [5_000_i64, 10_000, 20_000, 40_000] {
         group.throughput(Throughput::Elements(runs.unsigned_abs()));
         let (rule, list) = list(runs);
         group.bench_function(BenchmarkId::from_parameter(runs), |bencher| {

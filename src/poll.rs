@@ -381,12 +381,17 @@ impl<S: Source> Scheduler<S> {
             let next = next.min().map_or(look, |next| look.min(next));
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(done) = polls.join_next() => match done {
-                    Ok(Done::Task(place, polled)) => self.finish_poll(place, polled),
-                    Ok(Done::List(place, read)) => self.finish_listing(place, read),
-                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                    Err(_) => {}
-                },
+                Some(done) = polls.join_next() => {
+                    self.notice_jump();
+                    match done {
+                        Ok(Done::Task(place, polled)) => self.finish_poll(place, polled),
+                        Ok(Done::List(place, read)) => self.finish_listing(place, read),
+                        Err(error) if error.is_panic() => {
+                            std::panic::resume_unwind(error.into_panic())
+                        }
+                        Err(_) => {}
+                    }
+                }
                 // Who has gone away meanwhile needs no answer.
                 Some(request) = states.recv() => {
                     let _ = request.send(self.state());
@@ -394,7 +399,10 @@ impl<S: Source> Scheduler<S> {
                 Some(request) = alive.recv() => {
                     let _ = request.send(());
                 }
-                Some(change) = changes.recv() => self.change(change),
+                Some(change) = changes.recv() => {
+                    self.notice_jump();
+                    self.change(change);
+                }
                 () = tokio::time::sleep_until(next) => {}
             }
         }
@@ -412,7 +420,7 @@ impl<S: Source> Scheduler<S> {
     }
 
     /// Moves the due times where the machine was suspended or a clock has jumped; goes
-    /// before whatever sets new ones.
+    /// before whatever sets new ones, which count from now.
     fn notice_jump(&mut self) {
         let (now, moment) = (Instant::now(), self.clock.now());
         let Some(jump) = self.jumps.look(now, moment) else {
@@ -566,7 +574,6 @@ impl<S: Source> Scheduler<S> {
     }
 
     fn finish_poll(&mut self, place: usize, mut polled: Polled) {
-        self.notice_jump();
         let Some(watched) = &mut self.tasks[place] else {
             return;
         };
@@ -618,7 +625,6 @@ impl<S: Source> Scheduler<S> {
     }
 
     fn finish_listing(&mut self, place: usize, read: Read) {
-        self.notice_jump();
         let (now, moment) = (Instant::now(), self.clock.now());
         let Some(list) = &mut self.lists[place] else {
             return;

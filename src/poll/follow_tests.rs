@@ -576,6 +576,19 @@ async fn after_a_suspend_one_listing_confirms_every_run_within_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_suspend_is_noticed_however_often_the_scheduler_is_asked() {
+    let bench = bench(three_pages(), Vec::new(), State::default());
+    pass(3_000).await;
+    bench.clock.suspend(Duration::from_secs(4 * 3_600));
+    for _ in 0..11 {
+        pass(1).await;
+        bench.state().await;
+    }
+    assert_eq!(bench.fresh(), (251, true));
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_corrected_wall_clock_brings_one_listing_and_drops_nothing() {
     let bench = bench(three_pages(), Vec::new(), State::default());
     pass(3_000).await;

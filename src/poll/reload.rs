@@ -42,7 +42,6 @@ impl<S: Source> Scheduler<S> {
             asked_anew,
             done,
         } = change;
-        self.notice_jump();
         let words = settings.words != self.settings.words;
         let accounts: Vec<usize> = settings
             .accounts

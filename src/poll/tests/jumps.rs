@@ -140,6 +140,18 @@ async fn after_a_short_suspend_each_poll_comes_when_it_was_due_by_the_clock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poll_that_ends_after_the_resume_is_not_repeated() {
+    let bench = bench(&[RUNNING], |_, _, _| {
+        (Duration::from_secs(2), Ok(vec![row("RUNNING", "")]))
+    });
+    pass(1).await;
+    bench.clock.suspend(Duration::from_secs(4 * HOUR));
+    pass(SOON).await;
+    assert_eq!(bench.source.times(Call::Rows, RUNNING.0).len(), 1);
+    assert!(bench.is_fresh(RUNNING.0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_paused_machine_drops_nothing_and_polls_what_is_due_once_its_clock_is_corrected() {
     let bench = bench(&all(), |_, task, _| well(task));
     pass(10 * HOUR).await;

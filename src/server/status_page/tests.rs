@@ -79,6 +79,16 @@ fn html_with(
     listings: impl IntoIterator<Item = ListingEntry>,
     query: &str,
 ) -> String {
+    html_at(NOW_MS.into(), entries, subscriptions, listings, query)
+}
+
+fn html_at(
+    now: clock::Moment,
+    entries: Vec<TaskEntry>,
+    subscriptions: impl IntoIterator<Item = SubscriptionEntry>,
+    listings: impl IntoIterator<Item = ListingEntry>,
+    query: &str,
+) -> String {
     let limits = Limits {
         series: 200_000,
         artifacts_per_task: 500,
@@ -97,7 +107,7 @@ fn html_with(
         store.update_listing(listing);
     }
     let snapshot = store.snapshot();
-    render(&Overview::new(&snapshot, NOW_MS.into()), &wanted)
+    render(&Overview::new(&snapshot, now), &wanted)
 }
 
 fn info() -> TaskInfo {
@@ -589,6 +599,39 @@ fn a_subscription_without_a_watched_run_has_a_row_of_its_own() {
         text.contains("– empty mirror/nginx cri-a / no run yet"),
         "{text}"
     );
+}
+
+#[test]
+fn ages_of_data_do_not_follow_the_wall_clock() {
+    let page = |steady_ms| {
+        let now = clock::Moment {
+            wall_ms: NOW_MS - 86_400_000,
+            steady_ms,
+        };
+        let task = polled(entry("crast-9", "t"), info(), &["SUCCESS"]);
+        let followed = subscription(run("crast-1", TaskStatus::Failed));
+        let listing = ListingEntry {
+            error: unreadable("cri-a", "denied").error,
+            ..read_now()
+        };
+        words(&html_at(now, vec![task], [followed], [listing], ""))
+    };
+    let text = page(NOW_MS);
+    assert!(
+        text.starts_with("1 subscription failing, 1 listing failing"),
+        "{text}"
+    );
+    assert!(
+        text.contains("(forbidden, last read 1 min 0 s ago )"),
+        "{text}"
+    );
+    assert!(text.contains("As of 2023-11-13 22:13:20 UTC."), "{text}");
+    // Of the subscription and of the task.
+    assert!(text.contains(" 1 min 0 s ago in 1 d 0 h"), "{text}");
+    assert!(text.contains(" 30 s ago in 1 d 0 h"), "{text}");
+    let text = page(NOW_MS + 3_600_000);
+    assert!(text.starts_with("2 stale, 1 listing failing"), "{text}");
+    assert!(text.contains(" 1 h 0 min ago in 1 d 0 h"), "{text}");
 }
 
 #[test]
