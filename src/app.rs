@@ -157,7 +157,7 @@ impl Daemon {
             }
             None => (None, State::default()),
         };
-        let store = Arc::new(store(&config, file.is_some()));
+        let store = Arc::new(store(&config, file.is_some(), clock.clone()));
         tracing::info!(
             version = Build::CURRENT.version,
             revision = Build::CURRENT.revision,
@@ -447,8 +447,8 @@ fn artifact_series(artifacts: Artifacts) -> ArtifactSeries {
 }
 
 /// The scheduler fills it.
-fn store(config: &Config, counts_wait: bool) -> Store {
-    let store = Store::new(limits(config), []);
+fn store(config: &Config, counts_wait: bool, clock: Clock) -> Store {
+    let store = Store::new(limits(config), []).timed_by(clock);
     if counts_wait {
         store.holding_counts_back()
     } else {

@@ -402,7 +402,7 @@ impl Follower {
     ) -> Listed {
         let mut listed = Listed::default();
         if let Some(rules) = rules {
-            listed.removed = self.take_rules(&rules, now);
+            listed.removed = self.take_rules(&rules, now.wall_ms);
         }
         if let Some(list) = list {
             self.take_runs(list, now, &mut listed);
@@ -482,6 +482,14 @@ impl Follower {
             && let Some(followed) = self.subscriptions.get_mut(&run.info.subscription())
         {
             followed.note(id, run, &self.settings.words);
+        }
+    }
+
+    /// Notes that `/metrics` has shown the counters of a subscription that was
+    /// removed: should it come back, they go on from where they were.
+    pub fn counters_were_shown(&mut self, subscription: &Subscription) {
+        if let Some(followed) = self.subscriptions.get_mut(subscription) {
+            followed.announced = true;
         }
     }
 
@@ -571,8 +579,7 @@ impl Follower {
     }
 
     /// Rules that pass the filter; answers the subscriptions that have none any more.
-    fn take_rules(&mut self, rules: &[Rule], now: Moment) -> Vec<Arc<Subscription>> {
-        let now_ms = now.wall_ms;
+    fn take_rules(&mut self, rules: &[Rule], now_ms: i64) -> Vec<Arc<Subscription>> {
         if self.lists_the_same(rules) {
             let live = self.subscriptions.values_mut();
             live.filter(|followed| followed.is_live())
@@ -596,14 +603,12 @@ impl Follower {
             }
             if followed.is_live() {
                 followed.rules = Arc::from([]);
-                // Should it come back, its counters go on from where they were.
-                followed.announced = true;
                 self.touched.subscription(Subscription::clone(key));
             }
         }
         for (key, rules) in by_subscription {
             if !self.subscriptions.contains_key(key) {
-                let followed = Followed::new(owns(&self.settings, key), now.steady_ms);
+                let followed = Followed::new(owns(&self.settings, key));
                 self.subscriptions.insert(Arc::new(key.clone()), followed);
                 // Which of the runs are its own is not known yet.
                 self.touched.all = true;

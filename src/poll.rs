@@ -352,7 +352,7 @@ impl<S: Source> Scheduler<S> {
         }
         for Follow { settings, account } in follows {
             let saved = instances.remove(&settings.instance_id);
-            let mut list = Listing::new(settings, account, moment.steady_ms, now);
+            let mut list = Listing::new(settings, account, now);
             let restored = saved.map(|saved| list.restore(saved, moment, now));
             let place = self.list(list);
             if let Some(listed) = restored {
@@ -428,11 +428,12 @@ impl<S: Source> Scheduler<S> {
         };
         let uncounted = jump.uncounted();
         let mut overdue = 0;
+        // Built again: entries that were moved would pile up at each jump.
+        self.waiting.clear();
         for (list, place) in self.lists.iter_mut().zip(0..) {
             let Some(list) = list.as_mut() else { continue };
-            let before = list.due();
             overdue += usize::from(list.jump(uncounted, moment, now));
-            if list.due() != before {
+            if list.phase == Phase::Waiting {
                 self.waiting.push(Reverse((list.due(), Item::List(place))));
             }
             if list.phase != Phase::Leaving {
@@ -443,15 +444,13 @@ impl<S: Source> Scheduler<S> {
             let Some(watched) = watched.as_mut() else {
                 continue;
             };
-            let before = watched.due();
             overdue += usize::from(watched.jump(uncounted, moment, now));
-            if watched.due() != before {
+            if watched.phase == Phase::Waiting {
                 self.waiting
                     .push(Reverse((watched.due(), Item::Task(place))));
             }
             if watched.shown && watched.phase != Phase::Leaving {
-                self.store
-                    .update(watched.shown_entry(&self.settings.causes));
+                self.store.update(watched.entry().clone());
             }
         }
         tracing::info!(
@@ -541,7 +540,7 @@ impl<S: Source> Scheduler<S> {
         self.unrecognized.look(now, |item| match item {
             Item::List(place) => {
                 let list = self.lists[place].as_ref();
-                list.is_some_and(|list| self.store.is_listing_fresh(list.entry(), steady_ms))
+                list.is_some_and(|list| list.has_fresh_words(steady_ms))
             }
             Item::Task(place) => {
                 let watched = self.tasks[place].as_ref();
@@ -594,11 +593,11 @@ impl<S: Source> Scheduler<S> {
         let words = polled.outcome.is_ok().then_some(words);
         let skipped = watched.apply(polled, &self.settings, moment, now);
         self.instances.skipped(&instance_id, skipped);
+        watched.find_cause(&self.settings.causes);
         watched.phase = Phase::Waiting;
         self.waiting.push(Reverse((watched.due(), item)));
         if watched.shown {
-            self.store
-                .update(watched.shown_entry(&self.settings.causes));
+            self.store.update(watched.entry().clone());
         }
         let mut idle = false;
         if let Some(list) = watched.follower {
@@ -641,8 +640,8 @@ impl<S: Source> Scheduler<S> {
         }
         self.notices
             .listing(list.account(), item, list.entry(), read.error());
-        list.note_words(&read);
-        let words = list.unrecognized();
+        let words = list.note_words(&read, moment.steady_ms);
+        let words = words.then(|| list.unrecognized());
         let pages = read.pages();
         let before = list.entry().tasks_dropped;
         let listed = list.apply(read, moment, now);
@@ -656,7 +655,9 @@ impl<S: Source> Scheduler<S> {
         list.show(&self.own.follow(list.instance_id()));
         self.store.update_listing(list.entry().clone());
         self.take_listed(place, listed, &mut HashMap::new());
-        self.hold_words(item, words);
+        if let Some(words) = words {
+            self.hold_words(item, words);
+        }
         self.tried(item);
     }
 
@@ -667,12 +668,14 @@ impl<S: Source> Scheduler<S> {
         listed: Listed,
         saved: &mut HashMap<TaskKey, SavedTask>,
     ) {
-        let Some(listing) = &self.lists[list] else {
+        let Some(listing) = &mut self.lists[list] else {
             return;
         };
         for subscription in &listed.removed {
-            self.store
-                .remove_subscription(listing.instance_id(), subscription);
+            let instance_id = listing.instance_id();
+            if self.store.remove_subscription(instance_id, subscription) {
+                listing.counters_were_shown(subscription);
+            }
         }
         for subscription in listed.subscriptions {
             self.store.update_subscription(subscription);
@@ -722,8 +725,7 @@ impl<S: Source> Scheduler<S> {
         if let Some(watched) = watched.filter(|watched| watched.follower == Some(list)) {
             watched.listed_again(moment);
             if watched.shown {
-                self.store
-                    .update(watched.shown_entry(&self.settings.causes));
+                self.store.update(watched.entry().clone());
             }
         }
     }
@@ -768,14 +770,16 @@ impl<S: Source> Scheduler<S> {
         watched.stay();
         let renamed = !watched.is_configured() && watched.rename(&wanted.target);
         let at_once = told.is_some_and(|new| watched.listed(&wanted.info, new, words, moment));
+        if told == Some(true) {
+            watched.find_cause(&self.settings.causes);
+        }
         if at_once {
             watched.set_due(now, moment.wall_ms, now);
             self.waiting.push(Reverse((now, Item::Task(place))));
         }
         let shown = wanted.shown || watched.is_configured();
         if shown && (told.is_some() || renamed || !watched.shown) {
-            self.store
-                .update(watched.shown_entry(&self.settings.causes));
+            self.store.update(watched.entry().clone());
         } else if watched.shown && !shown {
             self.store.remove(&key.0, &key.1);
         }
@@ -807,7 +811,8 @@ impl<S: Source> Scheduler<S> {
         lists.filter(|list| list.phase != Phase::Leaving)
     }
 
-    fn watch(&mut self, watched: Watched) {
+    fn watch(&mut self, mut watched: Watched) {
+        watched.find_cause(&self.settings.causes);
         let place = self.free.pop().unwrap_or_else(|| {
             self.tasks.push(None);
             self.tasks.len() - 1
@@ -818,8 +823,7 @@ impl<S: Source> Scheduler<S> {
             self.untried.insert(item);
         }
         if watched.shown {
-            self.store
-                .update(watched.shown_entry(&self.settings.causes));
+            self.store.update(watched.entry().clone());
         }
         self.places.insert(key(watched.target()), place);
         self.tasks[place] = Some(watched);

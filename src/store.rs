@@ -24,7 +24,7 @@ use self::state::State;
 pub use self::subscription::{
     Counts, Durations, ListingEntry, RecentRun, RunDurations, RunSummary, SubscriptionEntry,
 };
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::model::{Artifact, Artifacts, Assessment, Cause, Outcome, Subscription, TaskInfo};
 use crate::reason::Reason;
 
@@ -162,7 +162,7 @@ fn steady(wall_ms: i64, wall_ahead_ms: i64) -> i64 {
 }
 
 /// How long data is fresh, milliseconds.
-fn fresh_for(stale_after: Duration, interval: Duration) -> i64 {
+pub(crate) fn fresh_for(stale_after: Duration, interval: Duration) -> i64 {
     let limit = stale_after.max(interval.saturating_mul(3));
     i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
 }
@@ -184,6 +184,7 @@ pub struct Limits {
 pub struct Store {
     /// Whether what was counted waits for [`Store::publish`] before the page shows it.
     counts_wait: bool,
+    clock: Clock,
     counted: Notify,
     inner: Mutex<Inner>,
 }
@@ -230,9 +231,17 @@ impl Store {
         }
         Self {
             counts_wait: false,
+            clock: Clock::system(),
             counted: Notify::new(),
             inner: Mutex::new(inner),
         }
+    }
+
+    /// The clock that says how long a new count is held back.
+    #[must_use]
+    pub fn timed_by(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// From now on the page shows what was counted no sooner than
@@ -270,9 +279,9 @@ impl Store {
             let known = inner.subscriptions.remove(&key).map(|known| known.counts);
             let counted = Arc::clone(&entry.counts);
             let counts = match known {
-                Some(counts) => counts.counted(counted),
-                None if entry.announced => Announced::before(counted, self.counts_wait),
-                None => Announced::new(counted, entry.first_seen_ms, self.counts_wait),
+                Some(counts) => counts.with_counted(counted),
+                None if entry.announced => Announced::shown_before(counted, self.counts_wait),
+                None => Announced::new(counted, self.clock.steady_millis(), self.counts_wait),
             };
             let waits = counts.waits();
             inner.subscriptions.insert(key, Followed { entry, counts });
@@ -283,12 +292,16 @@ impl Store {
         }
     }
 
-    /// Forgets a subscription.
-    pub fn remove_subscription(&self, instance_id: &Arc<str>, subscription: &Arc<Subscription>) {
+    /// Forgets a subscription; whether `/metrics` has shown its counters.
+    pub fn remove_subscription(
+        &self,
+        instance_id: &Arc<str>,
+        subscription: &Arc<Subscription>,
+    ) -> bool {
         let key = (Arc::clone(instance_id), Arc::clone(subscription));
-        self.change(|inner| {
-            inner.subscriptions.remove(&key);
-        });
+        let steady_ms = self.clock.steady_millis();
+        let removed = self.change(|inner| inner.subscriptions.remove(&key));
+        removed.is_some_and(|it| it.counts.is_announced(steady_ms))
     }
 
     /// How the lists of an instance can be read.
@@ -298,9 +311,9 @@ impl Store {
             let known = inner.listings.remove(&entry.instance_id);
             let counted = Arc::clone(&entry.durations);
             let durations = match known.map(|known| known.durations) {
-                Some(durations) => durations.counted(counted),
-                None if entry.announced => Announced::before(counted, self.counts_wait),
-                None => Announced::new(counted, entry.first_seen_ms, self.counts_wait),
+                Some(durations) => durations.with_counted(counted),
+                None if entry.announced => Announced::shown_before(counted, self.counts_wait),
+                None => Announced::new(counted, self.clock.steady_millis(), self.counts_wait),
             };
             let waits = durations.waits();
             let id = Arc::clone(&entry.instance_id);
@@ -336,16 +349,10 @@ impl Store {
         self.change(|inner| inner.limits = limits);
     }
 
-    /// Whether the data of a task is fresh at `now_ms`.
-    pub fn is_fresh(&self, entry: &TaskEntry, now_ms: i64) -> bool {
+    /// Whether the data of a task is fresh at `steady_ms`.
+    pub fn is_fresh(&self, entry: &TaskEntry, steady_ms: i64) -> bool {
         let until = entry.fresh_until_ms(self.lock().limits.stale_after);
-        until.is_some_and(|until| now_ms <= until)
-    }
-
-    /// Whether what the lists of an instance say is fresh at `now_ms`.
-    pub fn is_listing_fresh(&self, entry: &ListingEntry, now_ms: i64) -> bool {
-        let until = entry.fresh_until_ms(self.lock().limits.stale_after);
-        until.is_some_and(|until| now_ms <= until)
+        until.is_some_and(|until| steady_ms <= until)
     }
 
     /// Ends when something was counted that the page does not show yet.
@@ -377,18 +384,18 @@ impl Store {
     }
 
     /// Notes in a state that is about to be saved what was on `/metrics`.
-    pub fn mark_announced(&self, state: &mut State, now_ms: i64) {
+    pub fn mark_announced(&self, state: &mut State, steady_ms: i64) {
         let inner = self.lock();
         for instance in &mut state.instances {
             let listed = inner.listings.get(&instance.instance_id);
-            instance.announced |= listed.is_some_and(|it| it.durations.is_announced(now_ms));
+            instance.announced |= listed.is_some_and(|it| it.durations.is_announced(steady_ms));
             for saved in &mut instance.subscriptions {
                 let key = (
                     Arc::clone(&instance.instance_id),
                     Arc::clone(&saved.subscription),
                 );
                 let followed = inner.subscriptions.get(&key);
-                saved.announced |= followed.is_some_and(|it| it.counts.is_announced(now_ms));
+                saved.announced |= followed.is_some_and(|it| it.counts.is_announced(steady_ms));
             }
         }
     }
@@ -407,7 +414,7 @@ impl Store {
             if let Some(listed) = listings.get_mut(&instance.instance_id) {
                 changed |= listed
                     .durations
-                    .saved(&instance.durations, instance.announced);
+                    .note_saved(&instance.durations, instance.announced);
             }
             for saved in &instance.subscriptions {
                 let key = (
@@ -415,7 +422,7 @@ impl Store {
                     Arc::clone(&saved.subscription),
                 );
                 if let Some(followed) = subscriptions.get_mut(&key) {
-                    changed |= followed.counts.saved(&saved.counts, saved.announced);
+                    changed |= followed.counts.note_saved(&saved.counts, saved.announced);
                 }
             }
         }

@@ -23,8 +23,6 @@ pub(super) struct Followed {
     pub(super) rules: Arc<[Rule]>,
     /// When its oldest rule was created or edited into it.
     pub(super) created_ms: Option<i64>,
-    /// When it was first seen, Unix milliseconds.
-    first_seen_ms: i64,
     /// Whether its counters were on `/metrics` before.
     pub(super) announced: bool,
     /// When it last had a rule, Unix milliseconds.
@@ -40,12 +38,11 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    pub(super) fn new(ours: bool, now_ms: i64) -> Self {
+    pub(super) fn new(ours: bool) -> Self {
         Self {
             ours,
             rules: Arc::from([]),
             created_ms: None,
-            first_seen_ms: now_ms,
             announced: false,
             seen_ms: 0,
             runs: Vec::new(),
@@ -194,7 +191,6 @@ impl Followed {
             recent_runs: Arc::clone(&self.recent),
             counts: Arc::clone(&self.counts),
             announced: self.announced,
-            first_seen_ms: self.first_seen_ms,
         }
     }
 
@@ -204,7 +200,6 @@ impl Followed {
             rules: Arc::clone(&self.rules),
             seen_ms: self.seen_ms,
             counts: Arc::clone(&self.counts),
-            first_seen_ms: self.first_seen_ms,
             announced: self.announced,
             last_success_ms: self.last_success_ms,
             forgotten_failures: self.forgotten_failures,
@@ -222,7 +217,7 @@ impl Followed {
             last_success_ms: saved.last_success_ms,
             forgotten_failures: saved.forgotten_failures,
             recent: saved.recent,
-            ..Self::new(false, saved.first_seen_ms)
+            ..Self::new(false)
         };
         (saved.subscription, followed)
     }

@@ -1,6 +1,6 @@
 //! Why a run failed, as one of a closed set of causes. The only place where the
-//! API gives a reason is the task's free-text message, whose wording nobody
-//! documents: patterns map it, the user's before the built-in ones.
+//! API gives a reason is the task's free-text message, whose wording is
+//! undocumented: patterns map it, the user's before the built-in ones.
 
 use std::sync::LazyLock;
 
@@ -61,7 +61,7 @@ const BUILT_IN: [(Cause, &str); 17] = [
     ),
     (
         Cause::RateLimited,
-        r"(?:http|status|code|error)\D{0,20}429\b|^429\b|\brequests per (?:second|minute|hour|day|project)",
+        r"(?:http|status|code|error)[^0-9]{0,20}429\b|^429\b|\brequests per (?:second|minute|hour|day|project)",
     ),
     (
         Cause::Quota,
@@ -77,7 +77,7 @@ const BUILT_IN: [(Cause, &str); 17] = [
     ),
     (
         Cause::Unauthorized,
-        r"(?:http|status|code|error)\D{0,20}40[13]\b|^40[13]\b|insufficient[ _]scope",
+        r"(?:http|status|code|error)[^0-9]{0,20}40[13]\b|^40[13]\b|insufficient[ _]scope",
     ),
     (
         Cause::Unauthorized,
@@ -97,7 +97,7 @@ const BUILT_IN: [(Cause, &str); 17] = [
     ),
     (
         Cause::NotFound,
-        r"(?:http|status|code|error)\D{0,20}404\b|^404\b|no such (?:image|manifest|repository|tag|artifact)|code = notfound",
+        r"(?:http|status|code|error)[^0-9]{0,20}404\b|^404\b|no such (?:image|manifest|repository|tag|artifact)|code = notfound",
     ),
     (
         Cause::NotFound,
@@ -121,7 +121,7 @@ const BUILT_IN: [(Cause, &str); 17] = [
     ),
     (
         Cause::Network,
-        r"bad gateway|service (?:is )?(?:temporarily )?unavailable|(?:http|status|code|error)\D{0,20}50[234]\b|^50[234]\b",
+        r"bad gateway|service (?:is )?(?:temporarily )?unavailable|(?:http|status|code|error)[^0-9]{0,20}50[234]\b|^50[234]\b",
     ),
 ];
 

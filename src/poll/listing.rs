@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use crate::clock::Moment;
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
 use crate::metrics::own::FollowMetrics;
-use crate::model::{Rule, TaskInfo, unrecognized};
+use crate::model::{Rule, Subscription, TaskInfo, unrecognized};
 use crate::reason::Reason;
 use crate::store::state::SavedInstance;
-use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry};
+use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry, fresh_for};
 
 use super::schedule::{self, Beat};
 use super::watch::Phase;
@@ -33,6 +33,8 @@ pub(super) struct Listing {
     failures: u32,
     /// Of runs that have words that no status mapping covers.
     words: HashMap<Arc<str>, Vec<Word>>,
+    /// When the list of runs was last read, on the steady clock.
+    runs_read_ms: Option<i64>,
 }
 
 /// One listing that is about to begin.
@@ -79,12 +81,11 @@ impl Read {
 }
 
 impl Listing {
-    pub(super) fn new(settings: Settings, account: usize, steady_ms: i64, now: Instant) -> Self {
+    pub(super) fn new(settings: Settings, account: usize, now: Instant) -> Self {
         Self {
             entry: ListingEntry {
                 instance_id: Arc::clone(&settings.instance_id),
                 interval: settings.interval,
-                first_seen_ms: steady_ms,
                 ..ListingEntry::default()
             },
             due: now,
@@ -93,6 +94,7 @@ impl Listing {
             bunched: true,
             failures: 0,
             words: HashMap::new(),
+            runs_read_ms: None,
             follower: Follower::new(settings),
             account,
         }
@@ -100,10 +102,11 @@ impl Listing {
 
     /// Takes back what is known from before a restart.
     pub(super) fn restore(&mut self, saved: SavedInstance, moment: Moment, now: Instant) -> Listed {
-        self.entry.first_seen_ms = saved.first_seen_ms;
         self.entry.announced = saved.announced;
         if let Some(last) = saved.last_success_ms {
-            self.entry.set_last_success(moment.recall(last));
+            let last_success = moment.recall(last);
+            self.entry.set_last_success(last_success);
+            self.runs_read_ms = Some(last_success.steady_ms);
             let age = u64::try_from(moment.wall_ms.saturating_sub(last)).unwrap_or(u64::MAX);
             let age = Duration::from_millis(age);
             self.due = now + self.entry.interval.saturating_sub(age);
@@ -127,7 +130,7 @@ impl Listing {
         moment: Moment,
         now: Instant,
     ) -> (Self, Listed) {
-        let mut new = Self::new(settings, account, moment.steady_ms, now);
+        let mut new = Self::new(settings, account, now);
         let listed = new.restore(self.save(), moment, now);
         let interval = new.entry.interval;
         new.entry = ListingEntry {
@@ -170,7 +173,6 @@ impl Listing {
     pub(super) fn save(&self) -> SavedInstance {
         SavedInstance {
             last_success_ms: self.entry.last_success_ms,
-            first_seen_ms: self.entry.first_seen_ms,
             announced: self.entry.announced,
             ..self.follower.save()
         }
@@ -209,16 +211,31 @@ impl Listing {
     }
 
     /// Takes in the words of the runs that were read.
-    pub(super) fn note_words(&mut self, read: &Read) {
+    /// As [`Follower::counters_were_shown`].
+    pub(super) fn counters_were_shown(&mut self, subscription: &Subscription) {
+        self.follower.counters_were_shown(subscription);
+    }
+
+    /// Answers whether the list could be read.
+    pub(super) fn note_words(&mut self, read: &Read, steady_ms: i64) -> bool {
         let Ok(list) = &read.runs else {
-            return;
+            return false;
         };
+        self.runs_read_ms = Some(steady_ms);
         if list.whole {
             self.words.clear();
         }
         for run in &list.runs {
             self.note_words_of(&run.task_id, &run.info);
         }
+        true
+    }
+
+    /// Whether the list of runs was read lately enough for its words to count.
+    pub(super) fn has_fresh_words(&self, steady_ms: i64) -> bool {
+        let limit = fresh_for(self.settings().stale_after, self.entry.interval);
+        let read = self.runs_read_ms;
+        read.is_some_and(|read| steady_ms <= read.saturating_add(limit))
     }
 
     fn note_words_of(&mut self, id: &Arc<str>, info: &TaskInfo) {

@@ -154,9 +154,9 @@ impl<S: Source> Scheduler<S> {
         if watched.due() != before {
             self.waiting.push(Reverse((watched.due(), item)));
         }
+        watched.find_cause(&self.settings.causes);
         if watched.shown && watched.phase != Phase::Leaving {
-            self.store
-                .update(watched.shown_entry(&self.settings.causes));
+            self.store.update(watched.entry().clone());
         }
     }
 
@@ -169,7 +169,7 @@ impl<S: Source> Scheduler<S> {
             })
         });
         let Some(place) = known else {
-            self.list(Listing::new(settings, account, moment.steady_ms, now));
+            self.list(Listing::new(settings, account, now));
             return;
         };
         let Some(list) = &mut self.lists[place] else {

@@ -378,6 +378,54 @@ async fn a_task_without_rows_that_the_api_does_not_know_is_not_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_makes_no_other_failure_of_an_id_that_is_gone() {
+    let outage = Duration::from_secs(2_000)..Duration::from_secs(2_100);
+    let during = outage.clone();
+    let bench = bench(&[("crast-1", 0)], move |_, _, now| {
+        if during.contains(&now) {
+            fails(Reason::Connect)
+        } else {
+            (Duration::from_millis(100), Ok(Vec::new()))
+        }
+    });
+    let task = |reason| {
+        Err(SourceError {
+            reason,
+            text: format!("it is {reason:?}"),
+        })
+    };
+    *bench.source.task.lock().unwrap() = task(Reason::NotFound);
+    let reason = || bench.entry("crast-1").error.as_ref().map(|it| it.reason);
+    pass(1_990).await;
+    assert_eq!(reason(), Some(Reason::NotFound));
+    // The next questions for the task itself time out, as its rows do before.
+    *bench.source.task.lock().unwrap() = task(Reason::Timeout);
+    pass(60).await;
+    assert_eq!(reason(), Some(Reason::Connect));
+    // The last backoff ends within an interval.
+    pass(110).await;
+    for _ in 0..120 {
+        pass(60).await;
+        let entry = bench.entry("crast-1");
+        assert_eq!(
+            entry.error.as_ref().map(|it| it.reason),
+            Some(Reason::NotFound)
+        );
+        assert_eq!(entry.data, None);
+    }
+    let asked = bench.source.times(Call::Task, "crast-1");
+    assert!(
+        asked.iter().any(|at| *at > outage.end.as_secs_f64()),
+        "{asked:?}"
+    );
+
+    // It is there after all.
+    *bench.source.task.lock().unwrap() = Ok(TaskInfo::default());
+    pass(3_700).await;
+    assert_eq!(reason(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_task_has_the_cause_that_its_message_names() {
     let bench = bench(&[("crast-1", 0)], |_, _, _| finished("FAILED"));
     *bench.source.task.lock().unwrap() = Ok(TaskInfo {

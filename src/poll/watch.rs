@@ -44,6 +44,8 @@ pub(super) struct Watched {
     again: bool,
     /// The task itself was asked for after its last row had finished.
     asked_finished: bool,
+    /// Why the API does not know the task, until it does.
+    gone: Option<SourceError>,
     /// Times in a row that the task itself could not be read.
     task_failures: u32,
     /// Until then it is not asked for again.
@@ -78,7 +80,7 @@ pub(super) struct Question {
     info: Option<Arc<TaskInfo>>,
     asked_finished: bool,
     may_ask_task: bool,
-    /// Why the task was taken for gone at the last poll.
+    /// Why the API did not know the task so far.
     gone: Option<SourceError>,
     listed: bool,
 }
@@ -88,6 +90,8 @@ pub(super) struct Polled {
     pub(super) outcome: Result<Answer, SourceError>,
     /// Whether the task itself was asked for, and could be read.
     pub(super) task: Option<Result<(), SourceError>>,
+    /// Why the API does not know the task.
+    pub(super) gone: Option<SourceError>,
     /// Status words that no mapping covers, each with the field that held it.
     pub(super) unrecognized: Vec<(&'static str, String)>,
 }
@@ -107,6 +111,7 @@ impl Question {
                 return Polled {
                     outcome: Err(error),
                     task: None,
+                    gone: self.gone,
                     unrecognized: Vec::new(),
                 };
             }
@@ -138,16 +143,18 @@ impl Question {
                     if error.reason == Reason::Forbidden {
                         info = info.map(|info| Arc::new(without_vote(&info)));
                     }
-                    if error.reason == Reason::NotFound && folded.is_empty() {
-                        gone = Some(error.clone());
+                    match error.reason {
+                        Reason::NotFound if folded.is_empty() => gone = Some(error.clone()),
+                        Reason::Forbidden => gone = None,
+                        _ => {}
                     }
                     task = Some(Err(error));
                 }
             }
         }
         odd.extend(unrecognized([], info.as_deref(), words).map(owned));
-        let outcome = match gone {
-            Some(error) => Err(error),
+        let outcome = match &gone {
+            Some(error) => Err(error.clone()),
             None => Ok(Answer {
                 assessment: Assessment::new(folded, info.as_deref(), words),
                 info,
@@ -157,6 +164,7 @@ impl Question {
         Polled {
             outcome,
             task,
+            gone,
             unrecognized: odd,
         }
     }
@@ -197,6 +205,7 @@ impl Watched {
             bunched: true,
             failures: 0,
             asked_finished: false,
+            gone: None,
             task_failures: 0,
             ask_task_after: now,
             watch,
@@ -213,6 +222,13 @@ impl Watched {
             ..TaskEntry::clone(&saved.entry)
         };
         self.asked_finished = saved.asked_finished;
+        let error = self.entry.error.as_ref();
+        let unknown = error.filter(|error| error.reason == Reason::NotFound);
+        let unknown = unknown.filter(|_| self.entry.task_error == Some(Reason::NotFound));
+        self.gone = unknown.map(|error| SourceError {
+            reason: error.reason,
+            text: error.text.clone(),
+        });
         self.bunched = self.is_untried();
         if let Some(last_ms) = self.entry.last_success_ms {
             self.entry.set_last_success(moment.recall(last_ms));
@@ -368,13 +384,8 @@ impl Watched {
 
     pub(super) fn question(&mut self) -> Question {
         self.again = false;
-        let error = self.entry.error.as_ref();
-        let gone = error.filter(|_| self.entry.task_error == Some(Reason::NotFound));
         Question {
-            gone: gone.map(|error| SourceError {
-                reason: error.reason,
-                text: error.text.clone(),
-            }),
+            gone: self.gone.clone(),
             target: Arc::clone(&self.watch.target),
             info: self.entry.info.clone(),
             asked_finished: self.asked_finished,
@@ -395,15 +406,13 @@ impl Watched {
         &self.entry
     }
 
-    /// What is known of it, as the store gets it.
-    pub(super) fn shown_entry(&self, causes: &Causes) -> TaskEntry {
+    /// Finds the cause of its failure; to be called where its data, its message or
+    /// `causes` have changed.
+    pub(super) fn find_cause(&mut self, causes: &Causes) {
         let data = self.entry.data.as_ref();
         let failed = data.is_some_and(|data| data.status == TaskStatus::Failed);
         let message = self.entry.info.as_ref().map_or("", |info| &info.message);
-        TaskEntry {
-            cause: failed.then(|| causes.of(message)),
-            ..self.entry.clone()
-        }
+        self.entry.cause = failed.then(|| causes.of(message));
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -432,6 +441,7 @@ impl Watched {
         self.entry.last_poll_ms = Some(moment.wall_ms);
         let asked = matches!(polled.task, Some(Ok(())));
         self.take_task(polled.task, settings, now);
+        self.gone = polled.gone;
         let retry = match polled.outcome {
             Ok(answer) => {
                 self.take(answer, asked, settings, moment);

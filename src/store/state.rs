@@ -68,8 +68,6 @@ pub struct SavedInstance {
     pub rules: Vec<SavedRule>,
     /// Durations of its counted runs.
     pub durations: Arc<RunDurations>,
-    /// Since when it is followed, Unix milliseconds.
-    pub first_seen_ms: i64,
     /// Whether its histograms were on `/metrics`.
     pub announced: bool,
 }
@@ -141,8 +139,6 @@ pub struct SavedSubscription {
     pub seen_ms: i64,
     /// What was counted.
     pub counts: Arc<Counts>,
-    /// When it was first seen, Unix milliseconds.
-    pub first_seen_ms: i64,
     /// Whether its counters were on `/metrics`.
     pub announced: bool,
     /// When the newest success ended, Unix milliseconds.

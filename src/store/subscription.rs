@@ -39,8 +39,6 @@ pub struct SubscriptionEntry {
     pub counts: Arc<Counts>,
     /// Whether its counters were on `/metrics` before this process or this rule.
     pub announced: bool,
-    /// When it was first seen, Unix milliseconds.
-    pub first_seen_ms: i64,
 }
 
 impl SubscriptionEntry {
@@ -172,8 +170,6 @@ pub struct ListingEntry {
     pub durations: Arc<RunDurations>,
     /// Whether its histograms were on `/metrics` before this process.
     pub announced: bool,
-    /// Since when it is followed, Unix milliseconds.
-    pub first_seen_ms: i64,
 }
 
 impl ListingEntry {

@@ -1,6 +1,7 @@
 //! Freshness and limits, worked out by hand.
 
 use super::*;
+use crate::clock::Clock;
 use crate::model::{Folded, Row, Words};
 
 const TEN: Series = Series {
@@ -251,7 +252,6 @@ fn saved(entry: &SubscriptionEntry, announced: bool) -> State {
         rules: [].into(),
         seen_ms: 0,
         counts: Arc::clone(&entry.counts),
-        first_seen_ms: 0,
         announced,
         last_success_ms: None,
         forgotten_failures: 0,
@@ -444,7 +444,7 @@ fn shown_counts(store: &Store, now_ms: i64) -> (u64, u64) {
     )
 }
 
-/// A subscription and its instance, first seen at 1 000 s, with so many runs.
+/// A subscription and its instance with so many runs.
 fn counted(runs: u64) -> (SubscriptionEntry, ListingEntry) {
     let mut durations = RunDurations::default();
     (0..runs).for_each(|_| durations.runs.observe(1_000));
@@ -453,15 +453,18 @@ fn counted(runs: u64) -> (SubscriptionEntry, ListingEntry) {
             runs,
             ..Counts::default()
         }),
-        first_seen_ms: 1_000_000,
         ..subscription("nginx")
     };
     let listing = ListingEntry {
         durations: Arc::new(durations),
-        first_seen_ms: 1_000_000,
         ..listing(300, Some(1_000_000))
     };
     (entry, listing)
+}
+
+/// A store whose clock shows 1 000 s.
+fn new_at_1000_s() -> Store {
+    store(100, 100, Vec::new()).timed_by(Clock::fixed(1_000_000))
 }
 
 fn update(store: &Store, (entry, listing): (SubscriptionEntry, ListingEntry)) {
@@ -471,7 +474,7 @@ fn update(store: &Store, (entry, listing): (SubscriptionEntry, ListingEntry)) {
 
 #[test]
 fn a_new_count_is_at_0_for_one_answer_before_it_shows() {
-    let store = store(100, 100, Vec::new());
+    let store = new_at_1000_s();
     // The first listing brings the rule and its first finished run together.
     update(&store, counted(1));
     let first = store.snapshot();
@@ -485,7 +488,7 @@ fn a_new_count_is_at_0_for_one_answer_before_it_shows() {
 
 #[test]
 fn a_count_that_nobody_scrapes_shows_after_two_minutes() {
-    let store = store(100, 100, Vec::new());
+    let store = new_at_1000_s();
     update(&store, counted(1));
     assert_eq!(shown_counts(&store, 1_119_999), (0, 0));
     assert_eq!(shown_counts(&store, 1_120_000), (1, 1));
@@ -497,7 +500,7 @@ fn a_count_that_nobody_scrapes_shows_after_two_minutes() {
 
 #[test]
 fn with_a_state_file_a_count_shows_once_it_was_saved_as_announced() {
-    let store = store(100, 100, Vec::new()).holding_counts_back();
+    let store = new_at_1000_s().holding_counts_back();
     update(&store, counted(1));
     let (entry, _) = counted(1);
     store.publish(&saved(&entry, false));
@@ -515,7 +518,7 @@ fn with_a_state_file_a_count_shows_once_it_was_saved_as_announced() {
 
 #[test]
 fn a_state_that_nobody_scraped_for_two_minutes_is_saved_as_announced() {
-    let store = store(100, 100, Vec::new()).holding_counts_back();
+    let store = new_at_1000_s().holding_counts_back();
     update(&store, counted(1));
     let (entry, _) = counted(1);
     for (now_ms, announced) in [(1_119_999, false), (1_120_000, true)] {
@@ -527,10 +530,7 @@ fn a_state_that_nobody_scraped_for_two_minutes_is_saved_as_announced() {
 
 #[test]
 fn a_count_from_before_a_restart_shows_at_once() {
-    for store in [
-        store(100, 100, Vec::new()),
-        store(100, 100, Vec::new()).holding_counts_back(),
-    ] {
+    for store in [new_at_1000_s(), new_at_1000_s().holding_counts_back()] {
         let (entry, listing) = counted(7);
         let entry = SubscriptionEntry {
             announced: true,

@@ -385,7 +385,7 @@ async fn a_day(config: &Config, runs: i64, state: Tasks) -> Counted {
     };
     let (scheduler, _) = Scheduler::new(
         Arc::clone(&cloud),
-        Arc::new(store(config, false)),
+        Arc::new(store(config, false, Clock::of_tokio(START_MS))),
         Arc::new(Own::new(Build::CURRENT)),
         Clock::of_tokio(START_MS),
         settings(config),

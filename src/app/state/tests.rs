@@ -83,7 +83,6 @@ fn state(runs: u64) -> State {
         rules: [].into(),
         seen_ms: 0,
         counts: counted(runs),
-        first_seen_ms: 0,
         announced: true,
         last_success_ms: None,
         forgotten_failures: 0,

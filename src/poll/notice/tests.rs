@@ -42,6 +42,7 @@ fn failed(reason: Reason) -> Polled {
     Polled {
         outcome: Err(error(reason)),
         task: None,
+        gone: None,
         unrecognized: Vec::new(),
     }
 }
@@ -56,6 +57,7 @@ fn succeeded(details: Result<(), Reason>) -> Polled {
             asked_finished: false,
         }),
         task: Some(details.map_err(error)),
+        gone: None,
         unrecognized: Vec::new(),
     }
 }

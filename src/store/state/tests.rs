@@ -142,7 +142,6 @@ prop_compose! {
         rules in vec((text(), text(), time()), 0..3),
         seen_ms in any::<i64>(),
         counts in any::<(u64, u64)>(),
-        first_seen_ms in any::<i64>(),
         announced in any::<bool>(),
         last_success_ms in time(),
         forgotten_failures in any::<u32>(),
@@ -169,7 +168,6 @@ prop_compose! {
             subscription: Arc::new(about),
             seen_ms,
             counts: Arc::new(Counts { runs, failures }),
-            first_seen_ms,
             announced,
             last_success_ms,
             forgotten_failures,
@@ -189,7 +187,6 @@ prop_compose! {
         subscriptions in vec(saved_subscription(), 0..3),
         rules in vec((text(), subscription(), time(), any::<i64>()), 0..3),
         durations in any::<[([u64; 14], i64); 2]>(),
-        first_seen_ms in any::<i64>(),
         announced in any::<bool>(),
     ) -> SavedInstance {
         let rules = rules.into_iter().map(|(rule_id, subscription, edited_ms, seen_ms)| SavedRule {
@@ -210,7 +207,6 @@ prop_compose! {
             subscriptions,
             rules: rules.collect(),
             durations: Arc::new(RunDurations { runs: runs_of, artifacts: artifacts_of }),
-            first_seen_ms,
             announced,
         }
     }
@@ -383,7 +379,6 @@ fn sample_instance(subscription: Subscription, info: Arc<TaskInfo>) -> SavedInst
                 runs: 12,
                 failures: 3,
             }),
-            first_seen_ms: 1_690_000_000_000,
             announced: true,
             last_success_ms: Some(1_699_000_000_000),
             forgotten_failures: 2,
@@ -405,7 +400,6 @@ fn sample_instance(subscription: Subscription, info: Arc<TaskInfo>) -> SavedInst
             seen_ms: 1_700_000_100_000,
         }],
         durations: Arc::new(RunDurations { runs, artifacts }),
-        first_seen_ms: 1_690_000_000_000,
         announced: true,
     }
 }
@@ -491,9 +485,7 @@ fn version_1_is_read() {
     });
     instance.runs[0].rows.as_mut().unwrap().artifacts = None;
     instance.rules[0].edited_ms = None;
-    instance.first_seen_ms = i64::MIN;
     let subscription = &mut instance.subscriptions[0];
-    subscription.first_seen_ms = i64::MIN;
     // The list has crast-1; of the other only the duration was known.
     subscription.recent = [recent("crast-0", TaskStatus::Unknown, None, 45_000)].into();
     let rule = Rule {
