@@ -107,7 +107,6 @@ fn store() -> Store {
             artifacts,
         }),
         announced: true,
-        ..ListingEntry::default()
     });
     store.update_subscription(SubscriptionEntry {
         instance_id: "cri-a".into(),

@@ -448,7 +448,6 @@ fn listed_at(last_success_ms: i64) -> ListingEntry {
             artifacts: observed(&[500, 1_000, 4_250, 59_999, 90_000_000]),
         }),
         announced: true,
-        ..ListingEntry::default()
     }
 }
 
