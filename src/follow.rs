@@ -202,6 +202,8 @@ struct Run {
 struct Gone {
     seen_ms: i64,
     counted: bool,
+    /// It is one of its subscription's forgotten failures.
+    failed: bool,
 }
 
 /// A run to poll.
@@ -255,6 +257,28 @@ impl Run {
         match &self.rows {
             Some(rows) => rows.status,
             None => self.info.status(words),
+        }
+    }
+
+    /// When it ended well. Before a new run counts its rows are read, which may say
+    /// otherwise than the list.
+    fn success_ms(&self, words: &Words) -> Option<i64> {
+        if self.rows.is_none() && !self.counted {
+            return None;
+        }
+        let succeeded = self.finished(words) && self.status(words) == TaskStatus::Succeeded;
+        let end_ms = self.end_ms(words).or(self.start_ms());
+        end_ms.filter(|_| succeeded)
+    }
+
+    fn save(&self, id: &Arc<str>) -> SavedRun {
+        SavedRun {
+            task_id: Arc::clone(id),
+            info: Arc::clone(&self.listed),
+            first_seen_ms: self.first_seen_ms,
+            seen_ms: self.seen.wall_ms,
+            counted: self.counted,
+            rows: self.rows.clone(),
         }
     }
 
@@ -481,7 +505,7 @@ impl Follower {
         if let Some((id, run)) = self.runs.get_key_value(task_id)
             && let Some(followed) = self.subscriptions.get_mut(&run.info.subscription())
         {
-            followed.note(id, run, &self.settings.words);
+            followed.note(id, &self.runs, &self.settings.words);
         }
     }
 
@@ -690,6 +714,11 @@ impl Follower {
                 let gone = self.gone.remove(&task_id);
                 let counted = gone.map_or(history, |gone| gone.counted);
                 let run = Run::new(Arc::clone(&info), now, self.listings, counted);
+                if gone.is_some_and(|gone| gone.failed)
+                    && let Some(followed) = self.subscriptions.get_mut(&info.subscription())
+                {
+                    followed.remember_failure(&run);
+                }
                 self.runs.insert(Arc::clone(&task_id), run);
             }
             self.touched.run(&task_id, &info);
@@ -708,8 +737,9 @@ impl Follower {
         let left = self.runs.extract_if(|_, run| run.seen_in != listings);
         for (id, mut run) in left {
             let key = run.info.subscription();
+            let mut failed = false;
             if let Some(followed) = self.subscriptions.get_mut(&key) {
-                followed.forget(&run, words);
+                failed = followed.forget(&id, &run, words);
                 // Nobody can read its rows any more.
                 let status = run.info.status(words);
                 if !run.counted && status.is_over() && followed.is_ours() {
@@ -725,6 +755,7 @@ impl Follower {
             let gone = Gone {
                 seen_ms: run.seen.wall_ms,
                 counted: run.counted,
+                failed,
             };
             self.gone.insert(id, gone);
         }
@@ -889,18 +920,7 @@ impl Follower {
                     seen_ms: history.seen_ms,
                 })
                 .collect(),
-            runs: self
-                .runs
-                .iter()
-                .map(|(id, run)| SavedRun {
-                    task_id: Arc::clone(id),
-                    info: Arc::clone(&run.listed),
-                    first_seen_ms: run.first_seen_ms,
-                    seen_ms: run.seen.wall_ms,
-                    counted: run.counted,
-                    rows: run.rows.clone(),
-                })
-                .collect(),
+            runs: self.runs.iter().map(|(id, run)| run.save(id)).collect(),
             gone: self
                 .gone
                 .iter()
@@ -908,6 +928,7 @@ impl Follower {
                     task_id: Arc::clone(id),
                     seen_ms: gone.seen_ms,
                     counted: gone.counted,
+                    failed: gone.failed,
                 })
                 .collect(),
             subscriptions: self
@@ -946,6 +967,7 @@ impl Follower {
             let gone = Gone {
                 seen_ms: run.seen_ms,
                 counted: run.counted,
+                failed: run.failed,
             };
             (run.task_id, gone)
         });
@@ -953,7 +975,7 @@ impl Follower {
         let mut rules = Vec::new();
         for saved in saved.subscriptions {
             rules.extend(saved.rules.iter().cloned());
-            let (key, followed) = Followed::restore(saved);
+            let (key, followed) = Followed::restore(saved, now);
             self.subscriptions.insert(key, followed);
         }
         for (key, followed) in &mut self.subscriptions {

@@ -208,7 +208,7 @@ async fn connections_are_kept_and_one_of_http2_is_enough() {
         ("HTTP/2", Some(authority.tls()), "HTTP/2.0", 1),
     ] {
         // Or no two requests would be in flight together.
-        let cloud = cloud(tls, Duration::from_millis(5));
+        let cloud = cloud(tls, Duration::from_millis(25));
         let poller = Arc::new(Poller::new(authority.trusting(), cloud.url()));
         poller.poll_all_well(TASKS).await;
 

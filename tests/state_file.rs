@@ -22,6 +22,7 @@ const KILLS: usize = 200;
 /// the one before in every part.
 fn state(generation: i64, runs: i64) -> State {
     let gone = (0..runs).map(|run| GoneRun {
+        failed: false,
         task_id: format!("crast-{run}").into(),
         seen_ms: generation,
         counted: true,

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Run;
+use super::{Run, restored_run};
+use crate::clock::Moment;
 use crate::model::{Causes, Rule, Subscription, TaskStatus, Words};
 use crate::store::state::SavedSubscription;
 use crate::store::{Counts, RecentRun, RunSummary, SubscriptionEntry};
@@ -30,9 +31,14 @@ pub(super) struct Followed {
     /// Newest first.
     pub(super) runs: Vec<Arc<str>>,
     counts: Arc<Counts>,
+    /// When the newest success ended.
     last_success_ms: Option<i64>,
-    /// Failures that the list does not hold any more, since the last success.
+    /// The same of runs that the list no longer holds.
+    forgotten_success_ms: Option<i64>,
+    /// Failures that the list no longer holds, since the last success.
     forgotten_failures: u32,
+    /// The newest finished run that the list no longer holds.
+    forgotten_run: Option<(Arc<str>, Run)>,
     /// The newest first.
     recent: Arc<[RecentRun]>,
 }
@@ -48,7 +54,9 @@ impl Followed {
             runs: Vec::new(),
             counts: Arc::default(),
             last_success_ms: None,
+            forgotten_success_ms: None,
             forgotten_failures: 0,
+            forgotten_run: None,
             recent: Arc::from([]),
         }
     }
@@ -82,11 +90,7 @@ impl Followed {
         runs: &HashMap<Arc<str>, Run>,
         words: &Words,
     ) {
-        let listed = std::mem::take(&mut self.runs);
-        for run in listed.iter().rev().filter_map(|id| runs.get(id)) {
-            self.note_success(run, words);
-        }
-        self.runs = listed;
+        self.find_last_success(runs, words);
         let listed = self.runs.iter().take(RECENT);
         let mut recent: Vec<RecentRun> = listed
             .filter_map(|id| Some(recent_run(id, runs.get(id)?, words)))
@@ -109,8 +113,11 @@ impl Followed {
     }
 
     /// Takes in what a poll of one of its runs has brought.
-    pub(super) fn note(&mut self, id: &Arc<str>, run: &Run, words: &Words) {
-        self.note_success(run, words);
+    pub(super) fn note(&mut self, id: &Arc<str>, runs: &HashMap<Arc<str>, Run>, words: &Words) {
+        self.find_last_success(runs, words);
+        let Some(run) = runs.get(id) else {
+            return;
+        };
         let mut recent = self.recent.to_vec();
         if let Some(known) = recent.iter_mut().find(|known| known.task_id == *id) {
             *known = recent_run(id, run, words);
@@ -124,21 +131,37 @@ impl Followed {
         }
     }
 
-    fn note_success(&mut self, run: &Run, words: &Words) {
-        if run.finished(words) && run.status(words) == TaskStatus::Succeeded {
-            let end = run.end_ms(words).or(run.start_ms());
-            if end > self.last_success_ms {
-                self.last_success_ms = end;
-                self.forgotten_failures = 0;
-            }
+    /// What is known of a run changes, so that a success may turn out to be none.
+    fn find_last_success(&mut self, runs: &HashMap<Arc<str>, Run>, words: &Words) {
+        let listed = self.runs.iter().filter_map(|id| runs.get(id));
+        let listed = listed.filter_map(|run| run.success_ms(words)).max();
+        let last = listed.max(self.forgotten_success_ms);
+        if last > self.last_success_ms {
+            self.forgotten_failures = 0;
         }
+        self.last_success_ms = last;
     }
 
-    /// A run has left the list.
-    pub(super) fn forget(&mut self, run: &Run, words: &Words) {
-        let failed = run.finished(words) && run.status(words) == TaskStatus::Failed;
-        if failed && run.start_ms() > self.last_success_ms {
-            self.forgotten_failures += 1;
+    /// A run has left the list; whether it is a failure since the last success.
+    pub(super) fn forget(&mut self, id: &Arc<str>, run: &Run, words: &Words) -> bool {
+        self.forgotten_success_ms = self.forgotten_success_ms.max(run.success_ms(words));
+        if !run.finished(words) {
+            return false;
+        }
+        let kept = self.forgotten_run.as_ref();
+        if kept.is_none_or(|(_, kept)| kept.recency(words) <= run.recency(words)) {
+            self.forgotten_run = Some((Arc::clone(id), run.clone()));
+        }
+        let failed = run.status(words) == TaskStatus::Failed;
+        let failed = failed && run.start_ms() > self.last_success_ms;
+        self.forgotten_failures += u32::from(failed);
+        failed
+    }
+
+    /// A run is back in the list which left it as a failure since the last success.
+    pub(super) fn remember_failure(&mut self, run: &Run) {
+        if run.start_ms() > self.last_success_ms {
+            self.forgotten_failures = self.forgotten_failures.saturating_sub(1);
         }
     }
 
@@ -177,14 +200,22 @@ impl Followed {
             }
         };
         let known = || self.runs.iter().filter_map(|id| Some((id, runs.get(id)?)));
+        // The list may have forgotten a run that is newer than what it holds.
+        let forgotten = self.forgotten_run.as_ref();
+        let newest = |listed: Option<(&Arc<str>, &Run)>| {
+            let recency = listed.map(|(_, run)| run.recency(words));
+            let forgotten = forgotten.filter(|(_, run)| Some(run.recency(words)) > recency);
+            let run = forgotten.map(|(id, run)| (id, run)).or(listed);
+            run.map(|(id, run)| summary(id, run))
+        };
         let finished = known().find(|(_, run)| run.finished(words));
         SubscriptionEntry {
             instance_id: Arc::clone(instance_id),
             subscription: Arc::clone(key),
             rules: Arc::clone(&self.rules),
             created_ms: self.created_ms,
-            last_run: known().next().map(|(id, run)| summary(id, run)),
-            last_finished_run: finished.map(|(id, run)| summary(id, run)),
+            last_run: newest(known().next()),
+            last_finished_run: newest(finished),
             consecutive_failed_runs: self.consecutive_failures(runs, words),
             last_success_ms: self.last_success_ms,
             typical_run_interval_ms: typical_interval(&self.recent),
@@ -201,20 +232,25 @@ impl Followed {
             seen_ms: self.seen_ms,
             counts: Arc::clone(&self.counts),
             announced: self.announced,
-            last_success_ms: self.last_success_ms,
+            forgotten_success_ms: self.forgotten_success_ms,
             forgotten_failures: self.forgotten_failures,
+            forgotten_run: self.forgotten_run.as_ref().map(|(id, run)| run.save(id)),
+            last_success_ms: self.last_success_ms,
             recent: Arc::clone(&self.recent),
         }
     }
 
     /// Which shard's it is and since when it exists is not known yet.
-    pub(super) fn restore(saved: SavedSubscription) -> (Arc<Subscription>, Self) {
+    pub(super) fn restore(saved: SavedSubscription, now: Moment) -> (Arc<Subscription>, Self) {
+        let forgotten_run = saved.forgotten_run.map(|run| restored_run(run, now));
         let followed = Self {
             rules: saved.rules,
             announced: saved.announced,
             seen_ms: saved.seen_ms,
             counts: saved.counts,
             last_success_ms: saved.last_success_ms,
+            forgotten_success_ms: saved.forgotten_success_ms,
+            forgotten_run,
             forgotten_failures: saved.forgotten_failures,
             recent: saved.recent,
             ..Self::new(false)

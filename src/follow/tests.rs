@@ -622,6 +622,79 @@ fn the_recent_runs_outlive_the_list_and_give_the_typical_interval() {
     assert_eq!(typical(&listed), Some(MINUTE));
 }
 
+#[test]
+fn a_run_whose_rows_failed_is_no_success_whatever_the_list_says() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    follower.listed(rules(), whole(vec![]), T0);
+    let over = done("n1", "nginx", T0 + MINUTE);
+    let list = || whole(vec![over.clone()]);
+    let listed = follower.listed(rules(), list(), T0 + 5 * MINUTE);
+    assert_eq!(
+        listed.subscriptions[0].last_success_ms, None,
+        "not read yet"
+    );
+    let results = [("SUCCESS", T0 + MINUTE, 3), ("FAILED", T0 + MINUTE, 4)];
+    let (entry, _) = follower.polled("n1", None, &rows(&results, &over.info));
+    let entry = entry.unwrap();
+    assert_eq!(entry.last_success_ms, None);
+    assert_eq!(entry.consecutive_failed_runs, 1);
+    let mut again = Follower::new(settings());
+    let restored = again.restore(follower.save(), T0 + 6 * MINUTE);
+    assert_eq!(restored.subscriptions[0].last_success_ms, None);
+    // Where its rows are denied the list has the word.
+    let mut follower = Follower::new(settings());
+    follower.listed(rules(), whole(vec![]), T0);
+    follower.listed(rules(), list(), T0 + 5 * MINUTE);
+    let (entry, _) = follower.poll_failed("n1", Reason::Forbidden, T0);
+    assert_eq!(entry.unwrap().last_success_ms, Some(T0 + 2 * MINUTE));
+}
+
+#[test]
+fn failures_that_leave_the_list_and_come_back_count_once() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    let of = |minute: i64| failed(&format!("n{minute}"), "nginx", T0 + minute * MINUTE);
+    let all = || whole(vec![of(3), of(2), of(1)]);
+    let mut now = T0 + 5 * MINUTE;
+    let mut failures = |list| {
+        now += 5 * MINUTE;
+        let listed = follower.listed(rules(), list, now);
+        let entry = listed.subscriptions.first();
+        entry.map(|entry| entry.consecutive_failed_runs)
+    };
+    assert_eq!(failures(all()), Some(3));
+    for _ in 0..3 {
+        assert_eq!(failures(whole(vec![of(3), of(2)])), Some(3));
+        assert_eq!(failures(all()), Some(3));
+        assert_eq!(failures(whole(vec![])), Some(3));
+        assert_eq!(failures(all()), Some(3));
+    }
+}
+
+#[test]
+fn the_newest_finished_run_outlives_the_list() {
+    let mut follower = Follower::new(settings());
+    let rules = || Some(vec![rule("nginx")]);
+    let over = failed("n1", "nginx", T0 + MINUTE);
+    follower.listed(rules(), whole(vec![over]), T0 + 5 * MINUTE);
+    let running = run("n2", "nginx", "RUNNING", "", T0 + 6 * MINUTE);
+    let ids = |listed: &Listed| {
+        let entry = &listed.subscriptions[0];
+        let id = |run: &Option<crate::store::RunSummary>| run.as_ref().unwrap().task_id.to_string();
+        (id(&entry.last_run), id(&entry.last_finished_run))
+    };
+    let two = ("n2".to_owned(), "n1".to_owned());
+    let listed = follower.listed(rules(), whole(vec![running]), T0 + 10 * MINUTE);
+    assert_eq!(ids(&listed), two);
+    let mut again = Follower::new(settings());
+    let restored = again.restore(follower.save(), T0 + 11 * MINUTE);
+    assert_eq!(ids(&restored), two);
+    // With an empty list the newest run is the newest that is known to have finished.
+    let listed = again.listed(rules(), whole(vec![]), T0 + 15 * MINUTE);
+    assert_eq!(ids(&listed), ("n1".to_owned(), "n1".to_owned()));
+}
+
 /// What the cloud holds of a run in a random history.
 #[derive(Clone, Copy, Debug)]
 struct Fate {

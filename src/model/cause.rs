@@ -158,6 +158,9 @@ impl Causes {
     /// The cause that the message of a failed task names.
     pub fn of(&self, message: &str) -> Cause {
         let searched = truncated(message, SEARCHED);
+        if searched.trim().is_empty() {
+            return Cause::Other;
+        }
         let of_user = self.0.iter().find(|(_, it)| it.is_match(searched));
         if let Some((cause, _)) = of_user {
             return *cause;

@@ -126,6 +126,8 @@ pub struct GoneRun {
     pub seen_ms: i64,
     /// It was counted, or too old to be.
     pub counted: bool,
+    /// It is one of its subscription's forgotten failures.
+    pub failed: bool,
 }
 
 /// One subscription.
@@ -143,8 +145,12 @@ pub struct SavedSubscription {
     pub announced: bool,
     /// When the newest success ended, Unix milliseconds.
     pub last_success_ms: Option<i64>,
-    /// Failed runs that the list does not hold any more, since the last success.
+    /// The same of runs that the list no longer holds.
+    pub forgotten_success_ms: Option<i64>,
+    /// Failed runs that the list no longer holds, since the last success.
     pub forgotten_failures: u32,
+    /// The newest finished run that the list no longer holds.
+    pub forgotten_run: Option<SavedRun>,
     /// Its last 20 runs, the newest first.
     pub recent: Arc<[RecentRun]>,
 }

@@ -254,7 +254,9 @@ fn saved(entry: &SubscriptionEntry, announced: bool) -> State {
         counts: Arc::clone(&entry.counts),
         announced,
         last_success_ms: None,
+        forgotten_success_ms: None,
         forgotten_failures: 0,
+        forgotten_run: None,
         recent: [].into(),
     };
     let instance = state::SavedInstance {

@@ -85,7 +85,9 @@ fn state(runs: u64) -> State {
         counts: counted(runs),
         announced: true,
         last_success_ms: None,
+        forgotten_success_ms: None,
         forgotten_failures: 0,
+        forgotten_run: None,
         recent: [].into(),
     };
     let instance = SavedInstance {

@@ -210,6 +210,7 @@ fn patterns_of_the_user_are_tried_first_and_in_the_order_of_the_causes() {
     let pattern = |text: &str| Regex::new(&format!("(?i){text}")).expect("a valid pattern");
     let causes = Causes::with([
         (Cause::Other, pattern("planned")),
+        (Cause::Quota, pattern("^ *$")),
         (Cause::Network, pattern("^proxy .* says no$")),
         (Cause::RateLimited, pattern("says NO")),
         (Cause::Quota, pattern("full|fu")),
@@ -221,6 +222,9 @@ fn patterns_of_the_user_are_tried_first_and_in_the_order_of_the_causes() {
         // A built-in pattern would name another cause.
         ("planned: 403 Forbidden", Other),
         ("403 Forbidden", Unauthorized),
+        // Nothing is no reason.
+        ("", Other),
+        (" ", Other),
     ] {
         assert_eq!(causes.of(message), expected, "{message}");
     }

@@ -144,7 +144,9 @@ prop_compose! {
         counts in any::<(u64, u64)>(),
         announced in any::<bool>(),
         last_success_ms in time(),
+        forgotten_success_ms in time(),
         forgotten_failures in any::<u32>(),
+        forgotten_run in option::of(run()),
         recent in vec((id(), status(), time(), time()), 0..20),
     ) -> SavedSubscription {
         let (runs, failures) = counts;
@@ -170,7 +172,9 @@ prop_compose! {
             counts: Arc::new(Counts { runs, failures }),
             announced,
             last_success_ms,
+            forgotten_success_ms,
             forgotten_failures,
+            forgotten_run,
             recent: recent.collect(),
         }
     }
@@ -183,7 +187,7 @@ prop_compose! {
         last_whole_ms in time(),
         newest_first in any::<Option<bool>>(),
         runs in vec(run(), 0..4),
-        gone in vec((id(), any::<i64>(), any::<bool>()), 0..4),
+        gone in vec((id(), any::<i64>(), any::<bool>(), any::<bool>()), 0..4),
         subscriptions in vec(saved_subscription(), 0..3),
         rules in vec((text(), subscription(), time(), any::<i64>()), 0..3),
         durations in any::<[([u64; 14], i64); 2]>(),
@@ -196,7 +200,7 @@ prop_compose! {
             seen_ms,
         });
         let [runs_of, artifacts_of] = durations.map(|(buckets, sum_ms)| Durations { buckets, sum_ms });
-        let gone = gone.into_iter().map(|(task_id, seen_ms, counted)| GoneRun { task_id, seen_ms, counted });
+        let gone = gone.into_iter().map(|(task_id, seen_ms, counted, failed)| GoneRun { task_id, seen_ms, counted, failed });
         SavedInstance {
             instance_id,
             last_success_ms,
@@ -363,6 +367,7 @@ fn sample_instance(subscription: Subscription, info: Arc<TaskInfo>) -> SavedInst
             task_id: "crast-0".into(),
             seen_ms: 1_690_000_000_000,
             counted: true,
+            failed: true,
         }],
         subscriptions: vec![SavedSubscription {
             rules: [Rule {
@@ -381,7 +386,9 @@ fn sample_instance(subscription: Subscription, info: Arc<TaskInfo>) -> SavedInst
             }),
             announced: true,
             last_success_ms: Some(1_699_000_000_000),
+            forgotten_success_ms: Some(1_698_000_000_000),
             forgotten_failures: 2,
+            forgotten_run: None,
             recent: [
                 recent(
                     "crast-1",
@@ -485,9 +492,11 @@ fn version_1_is_read() {
     });
     instance.runs[0].rows.as_mut().unwrap().artifacts = None;
     instance.rules[0].edited_ms = None;
+    instance.gone[0].failed = false;
     let subscription = &mut instance.subscriptions[0];
     // The list has crast-1; of the other only the duration was known.
     subscription.recent = [recent("crast-0", TaskStatus::Unknown, None, 45_000)].into();
+    subscription.forgotten_success_ms = subscription.last_success_ms;
     let rule = Rule {
         modified_ms: None,
         ..subscription.rules[0].clone()

@@ -57,7 +57,7 @@ struct FollowedInstance {
     last_whole_ms: Option<i64>,
     newest_first: Option<bool>,
     runs: Vec<Run>,
-    gone: Vec<GoneRun>,
+    gone: Vec<OldGoneRun>,
     subscriptions: Vec<Followed>,
 }
 
@@ -77,6 +77,13 @@ struct RowsVerdict {
     finished: bool,
     start_ms: Option<i64>,
     end_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct OldGoneRun {
+    task_id: Arc<str>,
+    seen_ms: i64,
+    counted: bool,
 }
 
 #[derive(Deserialize)]
@@ -180,7 +187,16 @@ fn instance(old: FollowedInstance) -> SavedInstance {
         announced: true,
         subscriptions: subscriptions.map(|old| followed(old, &runs)).collect(),
         runs: runs.into_values().collect(),
-        gone: old.gone,
+        gone: old.gone.into_iter().map(gone).collect(),
+    }
+}
+
+fn gone(old: OldGoneRun) -> GoneRun {
+    GoneRun {
+        task_id: old.task_id,
+        seen_ms: old.seen_ms,
+        counted: old.counted,
+        failed: false,
     }
 }
 
@@ -229,7 +245,9 @@ fn followed(old: Followed, runs: &BTreeMap<Arc<str>, SavedRun>) -> SavedSubscrip
         }),
         announced: true,
         last_success_ms: old.last_success_ms,
+        forgotten_success_ms: old.last_success_ms,
         forgotten_failures: old.forgotten_failures,
+        forgotten_run: None,
         recent: recent.collect(),
     }
 }
