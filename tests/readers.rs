@@ -305,14 +305,14 @@ fn the_strict_parsers_read_the_same_samples_in_both_formats() {
     assert_eq!(parse(&["text", "gzip"], &[gzip]), text);
     assert_eq!(parse(&["openmetrics", "gzip"], &[gzip, OPENMETRICS]), open);
 
-    // Two tasks of 20 series, two for each artifact; 10 of a subscription whose
-    // statuses make it 16, and 16 of its histogram.
+    // Two tasks of 19 series, two for each artifact; 14 families of a subscription
+    // whose statuses make 25 series, and two histograms of its instance.
     let watched = |samples: &[Value]| {
         let names = samples.iter().filter_map(|sample| sample[0].as_str());
         let watched = names.filter(|name| name.starts_with("aliyun_acr_subscription_"));
         watched.count()
     };
-    assert_eq!(watched(&text), 2 * 20 + 2 * 403 + 18 + 16);
+    assert_eq!(watched(&text), 2 * 19 + 2 * 403 + 25 + 2 * 16);
     let without_unit = |samples: &[Value]| -> Vec<Value> {
         let facts = |sample: &Value| sample.as_array().expect("a list")[..4].to_vec();
         samples.iter().map(|sample| facts(sample).into()).collect()
