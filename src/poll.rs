@@ -730,13 +730,13 @@ impl<S: Source> Scheduler<S> {
         }
     }
 
-    /// Watches a run that a list told of. `told`: whether it told something new
+    /// Watches a run that a list holds. `news`: whether the list says something new
     /// of it, or the same; nothing where this part of the list was not read.
     fn follow(
         &mut self,
         list: usize,
         wanted: Wanted,
-        told: Option<bool>,
+        news: Option<bool>,
         saved: &mut HashMap<TaskKey, SavedTask>,
     ) {
         let Some(listing) = &self.lists[list] else {
@@ -758,8 +758,8 @@ impl<S: Source> Scheduler<S> {
             if let Some(saved) = saved.remove(&key) {
                 watched.restore(&saved, moment, now);
             }
-            if told.is_some() || watched.is_untried() {
-                watched.listed(&wanted.info, told != Some(false), words, moment);
+            if news.is_some() || watched.is_untried() {
+                watched.listed(&wanted.info, news != Some(false), words, moment);
             }
             watched.follower = Some(list);
             watched.shown = wanted.shown;
@@ -769,8 +769,8 @@ impl<S: Source> Scheduler<S> {
         watched.follower = Some(list);
         watched.stay();
         let renamed = !watched.is_configured() && watched.rename(&wanted.target);
-        let at_once = told.is_some_and(|new| watched.listed(&wanted.info, new, words, moment));
-        if told == Some(true) {
+        let at_once = news.is_some_and(|new| watched.listed(&wanted.info, new, words, moment));
+        if news == Some(true) {
             watched.find_cause(&self.settings.causes);
         }
         if at_once {
@@ -778,7 +778,7 @@ impl<S: Source> Scheduler<S> {
             self.waiting.push(Reverse((now, Item::Task(place))));
         }
         let shown = wanted.shown || watched.is_configured();
-        if shown && (told.is_some() || renamed || !watched.shown) {
+        if shown && (news.is_some() || renamed || !watched.shown) {
             self.store.update(watched.entry().clone());
         } else if watched.shown && !shown {
             self.store.remove(&key.0, &key.1);

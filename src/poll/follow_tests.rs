@@ -549,7 +549,7 @@ impl Bench {
 }
 
 /// Runs on three pages that began days ago, so that a wall clock that is set back
-/// by a day does not hide them, and one that goes on.
+/// by a day does not hide them, and one that still runs.
 fn three_pages() -> Registry {
     let done = |n: i64| run(&format!("r{n}"), 1, -500_000 + n, -400_000 + n);
     let busy = run("busy", 1, -300_000, 1 << 40);
@@ -570,7 +570,7 @@ async fn after_a_suspend_one_listing_confirms_every_run_within_seconds() {
     let before = bench.counted();
     pass(11).await;
     assert_eq!(bench.fresh(), (251, true));
-    // One listing of 251 rules and as many runs; the run that goes on is polled once.
+    // One listing of 251 rules and as many runs; the run that still runs is polled once.
     assert_eq!(since(bench.counted(), before), [3, 3, 1]);
     bench.end().await;
 }
@@ -612,7 +612,7 @@ async fn with_the_wall_clock_set_back_runs_deep_in_the_list_stay_fresh() {
         pass(60).await;
         assert_eq!(bench.fresh(), (251, true));
     }
-    // 36 listings: the first page holds a run that goes on, so the second is read
+    // 36 listings: the first page holds a run that still runs, so the second is read
     // too, and every second listing reads on to the oldest run.
     let before = bench.counted();
     pass(10_800).await;
