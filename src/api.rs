@@ -20,6 +20,7 @@ use std::time::Duration;
 use prometheus::Counter;
 use reqwest::Url;
 use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,7 +30,7 @@ use self::error::Failure;
 use self::pages::Pages;
 use self::throttle::Throttle;
 use self::wire::{
-    Fields, Page, Rule, RulePage, Task, TaskPage, TaskResultPage, TaskResults, Unreadable,
+    Envelope, Page, Rule, RulePage, Task, TaskPage, TaskResultPage, TaskResults, Unreadable,
 };
 use crate::clock::Clock;
 use crate::credentials::{Credentials, ProvideCredentials};
@@ -158,7 +159,7 @@ struct Attempt {
 
 /// A successful answer.
 struct Answer<T> {
-    value: T,
+    value: (Envelope, T),
     status: u16,
     /// Where somebody reads it.
     request_id: Option<String>,
@@ -251,11 +252,12 @@ impl Client {
         let mut asked = 0;
         loop {
             let window = (pages.next(), page_size);
-            let page: P = self.page(operation, instance, of, window, budget).await?;
+            let page = self.page::<P>(operation, instance, of, window, budget);
+            let (envelope, page) = page.await?;
             asked += 1;
-            let (rows, stated_size, total_count) = page.into_parts();
+            let rows = page.into_rows();
             let enough = !go_on(&rows);
-            match pages.add(rows, stated_size, total_count) {
+            match pages.add(rows, envelope.page_size, envelope.total_count) {
                 Ok(Some(rows)) => {
                     return Ok(List {
                         rows,
@@ -312,14 +314,14 @@ impl Client {
         Some(format!("credentials {name} from {provider} ({id})"))
     }
 
-    async fn page<T: Fields>(
+    async fn page<T: DeserializeOwned + Default>(
         &self,
         operation: &Operation,
         instance: Instance<'_>,
         of: &[Param<'_>],
         (number, size): (u32, u32),
         budget: &mut Budget,
-    ) -> Result<T, Error> {
+    ) -> Result<(Envelope, T), Error> {
         let mut params = vec![("InstanceId", instance.id.into())];
         params.extend_from_slice(of);
         params.push(("PageNo", number.to_string().into()));
@@ -348,7 +350,7 @@ impl Client {
             instance,
             params: &params,
         };
-        let task: Task = self.call(&call, budget).await?;
+        let (_, task) = self.call::<Task>(&call, budget).await?;
         // An unknown id may be answered with a success about no task.
         if task.task_id != task_id {
             return Err(Error::new(self.task.action, Failure::NoSuchTask));
@@ -357,7 +359,11 @@ impl Client {
     }
 
     /// Attempts until one succeeds, fails for good, or was the last.
-    async fn call<T: Fields>(&self, call: &Call<'_>, budget: &mut Budget) -> Result<T, Error> {
+    async fn call<T: DeserializeOwned + Default>(
+        &self,
+        call: &Call<'_>,
+        budget: &mut Budget,
+    ) -> Result<(Envelope, T), Error> {
         let mut retries = 0;
         let mut again = false;
         let mut renewed = false;
@@ -400,12 +406,12 @@ impl Client {
     }
 
     /// One attempt, from the wait for its turn to the decoded answer.
-    async fn attempt<T: Fields>(
+    async fn attempt<T: DeserializeOwned + Default>(
         &self,
         call: &Call<'_>,
         again: bool,
         budget: &mut Budget,
-    ) -> Result<T, Attempt> {
+    ) -> Result<(Envelope, T), Attempt> {
         let Operation { action, metrics } = call.operation;
         let failed = |failure| Attempt {
             error: Error::new(action, failure),
@@ -548,7 +554,7 @@ impl Client {
     }
 
     /// Signs, sends, and reads the answer.
-    async fn exchange<T: Fields>(
+    async fn exchange<T: DeserializeOwned + Default>(
         &self,
         call: &Call<'_>,
         credentials: &Credentials,
@@ -591,7 +597,7 @@ impl Client {
                 let is_shown = tracing::enabled!(tracing::Level::DEBUG);
                 let request_id = is_shown.then(|| proofs().shown(&envelope.request_id));
                 return Ok(Answer {
-                    value,
+                    value: (envelope, value),
                     status: status.as_u16(),
                     request_id,
                 });
