@@ -25,6 +25,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use mistake::Mistake;
 use mistake::Place;
+pub(crate) use values::in_words;
 
 /// The JSON Schema of the file, for editors. It knows the keys and the values one
 /// by one; what only [`parse`] can see stands in `tests/config_schema.rs`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::accounts::share;
-use crate::config::{Artifacts, Config, Follow, Instance, Task};
+use crate::config::{Artifacts, Config, Follow, Instance, Task, in_words};
 use crate::shard::Shard;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -153,6 +153,7 @@ impl Calls {
         let run_pages = pages(config, follow.max_tasks);
         let read_on = (run_pages - 1.0) / listings_until_read_on(config, follow);
         let runs = runs(follow, shard);
+        let longest = f64::from(config.api.max_pages);
         Self {
             start: rule_pages + run_pages + runs,
             steady: BTreeMap::from([
@@ -160,10 +161,7 @@ impl Calls {
                 (Lever::FinishedRuns, runs),
             ]),
             worst: BTreeMap::from([
-                (
-                    Lever::Listings,
-                    listings * 2.0 * f64::from(config.api.max_pages),
-                ),
+                (Lever::Listings, listings * 2.0 * longest),
                 (Lever::Runs, runs * 2.0 * per_day(config.poll.interval)),
             ]),
         }
@@ -171,13 +169,11 @@ impl Calls {
 
     fn add(&mut self, other: &Self) {
         self.start += other.start;
-        for (sum, more) in [
-            (&mut self.steady, &other.steady),
-            (&mut self.worst, &other.worst),
-        ] {
-            for (lever, calls) in more {
-                *sum.entry(*lever).or_default() += calls;
-            }
+        for (lever, calls) in &other.steady {
+            *self.steady.entry(*lever).or_default() += calls;
+        }
+        for (lever, calls) in &other.worst {
+            *self.worst.entry(*lever).or_default() += calls;
         }
     }
 
@@ -228,10 +224,8 @@ impl<'a> Plan<'a> {
 
     /// What deserves a second look, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let accounts = self.accounts.iter();
-        accounts
-            .filter_map(|account| self.crowded(account))
-            .collect()
+        let crowded = self.accounts.iter().map(|account| self.crowded(account));
+        crowded.flatten().collect()
     }
 
     fn crowded(&self, account: &Account) -> Option<String> {
@@ -239,17 +233,11 @@ impl<'a> Plan<'a> {
         let limit = rate * DAY.as_secs_f64();
         let Calls { steady, worst, .. } = &account.calls;
         let runs = if account.runs > 0.0 { " and run" } else { "" };
+        let finished = format!("once every task{runs} is finished");
+        let empty = format!("at worst, with every task{runs} empty or running,");
         let (calls, by, when) = [
-            (
-                account.calls.steady(),
-                steady,
-                format!("once every task{runs} is finished"),
-            ),
-            (
-                account.calls.worst(),
-                worst,
-                format!("at worst, with every task{runs} empty or running,"),
-            ),
+            (account.calls.steady(), steady, finished),
+            (account.calls.worst(), worst, empty),
         ]
         .into_iter()
         .find(|(calls, ..)| *calls > CROWDED * limit)?;
@@ -344,8 +332,8 @@ impl<'a> Plan<'a> {
             writeln!(
                 f,
                 ": every {}, finished ever more rarely up to every {}",
-                duration(task.interval),
-                duration(resting),
+                in_words(task.interval),
+                in_words(resting),
             )?;
         }
         let others = instance.tasks.len() - tasks.len();
@@ -356,10 +344,10 @@ impl<'a> Plan<'a> {
             writeln!(
                 f,
                 "  follow: both lists every {}; at most {}{:.0} runs, each every {} until it is finished, then once a day",
-                duration(follow.interval),
+                in_words(follow.interval),
                 self.about(),
                 runs(follow, self.shard),
-                duration(poll.interval),
+                in_words(poll.interval),
             )?;
         }
         writeln!(
@@ -394,17 +382,11 @@ impl<'a> Plan<'a> {
         } else {
             String::new()
         };
+        let finished = format!("every task{runs} finished");
+        let empty = format!("every task{runs} empty: rows and task each time{lists}");
         for (what, calls, when) in [
-            (
-                "steady",
-                calls.steady(),
-                format!("every task{runs} finished"),
-            ),
-            (
-                "worst ",
-                calls.worst(),
-                format!("every task{runs} empty: rows and task each time{lists}"),
-            ),
+            ("steady", calls.steady(), finished),
+            ("worst ", calls.worst(), empty),
         ] {
             let share = 100.0 * calls / limit;
             writeln!(
@@ -503,21 +485,13 @@ fn per_day(interval: Duration) -> f64 {
 
 /// The account an instance is counted under: entries of one quota group are one.
 fn account(config: &Config, instance: &Instance) -> (usize, String) {
-    let of_instance = &config.credentials[instance.credentials];
-    let Some(group) = &of_instance.quota_group else {
-        return (
-            instance.credentials,
-            format!("credentials {}", of_instance.name),
-        );
+    let own = instance.credentials;
+    let Some(group) = &config.credentials[own].quota_group else {
+        return (own, format!("credentials {}", config.credentials[own].name));
     };
-    let first = config
-        .credentials
-        .iter()
-        .position(|entry| entry.quota_group.as_ref() == Some(group));
-    (
-        first.unwrap_or(instance.credentials),
-        format!("quota group {group}"),
-    )
+    let mut entries = config.credentials.iter();
+    let first = entries.position(|entry| entry.quota_group.as_ref() == Some(group));
+    (first.unwrap_or(own), format!("quota group {group}"))
 }
 
 impl fmt::Display for Plan<'_> {
@@ -570,25 +544,6 @@ fn of_artifacts(artifacts: Artifacts) -> &'static str {
 fn short(rate: f64) -> f64 {
     let scale = if rate < 0.1 { 1e6 } else { 1e3 };
     (rate * scale).round() / scale
-}
-
-/// As the configuration writes it, exact to the millisecond.
-fn duration(duration: Duration) -> String {
-    let mut rest = duration.as_millis();
-    let mut text = String::new();
-    for (unit, millis) in [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ] {
-        if rest >= millis {
-            text.push_str(&format!("{}{unit}", rest / millis));
-            rest %= millis;
-        }
-    }
-    text
 }
 
 #[cfg(test)]

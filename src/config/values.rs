@@ -92,7 +92,7 @@ fn units(text: &str) -> Option<Duration> {
 }
 
 /// `duration` as it is written in the file: `1h30m`.
-pub(super) fn in_words(duration: Duration) -> String {
+pub(crate) fn in_words(duration: Duration) -> String {
     let mut rest = duration.as_millis();
     let mut text = String::new();
     for (unit, milliseconds) in UNITS {
