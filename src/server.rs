@@ -9,7 +9,6 @@ mod api;
 mod auth;
 mod body;
 mod connections;
-mod frames;
 mod gate;
 mod negotiate;
 mod overview;
@@ -18,13 +17,13 @@ mod rate;
 mod routes;
 mod scrapes;
 mod status_page;
+mod stream;
 mod tls;
-mod watched;
 mod web;
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
@@ -32,18 +31,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::CONNECTION;
-use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -52,11 +48,10 @@ use crate::clock::Clock;
 use crate::metrics::own::Own;
 use crate::store::Store;
 use body::Page;
-use connections::{Answering, Connection, Connections, Limits};
-use frames::Frames;
+use connections::{BodyGuard, Connection, Connections, Limits};
 use gate::{Gate, Peer};
 use routes::Routes;
-use watched::Watched;
+use stream::MonitoredStream;
 pub use web::WebSource;
 
 const LIMITS: Limits = Limits {
@@ -66,19 +61,8 @@ const LIMITS: Limits = Limits {
     idle: Duration::from_secs(75),
     head: Duration::from_secs(10),
     stall: Duration::from_secs(30),
-    answer: Duration::from_secs(120),
+    response: Duration::from_secs(120),
 };
-
-/// Requests at once on a connection that speaks HTTP/2.
-const STREAMS_MAX: u32 = 32;
-
-/// A client that speaks HTTP/2 is asked after so long whether it is there, and
-/// has as long again to say so.
-const PING: Duration = Duration::from_secs(20);
-
-/// How long a client that speaks HTTP/2 and waits for nothing has to agree that
-/// the connection ends.
-const LEAVE: Duration = Duration::from_secs(1);
 
 /// Of a request's head, and of an answer waiting to be written.
 const BUFFER_MAX: usize = 64 * 1024;
@@ -156,7 +140,6 @@ async fn serve_within(
     let routes = Routes::new(settings, stop.clone());
     let acceptor = Acceptor {
         gate: Arc::new(Gate::new(routes, web)),
-        limits,
         connections: Connections::new(limits),
         tasks: TaskTracker::new(),
         stop,
@@ -175,7 +158,6 @@ async fn serve_within(
 
 struct Acceptor {
     gate: Arc<Gate>,
-    limits: Limits,
     connections: Arc<Connections>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -189,15 +171,13 @@ impl Acceptor {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     failing = false;
-                    let line = Line {
+                    let task = ConnectionTask {
                         connection: self.connections.enter().await,
                         gate: Arc::clone(&self.gate),
-                        stall: self.limits.stall,
-                        tasks: self.tasks.clone(),
                         stop: self.stop.clone(),
                         abort: self.abort.clone(),
                     };
-                    self.tasks.spawn(line.hold(stream));
+                    self.tasks.spawn(task.run(stream));
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -214,7 +194,7 @@ impl Acceptor {
     /// Returns after the stop, once nothing is in flight or `drain` has passed.
     async fn drained(&self, drain: Duration) {
         self.stop.cancelled().await;
-        if timeout(drain, self.connections.quiet()).await.is_err() {
+        if timeout(drain, self.connections.drained()).await.is_err() {
             warn!(
                 requests = self.connections.in_flight(),
                 "dropping requests that are still in flight"
@@ -234,174 +214,85 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// What a connection's requests are answered with.
-struct Line {
+/// Serves one connection.
+struct ConnectionTask {
     connection: Arc<Connection>,
     gate: Arc<Gate>,
-    stall: Duration,
-    tasks: TaskTracker,
     stop: CancellationToken,
     abort: CancellationToken,
 }
 
-impl Line {
-    /// Answers on one connection until its end.
-    async fn hold(self, stream: TcpStream) {
-        // An answer is written at once, nothing is won by waiting for more.
+impl ConnectionTask {
+    async fn run(self, stream: TcpStream) {
+        // A response is written at once, nothing is won by waiting for more.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "cannot set TCP_NODELAY");
         }
-        let stream = Watched::new(stream, Arc::clone(&self.connection), self.stall);
-        let greeted = tokio::select! {
-            biased;
-            () = self.abort.cancelled() => None,
-            greeted = self.greet(stream) => greeted,
-            () = self.connection.overdue(&self.stop) => None,
-        };
-        match greeted {
-            None => {}
-            Some(Greeted::Plain(stream)) => self.http1(stream, Peer::default()).await,
-            Some(Greeted::Tls(stream)) => {
-                let (_, session) = stream.get_ref();
-                let peer = Peer::new(session.peer_certificates());
-                if session.alpn_protocol() == Some(tls::HTTP2) {
-                    self.http2(*stream, peer).await;
-                } else {
-                    self.http1(stream, peer).await;
-                }
-            }
-        }
-    }
-
-    /// Speaks TLS where the web configuration says so.
-    async fn greet<S>(&self, stream: S) -> Option<Greeted<S>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let web = self.gate.web().refreshed().await;
-        let Some(tls) = &web.tls else {
-            return Some(Greeted::Plain(stream));
-        };
-        // Whoever says nothing is not waited for as if it were idle.
-        self.connection.received();
-        let acceptor = TlsAcceptor::from(tls.config(self.stop.is_cancelled()));
-        match acceptor.accept(stream).await {
-            Ok(stream) => {
-                self.connection.greeted();
-                Some(Greeted::Tls(Box::new(stream)))
-            }
-            Err(error) => {
-                debug!(%error, "a TLS handshake failed");
-                None
-            }
-        }
-    }
-
-    async fn http1(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
-        let service = service_fn(|request| answer(&self.connection, &self.gate, &peer, request));
-        let serving = http1::Builder::new()
-            // `connections` has finer ones.
-            .header_read_timeout(None)
-            .max_buf_size(BUFFER_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+        let stream = MonitoredStream::new(stream, Arc::clone(&self.connection));
         tokio::select! {
             // First what has come, so that no request is missed that has.
             biased;
             () = self.abort.cancelled() => {}
-            ended = serving => if let Err(error) = ended {
-                debug!(%error, "a connection ended early");
-            },
+            () = self.serve(stream) => {}
             () = self.connection.overdue(&self.stop) => {}
         }
     }
 
-    async fn http2(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
-        self.connection.speaks_http2();
-        let leaving = self.connection.will_leave();
-        let peer = Arc::new(peer);
-        let service = service_fn(|request| {
-            let connection = Arc::clone(&self.connection);
-            let (gate, peer) = (Arc::clone(&self.gate), Arc::clone(&peer));
-            async move { answer(&connection, &gate, &peer, request).await }
-        });
-        let streams = Streams {
-            tasks: self.tasks.clone(),
-            abort: self.abort.clone(),
+    /// Speaks TLS where the web configuration says so.
+    async fn serve(&self, stream: MonitoredStream) {
+        let web = self.gate.web().refreshed().await;
+        let Some(tls) = &web.tls else {
+            return self.serve_http(stream, Peer::default()).await;
         };
-        let stream = Frames::new(stream, Arc::clone(&self.connection));
-        let serving = http2::Builder::new(streams)
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(u32::try_from(BUFFER_MAX).unwrap_or(u32::MAX))
-            .max_send_buf_size(BUFFER_MAX)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut serving = pin!(serving);
-        let mut ended = tokio::select! {
-            biased;
-            () = self.abort.cancelled() => return,
-            ended = serving.as_mut() => Some(ended),
-            // Told below that it ends, unless it takes nothing or has to go now.
-            () = self.connection.overdue(&self.stop) => {
-                if !self.connection.is_resting() {
-                    return;
-                }
-                None
+        // The handshake has as long as a request head, from the start on.
+        self.connection.received();
+        match TlsAcceptor::from(tls.config()).accept(stream).await {
+            Ok(stream) => {
+                self.connection.tls_accepted();
+                let peer = Peer::new(stream.get_ref().1.peer_certificates());
+                self.serve_http(stream, peer).await;
             }
-            () = self.stop.cancelled() => None,
-        };
-        if ended.is_none() {
-            serving.as_mut().graceful_shutdown();
-            let resting = async {
-                self.connection.finished().await;
-                sleep(LEAVE).await;
-            };
-            ended = tokio::select! {
-                biased;
-                () = self.abort.cancelled() => None,
-                ended = serving.as_mut() => Some(ended),
-                () = resting => None,
-            };
+            Err(error) => debug!(%error, "a TLS handshake failed"),
         }
-        drop(leaving);
-        if let Some(Err(error)) = ended {
+    }
+
+    async fn serve_http(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        let service = service_fn(|request| self.respond(&peer, request));
+        let serving = http1::Builder::new()
+            // `connections` has finer limits.
+            .header_read_timeout(None)
+            .max_buf_size(BUFFER_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = serving.await {
             debug!(%error, "a connection ended early");
         }
     }
-}
 
-/// A connection on which a request may come.
-enum Greeted<S> {
-    Plain(S),
-    Tls(Box<TlsStream<S>>),
-}
-
-/// Answers one request.
-async fn answer<B>(
-    connection: &Arc<Connection>,
-    gate: &Gate,
-    peer: &Peer,
-    request: Request<B>,
-) -> Result<Response<Answer>, Infallible> {
-    let answering = connection.request();
-    let mut response = gate.answer(&request, peer).await;
-    if request.version() == Version::HTTP_2 {
-        response.headers_mut().remove(CONNECTION);
+    async fn respond<B>(
+        &self,
+        peer: &Peer,
+        request: Request<B>,
+    ) -> Result<Response<GuardedBody>, Infallible> {
+        self.connection.request();
+        let response = self.gate.answer(&request, peer).await;
+        if let Some(scrape) = &response.body().scrape {
+            scrape.read_by(&self.connection);
+        }
+        let guard = self.connection.respond();
+        Ok(response.map(|page| GuardedBody {
+            page,
+            _guard: guard,
+        }))
     }
-    if let Some(scrape) = &response.body().scrape {
-        scrape.read_by(connection);
-    }
-    Ok(response.map(|page| Answer { page, answering }))
 }
 
-/// The body of an answer, which is in flight until hyper has taken all of it.
-struct Answer {
+/// A response body that reports when hyper has all of it.
+struct GuardedBody {
     page: Page,
-    answering: Answering,
+    _guard: BodyGuard,
 }
 
-impl Body for Answer {
+impl Body for GuardedBody {
     type Data = <Page as Body>::Data;
     type Error = <Page as Body>::Error;
 
@@ -409,7 +300,6 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.answering.proceeds();
         Pin::new(&mut self.page).poll_frame(context)
     }
 
@@ -419,29 +309,6 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.page.size_hint()
-    }
-}
-
-/// Runs the requests of a connection that speaks HTTP/2, no longer than the server.
-#[derive(Clone)]
-struct Streams {
-    tasks: TaskTracker,
-    abort: CancellationToken,
-}
-
-impl<F> Executor<F> for Streams
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        let abort = self.abort.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = abort.cancelled() => {}
-                () = stream => {}
-            }
-        });
     }
 }
 

@@ -22,8 +22,6 @@ pub use super::{Error, Mistake, Secret};
 pub struct Web {
     /// Without it plain http is spoken.
     pub tls: Option<Tls>,
-    /// Whether HTTP/2 is offered where TLS is spoken.
-    pub http2: bool,
     /// Headers for every answer; the names in their usual spelling.
     pub headers: Vec<(&'static str, String)>,
     /// Users and the bcrypt hashes of their passwords; without one nobody needs

@@ -1,13 +1,13 @@
-//! Who is connected and what each connection is doing: how long it may rest or
-//! take over a request's head, who goes when there is no room, and whether
-//! anything is still in flight.
+//! What each connection is doing. One [`State`] per connection decides how long
+//! it may go on, whether it may be closed to make room for another, and whether
+//! a graceful stop waits for it. The socket, the handler and the response body
+//! report events; nothing else keeps track.
 //!
-//! hyper knows one limit for the rest between requests and for the head of the
-//! next; a crowd that sends half a head each would hold its places as long as a
-//! well-behaved client may rest.
+//! hyper has a single timeout for the idle time and the request head together,
+//! and none for a client that does not read its response.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,99 +16,106 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// What connections may take.
+/// Limits of connections.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// Connections at once.
+    /// Open connections.
     pub(super) connections: usize,
-    /// From the end of an answer, or the start, to a request's first byte.
+    /// From the end of a response, or the start, to the first byte of a request.
     pub(super) idle: Duration,
-    /// From a request's first byte to the end of its head; for TLS's handshake too.
+    /// From the first byte of a request, or of the TLS handshake, to the end of
+    /// its head.
     pub(super) head: Duration,
-    /// A client that takes nothing of its answer for so long is gone.
+    /// Without a byte of the response written.
     pub(super) stall: Duration,
-    /// From the first piece of an answer until all of it is written.
-    pub(super) answer: Duration,
+    /// From the start of a response until all of it is written.
+    pub(super) response: Duration,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// No byte of a request yet.
-    Idle,
-    /// A part of a request's head.
-    Head,
-    /// The answer is being made, or hyper has not taken all of it.
-    Answering,
-    /// hyper has all of the answer, the system not yet.
-    Flushing,
-    /// To be closed: its place was given away.
-    Closed,
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Waiting for the first byte of a request.
+    Idle { since: Instant },
+    /// Receiving a TLS handshake or a request head.
+    Reading { since: Instant },
+    /// The handler has a request and has not responded yet.
+    Handling,
+    /// The response is being written.
+    Writing {
+        since: Instant,
+        /// When bytes were last written.
+        progress: Instant,
+        /// hyper has all of the body; it may still have to be written.
+        is_body_done: bool,
+    },
+    /// About to be closed, perhaps before its response was written.
+    Closing { was_in_flight: bool },
 }
 
-impl Phase {
+impl State {
+    fn idle() -> Self {
+        let since = Instant::now();
+        Self::Idle { since }
+    }
+
+    /// Since when there is no complete request; `None` while there is one.
+    fn waiting_since(self) -> Option<Instant> {
+        match self {
+            Self::Idle { since } | Self::Reading { since } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Whether a response is due or not entirely written.
     fn is_in_flight(self) -> bool {
-        matches!(self, Self::Answering | Self::Flushing)
+        match self {
+            Self::Idle { .. } | Self::Reading { .. } => false,
+            Self::Handling | Self::Writing { .. } => true,
+            Self::Closing { was_in_flight } => was_in_flight,
+        }
     }
 
-    fn is_resting(self) -> bool {
-        matches!(self, Self::Idle | Self::Head)
+    /// When the connection has to be closed; the handler may take any time.
+    fn deadline(self, limits: &Limits) -> Option<Instant> {
+        match self {
+            Self::Idle { since } => Some(since + limits.idle),
+            Self::Reading { since } => Some(since + limits.head),
+            Self::Handling => None,
+            Self::Writing {
+                since, progress, ..
+            } => Some((since + limits.response).min(progress + limits.stall)),
+            Self::Closing { .. } => Some(Instant::now()),
+        }
     }
-}
-
-#[derive(Clone, Copy)]
-struct State {
-    phase: Phase,
-    since: Instant,
-    /// The start, or the end of the last answer.
-    rested: Instant,
-    /// Answers in the making, more than one under HTTP/2 alone.
-    answers: usize,
-    /// An answer has lost its place.
-    is_cut_off: bool,
-}
-
-/// How a client takes an answer.
-#[derive(Clone, Copy)]
-struct Pace {
-    /// The first piece was asked for.
-    began: Instant,
-    /// The last one was.
-    last: Instant,
 }
 
 /// All connections of a server.
 pub(super) struct Connections {
     limits: Limits,
-    next_id: AtomicU64,
-    room: Mutex<Room>,
+    table: Mutex<Table>,
     in_flight: watch::Sender<usize>,
-    /// Connections that end by themselves when the server stops.
-    leaving: watch::Sender<usize>,
 }
 
-struct Room {
+#[derive(Default)]
+struct Table {
     states: HashMap<u64, watch::Sender<State>>,
-    /// Full, and not half empty since.
-    crowded: bool,
+    next_id: u64,
+    /// The limit was reached, and at least half of it has been used since.
+    is_crowded: bool,
 }
 
 impl Connections {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
-            next_id: AtomicU64::new(0),
-            room: Mutex::new(Room {
-                states: HashMap::new(),
-                crowded: false,
-            }),
+            table: Mutex::default(),
             in_flight: watch::Sender::new(0),
-            leaving: watch::Sender::new(0),
         })
     }
 
-    /// Gives a new connection its place, at need that of the connection which
-    /// has been without a complete request for the longest time; waits while
-    /// there is a request in flight on each.
+    /// Adds a connection. At the limit, closes the one that has been without a
+    /// complete request for the longest time, or waits for one.
     pub(super) async fn enter(self: &Arc<Self>) -> Arc<Connection> {
         let mut in_flight = self.in_flight.subscribe();
         loop {
@@ -121,301 +128,237 @@ impl Connections {
     }
 
     fn try_enter(self: &Arc<Self>) -> Option<Arc<Connection>> {
-        let mut room = self.room();
-        if room.states.len() >= self.limits.connections {
-            if !room.crowded {
+        let mut table = self.table();
+        let connections = table.states.len();
+        if connections >= self.limits.connections {
+            if !table.is_crowded {
                 warn!(
-                    connections = room.states.len(),
-                    "too many connections, closing those that have rested longest"
+                    connections,
+                    "connection limit reached, closing idle connections"
                 );
             }
-            room.crowded = true;
-            let (&longest, _) = room
-                .states
-                .iter()
-                .map(|(id, state)| (id, *state.borrow()))
-                .filter(|(_, state)| state.phase.is_resting())
-                .min_by_key(|(_, state)| state.since)?;
-            if !advance(&room.states[&longest], Phase::is_resting, Phase::Closed) {
-                return None;
-            }
-            room.states.remove(&longest);
-        } else if room.states.len() <= self.limits.connections / 2 {
-            room.crowded = false;
+            table.is_crowded = true;
+            table.evict()?;
+        } else if connections <= self.limits.connections / 2 {
+            table.is_crowded = false;
         }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let state = watch::Sender::new(State {
-            phase: Phase::Idle,
-            since: now,
-            rested: now,
-            answers: 0,
-            is_cut_off: false,
-        });
-        room.states.insert(id, state.clone());
+        let id = table.next_id;
+        table.next_id += 1;
+        let state = watch::Sender::new(State::idle());
+        table.states.insert(id, state.clone());
         Some(Arc::new(Connection {
             id,
             state,
             all: Arc::clone(self),
-            is_http2: AtomicBool::new(false),
-            paces: Mutex::default(),
         }))
     }
 
-    /// Requests whose answers are not yet all written.
+    /// Number of requests whose response is not entirely written.
     pub(super) fn in_flight(&self) -> usize {
         *self.in_flight.borrow()
     }
 
-    /// Returns once nothing is in flight and nobody takes leave.
-    pub(super) async fn quiet(&self) {
-        // `self` holds the senders.
-        let _ = self.leaving.subscribe().wait_for(|&n| n == 0).await;
+    /// Waits until no request is in flight.
+    pub(super) async fn drained(&self) {
+        // `self` holds the sender.
         let _ = self.in_flight.subscribe().wait_for(|&n| n == 0).await;
     }
 
-    fn room(&self) -> MutexGuard<'_, Room> {
+    fn count(&self, change: isize) {
+        if change != 0 {
+            let add = |n: &mut usize| *n = n.saturating_add_signed(change);
+            self.in_flight.send_modify(add);
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
         // No change is ever left half done.
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One connection, in its place until this is dropped.
+impl Table {
+    /// Closes the connection that has been waiting longest; `None` if there is none.
+    fn evict(&mut self) -> Option<()> {
+        let waiting = self.states.iter();
+        let waiting =
+            waiting.filter_map(|(&id, state)| Some((state.borrow().waiting_since()?, id)));
+        let (_, id) = waiting.min()?;
+        let is_evicted = self.states[&id].send_if_modified(|state| {
+            let is_waiting = state.waiting_since().is_some();
+            if is_waiting {
+                let was_in_flight = false;
+                *state = State::Closing { was_in_flight };
+            }
+            is_waiting
+        });
+        is_evicted.then(|| self.states.remove(&id)).map(drop)
+    }
+}
+
+/// One connection, counted until this is dropped.
 pub(super) struct Connection {
     id: u64,
     state: watch::Sender<State>,
     all: Arc<Connections>,
-    is_http2: AtomicBool,
-    /// Of each answer of which something was taken.
-    paces: Mutex<HashMap<u64, Pace>>,
 }
 
 impl Connection {
-    /// A part of TLS's handshake or of a request's head has come.
+    /// Bytes of a TLS handshake or a request head have come.
     pub(super) fn received(&self) {
-        advance(&self.state, |phase| phase == Phase::Idle, Phase::Head);
-    }
-
-    /// TLS's handshake is over.
-    pub(super) fn greeted(&self) {
-        advance(&self.state, |phase| phase == Phase::Head, Phase::Idle);
-    }
-
-    /// What has come was no request, so that the rest goes on.
-    pub(super) fn rests(&self) {
-        self.state.send_if_modified(|state| {
-            let is_head = state.phase == Phase::Head;
-            if is_head {
-                state.phase = Phase::Idle;
-                state.since = state.rested;
+        self.transition(|state| match state {
+            State::Idle { .. } => {
+                let since = Instant::now();
+                Some(State::Reading { since })
             }
-            is_head
+            _ => None,
         });
     }
 
-    /// From now on it speaks HTTP/2: bytes alone tell nothing of requests, and a
-    /// client can take nothing of an answer without the stream below noticing.
-    pub(super) fn speaks_http2(&self) {
-        self.is_http2.store(true, Ordering::Relaxed);
+    /// The TLS handshake is complete.
+    pub(super) fn tls_accepted(&self) {
+        self.transition(|state| match state {
+            State::Reading { .. } => Some(State::idle()),
+            _ => None,
+        });
     }
 
-    pub(super) fn is_http2(&self) -> bool {
-        self.is_http2.load(Ordering::Relaxed)
+    /// A request head is complete. hyper may begin with the next request before
+    /// it has flushed the response to the one before.
+    pub(super) fn request(&self) {
+        self.transition(|state| match state {
+            State::Closing { .. } => None,
+            _ => Some(State::Handling),
+        });
     }
 
-    /// The end of the server waits for this connection's until the returned value
-    /// is dropped.
-    pub(super) fn will_leave(&self) -> Leaving {
-        self.all.leaving.send_modify(|n| *n += 1);
-        Leaving(Arc::clone(&self.all))
-    }
-
-    /// A request's head is complete; its answer is in the making until the
-    /// returned value is dropped.
-    pub(super) fn request(self: &Arc<Self>) -> Answering {
-        let was_resting = self.state.borrow().phase.is_resting();
-        // hyper may begin with the next request before it has flushed, and under
-        // HTTP/2 before it has answered.
-        let advanced = advance(
-            &self.state,
-            |phase| phase != Phase::Closed,
-            Phase::Answering,
-        );
-        if advanced {
-            self.state.send_if_modified(|state| {
-                state.answers += 1;
-                false
-            });
-            if was_resting {
-                self.all.in_flight.send_modify(|n| *n += 1);
+    /// The handler has responded; hyper has all of the body when the returned
+    /// guard is dropped.
+    pub(super) fn respond(self: &Arc<Self>) -> BodyGuard {
+        self.transition(|state| match state {
+            State::Handling => {
+                let since = Instant::now();
+                Some(State::Writing {
+                    since,
+                    progress: since,
+                    is_body_done: false,
+                })
             }
-        }
-        Answering {
-            connection: Arc::clone(self),
-            id: self.all.next_id.fetch_add(1, Ordering::Relaxed),
-        }
+            _ => None,
+        });
+        BodyGuard(Arc::clone(self))
     }
 
-    /// Whether nothing is in flight on it and it may stay.
-    pub(super) fn is_resting(&self) -> bool {
-        self.state.borrow().phase.is_resting()
+    /// Bytes were written.
+    pub(super) fn wrote(&self) {
+        self.state.send_if_modified(|state| {
+            if let State::Writing { progress, .. } = state {
+                *progress = Instant::now();
+            }
+            // `overdue` looks again at its deadline.
+            false
+        });
     }
 
-    /// Whether a request came whose answer is not all written.
+    /// hyper has nothing left to write.
+    pub(super) fn flushed(&self) {
+        self.transition(|state| match state {
+            State::Writing {
+                is_body_done: true, ..
+            } => Some(State::idle()),
+            _ => None,
+        });
+    }
+
+    /// Closes the connection although its response is not entirely written.
+    pub(super) fn abort(&self) {
+        let was_in_flight = true;
+        self.transition(|state| {
+            let closing = State::Closing { was_in_flight };
+            state.is_in_flight().then_some(closing)
+        });
+    }
+
+    /// Whether a response is due or not entirely written.
     pub(super) fn is_in_flight(&self) -> bool {
-        self.state.borrow().phase.is_in_flight()
-    }
-
-    /// Ends the connection although its answer is not written.
-    pub(super) fn cut_off(&self) {
-        self.state.send_if_modified(|state| {
-            state.is_cut_off |= state.phase.is_in_flight();
-            state.is_cut_off
-        });
+        self.state.borrow().is_in_flight()
     }
 
     #[cfg(test)]
-    pub(super) fn is_cut_off(&self) -> bool {
-        self.state.borrow().is_cut_off
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(*self.state.borrow(), State::Closing { .. })
     }
 
-    /// Returns once nothing is in flight on it.
-    pub(super) async fn finished(&self) {
-        // `self` holds the sender.
-        let mut states = self.state.subscribe();
-        let _ = states.wait_for(|state| !state.phase.is_in_flight()).await;
-    }
-
-    /// hyper has nothing that is not written.
-    pub(super) fn flushed(&self) {
-        if advance(&self.state, |phase| phase == Phase::Flushing, Phase::Idle) {
-            self.all.in_flight.send_modify(|n| *n -= 1);
-        }
-    }
-
-    /// Returns when the connection must be closed: it was too slow, its place
-    /// was given away, or the server stops and no request is in flight on it.
-    /// A connection that comes while the server stops may send a request.
+    /// Waits until the connection has to be closed: it was too slow, was evicted
+    /// or aborted, or the server stops and no request is in flight. A connection
+    /// accepted after the stop may send one request.
     pub(super) async fn overdue(&self, stop: &CancellationToken) {
-        let limits = self.all.limits;
-        let came_late = stop.is_cancelled();
+        let was_accepted_late = stop.is_cancelled();
         let mut states = self.state.subscribe();
         loop {
             let state = *states.borrow_and_update();
-            let stopping = stop.is_cancelled();
-            let due = match state.phase {
-                Phase::Closed => return,
-                Phase::Idle | Phase::Head if stopping && !came_late => return,
-                Phase::Idle => state.since + limits.idle,
-                Phase::Head => state.since + limits.head,
-                Phase::Answering => self.answers_due(),
-                Phase::Flushing => state.since + limits.answer,
-            };
-            if state.is_cut_off || due <= Instant::now() {
+            let is_stopping = stop.is_cancelled() && !was_accepted_late;
+            if is_stopping && state.waiting_since().is_some() {
                 return;
             }
+            let deadline = state.deadline(&self.all.limits);
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return;
+            }
+            let expired = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 _ = states.changed() => {}
-                () = sleep_until(due) => {}
-                () = stop.cancelled(), if !stopping => {}
+                () = expired => {}
+                () = stop.cancelled(), if !is_stopping && !was_accepted_late => {}
             }
         }
     }
-}
 
-impl Connection {
-    /// When the first of the answers is too slow; while none has begun, when to
-    /// look again.
-    fn answers_due(&self) -> Instant {
-        let limits = self.all.limits;
-        let due = |pace: &Pace| {
-            let whole = pace.began + limits.answer;
-            if self.is_http2() {
-                whole.min(pace.last + limits.stall)
-            } else {
-                // `watched` sees a stall.
-                whole
-            }
-        };
-        let first = self.paces().values().map(due).min();
-        first.unwrap_or_else(|| Instant::now() + limits.stall.min(limits.answer))
-    }
-
-    fn paces(&self) -> MutexGuard<'_, HashMap<u64, Pace>> {
-        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Moves on to the state that `next` returns, if any.
+    fn transition(&self, next: impl FnOnce(State) -> Option<State>) {
+        let mut change = 0;
+        self.state.send_if_modified(|state| {
+            let Some(next) = next(*state) else {
+                return false;
+            };
+            change = isize::from(next.is_in_flight()) - isize::from(state.is_in_flight());
+            *state = next;
+            true
+        });
+        self.all.count(change);
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.all.room().states.remove(&self.id);
-        if self.state.borrow().phase.is_in_flight() {
-            self.all.in_flight.send_modify(|n| *n -= 1);
-        }
+        self.all.table().states.remove(&self.id);
+        self.all.count(-isize::from(self.is_in_flight()));
     }
 }
 
-/// A connection that the server's end waits for.
-pub(super) struct Leaving(Arc<Connections>);
+/// Held by a response body; dropped once hyper has all of it.
+pub(super) struct BodyGuard(Arc<Connection>);
 
-impl Drop for Leaving {
+impl Drop for BodyGuard {
     fn drop(&mut self) {
-        self.0.leaving.send_modify(|n| *n -= 1);
-    }
-}
-
-/// A request whose answer is in the making.
-pub(super) struct Answering {
-    connection: Arc<Connection>,
-    id: u64,
-}
-
-impl Answering {
-    /// A piece of the answer is asked for, the first or one after another was taken.
-    pub(super) fn proceeds(&self) {
-        let last = Instant::now();
-        let mut paces = self.connection.paces();
-        let pace = paces.entry(self.id).or_insert(Pace { began: last, last });
-        pace.last = last;
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        let pace = self.connection.paces().remove(&self.id);
-        self.connection.state.send_if_modified(|state| {
-            if state.phase != Phase::Answering {
-                return false;
+        self.0.state.send_if_modified(|state| {
+            if let State::Writing { is_body_done, .. } = state {
+                *is_body_done = true;
             }
-            state.answers -= 1;
-            if state.answers == 0 {
-                state.phase = Phase::Flushing;
-                // The time for the whole answer goes on.
-                state.since = pace.map_or_else(Instant::now, |pace| pace.began);
-            }
-            state.answers == 0
+            false
         });
     }
 }
 
-/// Goes on to `to` where `from` allows it, and tells whether it did.
-fn advance(state: &watch::Sender<State>, from: impl Fn(Phase) -> bool, to: Phase) -> bool {
-    state.send_if_modified(|state| {
-        let allowed = from(state.phase);
-        if allowed {
-            state.phase = to;
-            state.since = Instant::now();
-            if to == Phase::Idle {
-                state.rested = state.since;
-            }
-        }
-        allowed
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::time::{advance, sleep, timeout};
+    use futures_util::FutureExt as _;
+    use tokio::time::{advance, timeout};
 
     use super::super::LIMITS;
     use super::*;
@@ -443,107 +386,135 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_may_rest_for_75_s_before_and_between_requests() {
+    async fn a_connection_may_be_idle_for_75_s_before_and_between_requests() {
         let connection = connected().await;
         assert_eq!(overdue_after(&connection).await, 75);
 
         let connection = connected().await;
         connection.received();
-        let answering = connection.request();
-        connection.flushed();
+        connection.tls_accepted();
+        assert_eq!(overdue_after(&connection).await, 75);
+
+        let connection = connected().await;
+        connection.received();
+        connection.request();
         let day = Duration::from_secs(86_400);
         let never = CancellationToken::new();
         timeout(day, connection.overdue(&never)).await.unwrap_err();
-        drop(answering);
+        drop(connection.respond());
         connection.flushed();
         assert_eq!(overdue_after(&connection).await, 75);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_has_2_minutes_from_its_first_piece_to_its_last_byte() {
-        for (is_http2, hyper_has_all) in [(false, false), (false, true), (true, false)] {
+    async fn a_response_has_2_minutes_until_its_last_byte() {
+        for is_body_done in [false, true] {
             let connection = connected().await;
-            if is_http2 {
-                connection.speaks_http2();
-            }
             connection.received();
-            let answering = connection.request();
-            // Making it may take any time.
+            connection.request();
+            // The handler may take any time.
             advance(Duration::from_secs(1_000)).await;
+            let mut guard = Some(connection.respond());
             for _ in 0..4 {
-                answering.proceeds();
-                advance(Duration::from_secs(20)).await;
+                advance(Duration::from_secs(25)).await;
+                connection.wrote();
+                connection.flushed();
             }
-            let proceeding = async {
-                if hyper_has_all {
-                    drop(answering);
-                    return std::future::pending().await;
-                }
-                loop {
-                    answering.proceeds();
-                    sleep(Duration::from_secs(1)).await;
-                }
-            };
-            let seconds = tokio::select! {
-                biased;
-                () = proceeding => 0,
-                seconds = overdue_after(&connection) => seconds,
-            };
-            assert_eq!(seconds, 40);
+            if is_body_done {
+                guard = None;
+            }
+            assert_eq!(overdue_after(&connection).await, 20);
+            drop(guard);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn under_http2_an_answer_may_stall_for_30_s() {
+    async fn a_response_may_stall_for_30_s() {
         let connection = connected().await;
-        connection.speaks_http2();
-        let (slow, fast) = (connection.request(), connection.request());
-        slow.proceeds();
-        fast.proceeds();
+        connection.request();
+        let _guard = connection.respond();
         advance(Duration::from_secs(20)).await;
-        fast.proceeds();
-        assert_eq!(overdue_after(&connection).await, 10);
+        connection.wrote();
+        let began = Instant::now();
+        let overdue = overdue_after(&connection);
+        let writing = async {
+            advance(Duration::from_secs(20)).await;
+            connection.wrote();
+        };
+        // The write in between moves the deadline, though it wakes nobody.
+        tokio::join!(overdue, writing);
+        assert_eq!(began.elapsed(), Duration::from_secs(50));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_is_in_flight_is_cut_off() {
+    async fn only_what_is_in_flight_is_aborted() {
         let connection = connected().await;
-        connection.cut_off();
+        connection.abort();
         assert_eq!(overdue_after(&connection).await, 75);
-        let answering = connection.request();
-        connection.cut_off();
+        connection.request();
+        connection.abort();
         assert_eq!(overdue_after(&connection).await, 0);
         assert!(connection.is_in_flight());
-        drop(answering);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_in_flight_until_it_is_written() {
+    async fn a_stop_closes_what_waits_and_nothing_in_flight() {
+        let stop = CancellationToken::new();
+        let (idle, reading) = (connected().await, connected().await);
+        let busy = connected().await;
+        reading.received();
+        busy.request();
+        let mut closed = [&idle, &reading, &busy].map(|one| Box::pin(one.overdue(&stop)));
+        for one in &mut closed {
+            assert_eq!(one.now_or_never(), None);
+        }
+        stop.cancel();
+        let [idle, reading, of_busy] = &mut closed;
+        idle.await;
+        reading.await;
+        assert_eq!(of_busy.now_or_never(), None);
+        drop(busy.respond());
+        assert_eq!(of_busy.now_or_never(), None);
+        busy.flushed();
+        of_busy.await;
+
+        // A connection that comes after the stop may send a request.
+        let late = connected().await;
+        let began = Instant::now();
+        late.overdue(&stop).await;
+        assert_eq!(began.elapsed(), LIMITS.idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_in_flight_until_its_response_is_written() {
         let connection = connected().await;
         let all = Arc::clone(&connection.all);
         connection.received();
         assert_eq!(all.in_flight(), 0);
-        let answering = connection.request();
+        connection.request();
         connection.flushed();
         assert_eq!(all.in_flight(), 1);
-        drop(answering);
+        let guard = connection.respond();
+        connection.flushed();
+        drop(guard);
         assert_eq!(all.in_flight(), 1);
-        // The next request is begun before all is written.
-        let answering = connection.request();
+        // The next request begins before all is written.
+        connection.request();
         connection.flushed();
         assert_eq!(all.in_flight(), 1);
-        drop(answering);
+        drop(connection.respond());
         connection.flushed();
         assert_eq!(all.in_flight(), 0);
 
-        let answering = connection.request();
+        connection.request();
         assert_eq!(all.in_flight(), 1);
-        drop((connection, answering));
+        drop(connection);
         assert_eq!(all.in_flight(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_longest_at_rest_goes_and_one_line_a_spell_is_logged() {
+    async fn the_one_that_waits_longest_is_evicted_and_one_line_a_spell_is_logged() {
+        const LINE: &str = "connection limit reached";
         let (log, _capture) = Log::capture();
         let all = Connections::new(Limits {
             connections: 4,
@@ -554,40 +525,43 @@ mod tests {
             all.enter().await
         };
         let busy = enter().await;
-        let _answering = busy.request();
+        busy.request();
         let half = enter().await;
         let idle = enter().await;
         let other = enter().await;
         advance(Duration::from_secs(1)).await;
         half.received();
-        let is_closed =
-            |connection: &Arc<Connection>| connection.state.borrow().phase == Phase::Closed;
         let mut later = vec![enter().await];
-        assert!(is_closed(&idle));
+        assert!(idle.is_closing());
         assert_eq!(overdue_after(&idle).await, 0);
         // What comes for it now is too late.
-        drop(idle.request());
-        assert!(is_closed(&idle));
+        idle.request();
+        assert!(idle.is_closing());
         later.push(enter().await);
-        assert!(is_closed(&other));
+        assert!(other.is_closing());
         later.push(enter().await);
-        assert!(is_closed(&half));
-        assert!(![&busy].into_iter().chain(&later).any(is_closed));
+        assert!(half.is_closing());
+        assert!(
+            ![&busy]
+                .into_iter()
+                .chain(&later)
+                .any(|one| one.is_closing())
+        );
         drop((half, idle, other));
-        assert_eq!(log.count("too many connections"), 1);
+        assert_eq!(log.count(LINE), 1);
 
         // One place is free for a moment: the same spell.
         later.remove(0);
         later.push(enter().await);
         later.push(enter().await);
-        assert_eq!(log.count("too many connections"), 1);
+        assert_eq!(log.count(LINE), 1);
 
         // Half of them are.
         later.clear();
         for _ in 0..4 {
             later.push(enter().await);
         }
-        assert_eq!(log.count("too many connections"), 2);
+        assert_eq!(log.count(LINE), 2);
         assert_eq!(all.in_flight(), 1);
     }
 }

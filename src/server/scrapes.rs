@@ -67,7 +67,7 @@ impl Scrapes {
             let (_, slowest) = slowest?;
             if let Some(reader) = held.remove(&slowest).and_then(|one| one.reader) {
                 debug!("cutting off a scrape that nobody reads, another needs its place");
-                reader.connection.cut_off();
+                reader.connection.abort();
             }
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +137,8 @@ mod tests {
         let scrapes = Scrapes::new(3);
         let made = scrapes.enter(PLAIN).unwrap();
         let (one, other) = (connected().await, connected().await);
-        let (answering, of_other) = (one.request(), other.request());
+        one.request();
+        other.request();
         let of_one = scrapes.enter(PLAIN).unwrap();
         of_one.read_by(&one);
         let second = scrapes.enter(COMPRESSED).unwrap();
@@ -149,7 +150,7 @@ mod tests {
         assert!(scrapes.enter(PLAIN).is_none(), "1.5 s are not 2 s");
         advance(Duration::from_millis(500)).await;
         let third = scrapes.enter(PLAIN).unwrap();
-        assert!(other.is_cut_off() && !one.is_cut_off());
+        assert!(other.is_closing() && !one.is_closing());
         // What was given away is not given back.
         second.proceeds();
         drop(second);
@@ -157,12 +158,12 @@ mod tests {
 
         advance(Duration::from_secs(2)).await;
         let _fourth = scrapes.enter(PLAIN).unwrap();
-        assert!(one.is_cut_off());
+        assert!(one.is_closing());
         advance(Duration::from_secs(1_000)).await;
         assert!(scrapes.enter(PLAIN).is_none(), "the rest are being made");
         drop(third);
         assert!(scrapes.enter(PLAIN).is_some());
-        drop((made, answering, of_other));
+        drop(made);
     }
 
     #[tokio::test(start_paused = true)]
@@ -185,18 +186,18 @@ mod tests {
     async fn a_plain_page_does_not_take_the_place_of_a_compressed_one() {
         let scrapes = Scrapes::new(10);
         let compressed = connected().await;
-        let _answering = compressed.request();
+        compressed.request();
         let slow = scrapes.enter(COMPRESSED).unwrap();
         slow.read_by(&compressed);
         let mut held: Vec<_> = (0..9).map(|_| scrapes.enter(PLAIN).unwrap()).collect();
         advance(Duration::from_secs(60)).await;
         assert!(scrapes.enter(PLAIN).is_none());
-        assert!(!compressed.is_cut_off());
+        assert!(!compressed.is_closing());
         held.pop();
         held.push(scrapes.enter(COMPRESSED).unwrap());
         held.push(scrapes.enter(PLAIN).unwrap());
         assert!(
-            compressed.is_cut_off(),
+            compressed.is_closing(),
             "this one had no more place than 10"
         );
     }

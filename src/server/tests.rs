@@ -693,7 +693,7 @@ async fn a_crowd_makes_room() {
     assert!(kept.is_over().await);
     assert!(crowd[0].is_over().await);
     busy.body(&mut answer).await;
-    assert_eq!(log.count("too many connections"), 1);
+    assert_eq!(log.count("connection limit reached"), 1);
     server.stopped().await;
 }
 
@@ -803,7 +803,7 @@ async fn the_body_of_a_request_ends_the_connection() {
 #[tokio::test]
 async fn a_client_that_reads_for_too_long_is_cut_off() {
     let limits = Limits {
-        answer: Duration::from_millis(500),
+        response: Duration::from_millis(500),
         ..LIMITS
     };
     let server = start_within(limits, vec![entry("crast-1", 5_000)], |_| {});
@@ -823,7 +823,7 @@ async fn a_client_that_reads_for_too_long_is_cut_off() {
         }
     };
     timeout(PATIENCE, reading).await.unwrap();
-    assert!(began.elapsed() >= limits.answer);
+    assert!(began.elapsed() >= limits.response);
     assert!(read < 1_000_000, "{read}");
     assert_eq!(server.ask("GET", "/metrics").await.status, 200);
     server.stopped().await;

@@ -30,9 +30,6 @@ use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate}
 
 use crate::config::web::{self, CipherSuite, ClientAuth, Curve, Material, Mistake, Version};
 
-const HTTP1: &[u8] = b"http/1.1";
-pub(super) const HTTP2: &[u8] = b"h2";
-
 /// TLS in force.
 pub(super) struct Tls {
     config: Arc<ServerConfig>,
@@ -61,15 +58,9 @@ pub(super) enum Refusal {
 }
 
 impl Tls {
-    /// For a new connection; a server that stops answers one request on it.
-    pub(super) fn config(&self, stopping: bool) -> Arc<ServerConfig> {
-        if !stopping {
-            return Arc::clone(&self.config);
-        }
-        // Under HTTP/1 an answer can close its connection.
-        let mut config = ServerConfig::clone(&self.config);
-        config.alpn_protocols = vec![HTTP1.to_vec()];
-        Arc::new(config)
+    /// For new connections.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
     }
 
     pub(super) fn requires_certificate(&self) -> bool {
@@ -153,7 +144,6 @@ fn names(certificate: &CertificateDer<'_>, wanted: impl Fn(&str) -> bool) -> boo
 /// names: certificate, key, the authorities of clients.
 pub(super) fn build(
     web: &web::Tls,
-    http2: bool,
     contents: &[io::Result<SecretSlice<u8>>],
 ) -> Result<Tls, Vec<Mistake>> {
     let mut contents = contents.iter();
@@ -208,11 +198,7 @@ pub(super) fn build(
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.ignore_client_order = web.prefer_server_cipher_suites;
-    config.alpn_protocols = if http2 {
-        vec![HTTP2.to_vec(), HTTP1.to_vec()]
-    } else {
-        vec![HTTP1.to_vec()]
-    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Tls {
         config: Arc::new(config),
         client_auth: web.client_auth,

@@ -357,7 +357,7 @@ fn content(source: &Secret) -> io::Result<SecretSlice<u8>> {
 fn build(web: web::Web, contents: &Contents) -> Result<(Web, Vec<String>), Error> {
     let tls = match &web.tls {
         None => None,
-        Some(tls) => Some(tls::build(tls, web.http2, contents).map_err(Error::Mistakes)?),
+        Some(tls) => Some(tls::build(tls, contents).map_err(Error::Mistakes)?),
     };
     let mut headers = HeaderMap::new();
     for (name, value) in &web.headers {

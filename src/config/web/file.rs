@@ -51,6 +51,7 @@ mappings! {
 
     /// `http_server_config:`
     Http {
+        // Accepted without effect: the server speaks HTTP/1.1 alone.
         http2: bool,
         headers: Headers,
     }

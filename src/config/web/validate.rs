@@ -116,13 +116,8 @@ pub(super) fn validate(
     };
     let http = file.http_server_config;
     let http = http.map(|placed| placed.value).unwrap_or_default();
-    let http2 = http.http2.is_none_or(|placed| placed.value);
-    let tls = file
-        .tls_server_config
-        .and_then(|placed| check.tls(placed, http2));
     let web = Web {
-        tls,
-        http2,
+        tls: file.tls_server_config.and_then(|placed| check.tls(placed)),
         headers: check.headers(http.headers),
         users: check.users(file.basic_auth_users),
         rate_limit: file
@@ -171,7 +166,7 @@ impl Check<'_> {
     }
 
     /// An empty text is none, as in the other exporters.
-    fn tls(&mut self, placed: Placed<file::Tls>, http2: bool) -> Option<Tls> {
+    fn tls(&mut self, placed: Placed<file::Tls>) -> Option<Tls> {
         let Placed { value: file, at } = placed;
         let written = file.written().len();
         let blank = |text: &Option<Placed<String>>| {
@@ -224,7 +219,7 @@ impl Check<'_> {
         }
         let (min_version, max_version) =
             self.versions(file.min_version.as_ref(), file.max_version.as_ref());
-        let cipher_suites = self.suites(file.cipher_suites, min_version, max_version, http2);
+        let cipher_suites = self.suites(file.cipher_suites, max_version);
         let curves = self.curves(file.curve_preferences);
         Some(Tls {
             certificate: certificate.some()?,
@@ -365,9 +360,7 @@ impl Check<'_> {
     fn suites(
         &mut self,
         list: Option<Placed<Vec<Placed<String>>>>,
-        min_version: Option<Version>,
         max_version: Option<Version>,
-        http2: bool,
     ) -> Option<Vec<CipherSuite>> {
         let Placed { value: list, at } = list?;
         if list.is_empty() {
@@ -404,18 +397,6 @@ impl Check<'_> {
             self.warn(
                 &at,
                 format!("suites with CBC are not spoken here and left out: {names}"),
-            );
-        }
-        let for_http2 = [CipherSuite::EcdsaAes128Gcm, CipherSuite::RsaAes128Gcm];
-        if http2
-            && min_version == Some(Version::Tls12)
-            && !suites.iter().any(|suite| for_http2.contains(suite))
-        {
-            self.refuse(
-                &at,
-                "HTTP/2 needs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or \
-                 TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; add it, or write \
-                 http_server_config: {http2: false}",
             );
         }
         Some(suites)

@@ -1,6 +1,5 @@
-//! The web configuration over real sockets: who gets an answer, over TLS and
-//! HTTP/2 too, and what a changed file changes. The HTTP/2 client is made by
-//! hand, so that it can be as slow and as rude as it likes.
+//! The web configuration over real sockets: who gets an answer, over TLS too, and
+//! what a changed file changes.
 
 use std::fs;
 
@@ -113,7 +112,7 @@ impl Site {
     }
 
     /// A client that trusts the server's authority.
-    fn client(&self, identity: Option<&Identity>, http2: bool) -> Arc<ClientConfig> {
+    fn client(&self, identity: Option<&Identity>, alpn: &[&str]) -> Arc<ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.authority.0.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -130,9 +129,7 @@ impl Site {
                 )
                 .unwrap(),
         };
-        if http2 {
-            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        }
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
 }
@@ -373,7 +370,7 @@ async fn client_certificates_are_judged_for_each_path() {
     for (auth, refused) in cases {
         let server = site.serve(&format!("{TLS}  client_auth_type: {auth}\n"));
         for (name, identity) in &clients {
-            let client = site.client(identity.as_ref(), false);
+            let client = site.client(identity.as_ref(), &[]);
             let (head, body) = ask(tls(&server, &client).await, "/metrics", "").await;
             let expected = if refused.contains(name) { 403 } else { 200 };
             assert_eq!(status(&head), expected, "{auth}: {name}: {body}");
@@ -399,7 +396,7 @@ async fn a_certificate_is_judged_anew_on_an_open_connection() {
     };
     let server = site.serve(&text("prometheus"));
     let identity = clients.client(vec![SanType::DnsName("prometheus".try_into().unwrap())]);
-    let client = site.client(Some(&identity), false);
+    let client = site.client(Some(&identity), &[]);
     let mut kept = tls(&server, &client).await;
     assert_eq!(status_of(&mut kept, "/metrics").await, 200);
     site.write("web.yaml", &text("grafana"));
@@ -420,7 +417,7 @@ async fn a_resumed_session_keeps_its_certificate() {
     let server = site.serve(&format!(
         "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
     ));
-    let client = site.client(Some(&clients.client(Vec::new())), false);
+    let client = site.client(Some(&clients.client(Vec::new())), &[]);
     for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
         let stream = tls(&server, &client).await;
         assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind));
@@ -451,7 +448,7 @@ async fn a_changed_file_is_in_force_for_the_next_request() {
 async fn the_next_connection_sees_a_new_certificate() {
     let site = Site::new();
     let server = site.serve(TLS);
-    let client = site.client(None, false);
+    let client = site.client(None, &[]);
     let mut kept = tls(&server, &client).await;
     let shown = |stream: &TlsStream<TcpStream>| {
         let (_, session) = stream.get_ref();
@@ -487,7 +484,7 @@ async fn what_is_not_valid_changes_nothing() {
     let text = format!("{TLS}basic_auth_users:\n  anna: {OPEN_SESAME}\n");
     let web = site.open(&text);
     let server = start(Vec::new(), |settings| settings.web = Arc::clone(&web));
-    let client = site.client(None, false);
+    let client = site.client(None, &[]);
     let broken = [
         text.replace("cert_file", "cert_fileX"),
         text.replace(OPEN_SESAME, "open sesame"),
@@ -526,7 +523,7 @@ async fn a_file_that_is_emptied_opens_nothing_until_a_reload() {
     );
     let web = site.open(&required);
     let server = start(Vec::new(), |settings| settings.web = Arc::clone(&web));
-    let client = site.client(None, false);
+    let client = site.client(None, &[]);
     let without_ca = format!("{TLS}{users}");
     for text in ["", TLS, &users, &without_ca] {
         site.write("web.yaml", text);
@@ -565,7 +562,7 @@ async fn a_handshake_has_as_long_as_a_head_and_a_rest_after_it_longer() {
         ..LIMITS
     };
     let server = site.serve_within(limits, 1, TLS);
-    let client = site.client(None, false);
+    let client = site.client(None, &[]);
     let mut rests = tls(&server, &client).await;
     assert!(is_over(plain(&server).await).await);
     let mut half = plain(&server).await;
@@ -686,172 +683,23 @@ async fn versions_suites_and_curves_are_held_to() {
     }
 }
 
-/// A client that speaks HTTP/2 frame by frame.
-struct Http2(TlsStream<TcpStream>);
-
-#[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-/// Of SETTINGS and PING.
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-impl Http2 {
-    /// `window` is how much of an answer the server may send by itself.
-    async fn connect(server: &Running, client: &Arc<ClientConfig>, window: u32) -> Self {
-        let stream = tls(server, client).await;
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let mut this = Self(stream);
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        this.0.write_all(preface).await.unwrap();
-        let settings = [&[0, 4][..], &window.to_be_bytes()].concat();
-        this.send(SETTINGS, 0, 0, &settings).await;
-        this
-    }
-
-    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.0.write_all(&frame).await.unwrap();
-    }
-
-    async fn get(&mut self, stream: u32, path: &str) {
-        let head = head_of(path);
-        let flags = END_STREAM | END_HEADERS;
-        self.send(HEADERS, flags, stream, &head).await;
-    }
-
-    /// The next frame; `None` at the end. Settings and pings are answered.
-    async fn frame(&mut self) -> Option<Frame> {
-        loop {
-            let mut head = [0; 9];
-            let reading = timeout(PATIENCE, self.0.read_exact(&mut head));
-            reading.await.expect("a frame").ok()?;
-            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-            self.0.read_exact(&mut payload).await.ok()?;
-            let frame = Frame {
-                kind: head[3],
-                flags: head[4],
-                stream: u32::from_be_bytes(head[5..].try_into().unwrap()),
-                payload,
-            };
-            match frame.kind {
-                PING if frame.flags & ACK == 0 => {
-                    self.send(PING, ACK, 0, &frame.payload).await;
-                }
-                SETTINGS if frame.flags & ACK == 0 => {
-                    self.send(SETTINGS, ACK, 0, &[]).await;
-                    return Some(frame);
-                }
-                SETTINGS | WINDOW_UPDATE => {}
-                _ => return Some(frame),
-            }
-        }
-    }
-
-    async fn expect(&mut self, kind: u8) -> Frame {
-        loop {
-            let frame = self.frame().await.expect("not the end");
-            if frame.kind == kind {
-                return frame;
-            }
-            assert_eq!(frame.kind, SETTINGS, "{frame:?}");
-        }
-    }
-
-    /// Whether the answer on `stream` is 200, and its whole body.
-    async fn answer(&mut self, stream: u32) -> (bool, Vec<u8>) {
-        let head = self.expect(HEADERS).await;
-        assert_eq!(head.stream, stream);
-        // ":status: 200" is number 8 of HPACK's static table.
-        let is_ok = head.payload[0] == 0x88;
-        let mut body = Vec::new();
-        loop {
-            let frame = self.expect(DATA).await;
-            body.extend(&frame.payload);
-            if frame.flags & END_STREAM != 0 {
-                return (is_ok, body);
-            }
-        }
-    }
-}
-
-/// GET, https, the path, the authority: by HPACK's static table.
-fn head_of(path: &str) -> Vec<u8> {
-    let text = |name: u8, value: &str| {
-        let length = u8::try_from(value.len()).unwrap();
-        [&[name, length], value.as_bytes()].concat()
-    };
-    [vec![0x82, 0x87], text(4, path), text(1, "exporter")].concat()
-}
-
-const WINDOW: u32 = 1 << 20;
-
 #[tokio::test]
-async fn http2_where_it_is_wanted() {
+async fn http1_is_spoken_with_a_client_that_prefers_http2() {
     let site = Site::new();
-    let server = site.serve(&format!("{TLS}basic_auth_users:\n  anna: {OPEN_SESAME}\n"));
-    let client = site.client(None, true);
-    let mut connection = Http2::connect(&server, &client, WINDOW).await;
-    let settings = connection.expect(SETTINGS).await;
-    let streams = [&[0, 3][..], &32_u32.to_be_bytes()].concat();
-    assert!(settings.payload.chunks(6).any(|one| one == streams));
-    connection.get(1, "/healthz").await;
-    let (is_ok, body) = connection.answer(1).await;
-    assert!(is_ok && body == b"aliyun-acr-exporter is healthy.\n");
-    connection.get(3, "/metrics").await;
-    let (is_ok, body) = connection.answer(3).await;
-    assert!(!is_ok && body == b"User and password are needed.\n");
-    server.stopped().await;
+    let client = site.client(None, &["h2", "http/1.1"]);
+    let http2_alone = site.client(None, &["h2"]);
+    for http2 in ["", "true", "false"] {
+        let server = site.serve(&format!("{TLS}http_server_config: {{ http2: {http2} }}\n"));
+        let stream = tls(&server, &client).await;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert_eq!(status(&ask(stream, "/", "").await.0), 200);
 
-    let server = site.serve(&format!("{TLS}http_server_config: {{ http2: false }}\n"));
-    let stream = tls(&server, &client).await;
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-    assert_eq!(status(&ask(stream, "/", "").await.0), 200);
-    server.stopped().await;
-}
-
-#[tokio::test]
-async fn a_part_of_a_frame_is_given_up_and_a_client_that_pings_is_not() {
-    let site = Site::new();
-    let limits = Limits {
-        head: Duration::from_millis(200),
-        ..LIMITS
-    };
-    let server = site.serve_within(limits, 1, TLS);
-    let client = site.client(None, true);
-    let mut pings = Http2::connect(&server, &client, WINDOW).await;
-    pings.get(1, "/healthz").await;
-    pings.answer(1).await;
-    pings.send(PING, 0, 0, b"12345678").await;
-    pings.expect(PING).await;
-
-    let mut half = Http2::connect(&server, &client, WINDOW).await;
-    half.0.write_all(&[0, 0, 20, HEADERS]).await.unwrap();
-    while half.frame().await.is_some() {}
-    // A head whose last piece does not come, though others may.
-    let mut half = Http2::connect(&server, &client, WINDOW).await;
-    half.send(HEADERS, END_STREAM, 1, &head_of("/")).await;
-    while half.frame().await.is_some() {}
-
-    pings.get(3, "/healthz").await;
-    assert!(pings.answer(3).await.0);
-    server.stopped().await;
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::clone(&http2_alone));
+        let connecting = connector.connect(name, plain(&server).await);
+        timeout(PATIENCE, connecting).await.unwrap().unwrap_err();
+        server.stopped().await;
+    }
 }
 
 #[tokio::test]
@@ -862,63 +710,12 @@ async fn a_client_that_takes_nothing_of_its_answer_is_gone() {
         ..LIMITS
     };
     let server = site.serve_within(limits, 5_000, TLS);
-    let client = site.client(None, true);
-    let mut slow = Http2::connect(&server, &client, 0).await;
-    slow.get(1, "/metrics").await;
-    slow.expect(HEADERS).await;
-    while slow.frame().await.is_some() {}
+    let client = site.client(None, &[]);
+    let mut slow = tls(&server, &client).await;
+    let request = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n";
+    slow.write_all(request).await.unwrap();
+    // The stop waits for what is in flight.
     server.stopped().await;
-}
-
-#[tokio::test]
-async fn the_end_waits_for_answers_of_http2() {
-    let site = Site::new();
-    let server = site.serve_within(LIMITS, 2_000, TLS);
-    let client = site.client(None, true);
-    let mut idle = Http2::connect(&server, &client, WINDOW).await;
-    idle.get(1, "/healthz").await;
-    idle.answer(1).await;
-    let mut busy = Http2::connect(&server, &client, 10_000).await;
-    busy.get(1, "/metrics").await;
-    busy.expect(HEADERS).await;
-    let mut body = busy.expect(DATA).await.payload;
-
-    server.stop.cancel();
-    idle.expect(GOAWAY).await;
-    while idle.frame().await.is_some() {}
-    busy.expect(GOAWAY).await;
-    assert!(!server.serving.is_finished());
-    // Who comes now can ask once, and by HTTP/1.
-    let late = tls(&server, &client).await;
-    assert_eq!(late.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-    assert_eq!(status(&ask(late, "/readyz", "").await.0), 503);
-
-    let more = (1_u32 << 24).to_be_bytes();
-    busy.send(WINDOW_UPDATE, 0, 1, &more).await;
-    busy.send(WINDOW_UPDATE, 0, 0, &more).await;
-    loop {
-        let frame = busy.frame().await.expect("the whole answer");
-        if frame.kind == DATA {
-            body.extend(&frame.payload);
-            if frame.flags & END_STREAM != 0 {
-                break;
-            }
-        }
-    }
-    let page = String::from_utf8(body).unwrap();
-    assert!(page.contains("\naliyun_acr_exporter_series ") && page.ends_with('\n'));
-    while busy.frame().await.is_some() {}
-    server.stopped().await;
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_answer_the_goodbye_holds_nothing_up() {
-    let site = Site::new();
-    let server = site.serve(TLS);
-    let client = site.client(None, true);
-    let mut rude = Http2::connect(&server, &client, WINDOW).await;
-    rude.get(1, "/healthz").await;
-    rude.answer(1).await;
-    // It reads nothing more, so that it does not answer the ping of the goodbye.
-    server.stopped().await;
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).await.unwrap_err();
 }
