@@ -4,12 +4,12 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use aliyun_acr_exporter::exposition::compress::{Coding, Compressed};
 use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::metrics::catalog::SERIES;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use exporter_web::compress::{Coding, Compressed};
 
 #[path = "inputs/store.rs"]
 mod input;

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use aliyun_acr_exporter::api::wire::{self, TaskResultPage};
 use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::exposition::compress::{Coding, Compressed};
 use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::follow;
@@ -29,6 +28,7 @@ use aliyun_acr_exporter::shard::Shard;
 use aliyun_acr_exporter::signing::{Algorithm, sign};
 use aliyun_acr_exporter::source;
 use aliyun_acr_exporter::store::{ArtifactSeries, Limits, Origin, Store, Target};
+use exporter_web::compress::{Coding, Compressed};
 use tokio_util::sync::CancellationToken;
 
 #[path = "inputs/page.rs"]

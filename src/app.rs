@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use exporter_web::WebSource;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -56,7 +57,7 @@ pub struct Web {
     /// Whether a reload can be asked for over HTTP.
     pub lifecycle: bool,
     /// TLS and who may ask.
-    pub source: Arc<server::WebSource>,
+    pub source: Arc<WebSource>,
 }
 
 /// Why the daemon could not start, or ended early.

@@ -21,13 +21,13 @@ use std::sync::Arc;
 
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use exporter_web::WebSource;
 
 use crate::api;
 use crate::app::reload::Origin;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
-use crate::server::WebSource;
 use crate::shard::Shard;
 use crate::telemetry;
 
@@ -319,7 +319,7 @@ impl Flags {
         let Some(path) = &self.web_config_file else {
             return Ok(WebSource::default());
         };
-        WebSource::open(path).map_err(|error| Error::Usage(telemetry::chain(&error)))
+        config::web::open(path).map_err(|error| Error::Usage(telemetry::chain(&error)))
     }
 
     fn load_config(&self) -> Result<config::Config, Error> {

@@ -3,18 +3,18 @@
 //!
 //! Here: what a page is made of, numbers, escaping and the runs of labels,
 //! which every format of Prometheus writes alike. `text` writes the page piece
-//! by piece, `openmetrics` is what differs there, `compress` makes gzip and
-//! zstd of it, and `page` keeps what is worth keeping.
+//! by piece, `openmetrics` is what differs there, and `page` keeps what is worth
+//! keeping, in gzip and zstd too.
 
-pub mod compress;
 pub mod openmetrics;
 pub mod page;
 pub mod text;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 
+use exporter_web::compress::PIECE;
 use memchr::memchr3;
 use sha2::{Digest as _, Sha256};
 
@@ -23,9 +23,6 @@ use crate::metrics::catalog::{
 };
 use crate::model::truncated;
 use crate::store::{HeldView, Snapshot};
-
-/// A page is written, compressed and sent in pieces of about this size.
-pub const PIECE: usize = 64 * 1024;
 
 /// A format of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +215,7 @@ fn push_float(out: &mut Vec<u8>, value: f64) {
         push_value(out, Value::whole(whole));
     } else {
         // "NaN" is theirs too.
-        in_memory(write!(out, "{value}"));
+        write!(out, "{value}").expect("writers into memory do not fail");
     }
 }
 
@@ -226,10 +223,6 @@ fn float(value: f64) -> String {
     let mut out = Vec::new();
     push_float(&mut out, value);
     String::from_utf8(out).expect("numbers are ASCII")
-}
-
-fn in_memory<T>(result: io::Result<T>) -> T {
-    result.expect("writers into memory do not fail")
 }
 
 /// Writes `name="value"`.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aliyun_acr_exporter::config::web;
-use aliyun_acr_exporter::server::WebSource;
+use exporter_web::config::{CipherSuite, ClientAuth, Curve, PemSource, TlsVersion};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use tempfile::TempDir;
 
@@ -87,7 +87,7 @@ fn broken_files_are_refused_in_these_words() {
     let mut wrong = String::new();
     let files = files("broken", &folder);
     for (name, path) in &files {
-        let error = WebSource::open(path).expect_err(name);
+        let error = web::open(path).expect_err(name);
         let found = error
             .to_string()
             .replace(&format!("{}/", folder.path().display()), "")
@@ -114,7 +114,7 @@ fn good_files_are_accepted_and_some_with_a_warning() {
     assert!(files.len() >= 28, "only {} files", files.len());
     let mut warnings = Vec::new();
     for (name, path) in &files {
-        let source = WebSource::open(path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let source = web::open(path).unwrap_or_else(|error| panic!("{name}: {error}"));
         for warning in source.warnings() {
             let inside = format!("{}/", folder.path().display());
             warnings.push(warning.replace(&inside, ""));
@@ -140,7 +140,8 @@ fn good_files_are_accepted_and_some_with_a_warning() {
 fn good_files_mean_what_they_say() {
     let load = |name: &str| {
         let path = testdata("good").join(name);
-        web::load(&path).unwrap_or_else(|error| panic!("{error}"))
+        let bytes = fs::read(&path).unwrap();
+        web::parse(&bytes, &path).unwrap_or_else(|errors| panic!("{errors:?}"))
     };
     let empty = load("empty.yaml");
     assert!(empty.tls.is_none());
@@ -155,21 +156,21 @@ fn good_files_mean_what_they_say() {
     }
 
     let tls = load("tls.yaml").tls.unwrap();
-    assert_eq!(tls.client_auth, web::ClientAuth::None);
+    assert_eq!(tls.client_auth, ClientAuth::None);
     assert_eq!(
         (tls.min_version, tls.max_version),
-        (web::Version::Tls12, web::Version::Tls13)
+        (TlsVersion::Tls12, TlsVersion::Tls13)
     );
     assert_eq!(tls.cipher_suites, None);
     assert!(tls.curves.is_empty() && tls.prefer_server_cipher_suites);
-    let web::Secret::File(path) = &tls.certificate.source else {
+    let PemSource::File(path) = &tls.certificate.source else {
         panic!("not a file");
     };
     assert_eq!(*path, testdata("good").join("server.crt"));
 
     let all = load("tls_all_keys.yaml");
     let tls = all.tls.unwrap();
-    assert_eq!(tls.client_auth, web::ClientAuth::RequireAndVerify);
+    assert_eq!(tls.client_auth, ClientAuth::RequireAndVerify);
     assert_eq!(
         tls.client_allowed_sans,
         [
@@ -178,11 +179,8 @@ fn good_files_mean_what_they_say() {
             "spiffe://cluster/prometheus"
         ]
     );
-    assert_eq!(tls.curves, [web::Curve::X25519, web::Curve::P256]);
-    assert_eq!(
-        tls.cipher_suites,
-        Some(vec![web::CipherSuite::EcdsaAes128Gcm])
-    );
+    assert_eq!(tls.curves, [Curve::X25519, Curve::P256]);
+    assert_eq!(tls.cipher_suites, Some(vec![CipherSuite::EcdsaAes128Gcm]));
     assert!(!tls.prefer_server_cipher_suites);
     assert_eq!(
         all.headers,
@@ -193,12 +191,12 @@ fn good_files_mean_what_they_say() {
     assert_eq!(all.users.keys().collect::<Vec<_>>(), ["prometheus"]);
 
     for (name, client_auth) in [
-        ("client_none.yaml", web::ClientAuth::None),
-        ("client_asked.yaml", web::ClientAuth::Request),
-        ("client_any.yaml", web::ClientAuth::RequireAny),
-        ("client_any_old_name.yaml", web::ClientAuth::RequireAny),
-        ("client_if_given.yaml", web::ClientAuth::VerifyIfGiven),
-        ("client_verified.yaml", web::ClientAuth::RequireAndVerify),
+        ("client_none.yaml", ClientAuth::None),
+        ("client_asked.yaml", ClientAuth::Request),
+        ("client_any.yaml", ClientAuth::RequireAny),
+        ("client_any_old_name.yaml", ClientAuth::RequireAny),
+        ("client_if_given.yaml", ClientAuth::VerifyIfGiven),
+        ("client_verified.yaml", ClientAuth::RequireAndVerify),
     ] {
         assert_eq!(load(name).tls.unwrap().client_auth, client_auth, "{name}");
     }
@@ -233,7 +231,7 @@ fn certificates_may_stand_in_the_file_itself() {
     );
     let path = folder.path().join("inline.yaml");
     fs::write(&path, text).unwrap();
-    let source = WebSource::open(&path).unwrap_or_else(|error| panic!("{error}"));
+    let source = web::open(&path).unwrap_or_else(|error| panic!("{error}"));
     assert!(source.is_tls());
     assert_eq!(
         format!("{source:?}"),
@@ -243,12 +241,12 @@ fn certificates_may_stand_in_the_file_itself() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let error = WebSource::open(Path::new("/nowhere/web.yaml")).unwrap_err();
+    let error = web::open(Path::new("/nowhere/web.yaml")).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /nowhere/web.yaml");
     let folder = folder();
     let path = folder.path().join("web.yaml");
     fs::write(&path, [0xff, 0xfe, 0x41, 0]).unwrap();
-    let error = WebSource::open(&path).unwrap_err().to_string();
+    let error = web::open(&path).unwrap_err().to_string();
     assert!(
         error.ends_with("this is UTF-16; save the file as UTF-8"),
         "{error}"

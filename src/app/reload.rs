@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use exporter_web::WebSource;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -19,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::poll::Change;
-use crate::server::{ReloadRequest, WebSource};
+use crate::server::ReloadRequest;
 use crate::shard::Shard;
 use crate::source::CloudSource;
 use crate::store::Store;
@@ -65,6 +66,8 @@ enum Failure {
     Hangs(PathBuf),
     #[error("the configuration cannot be used")]
     Config(#[from] config::Error),
+    #[error("the web configuration cannot be used")]
+    Web(#[from] exporter_web::Error),
     #[error("the scheduler has ended")]
     Stopping,
 }
@@ -77,6 +80,8 @@ impl Failure {
                 mistakes.iter().map(ToString::to_string).collect()
             }
             Self::Config(error @ config::Error::Io { .. }) => vec![chain(error)],
+            Self::Web(exporter_web::Error::Invalid(lines)) => lines.clone(),
+            Self::Web(error @ exporter_web::Error::Io { .. }) => vec![chain(error)],
             other => vec![other.to_string()],
         }
     }
@@ -180,7 +185,7 @@ impl Reloader {
     async fn try_out(
         &mut self,
         read: Result<Vec<u8>, Failure>,
-        web: Result<(), config::Error>,
+        web: Result<(), exporter_web::Error>,
     ) -> Result<Vec<String>, Vec<Failure>> {
         let Some(origin) = &mut self.origin else {
             return Err(vec![Failure::NoFile]);

@@ -16,9 +16,6 @@ use crate::metrics::catalog::{ARTIFACT_LABELS, CATALOG, Emit, Kind, Metric, Samp
 use crate::model::Artifact;
 use crate::store::Durations;
 
-/// The `Content-Type` of the text format.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// Beyond a [`PIECE`], for the samples of the row that fills it: memory that is
 /// not written costs nothing, a buffer that grows is copied.
 const LAST_ROW: usize = 8 * 1024;

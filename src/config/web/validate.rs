@@ -1,4 +1,4 @@
-//! From the mirror to a [`Web`]: every value judged, every mistake collected.
+//! From the mirror to a [`WebConfig`]: every value judged, every mistake collected.
 //!
 //! What the exporters' common file means is taken over, where it is silent the
 //! safe reading: what would protect nothing is refused, not ignored.
@@ -8,14 +8,17 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use exporter_web::WebConfig;
+use exporter_web::config::{
+    CipherSuite, ClientAuth, Curve, Pem, PemSource, RateLimit, TlsConfig, TlsVersion,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::file::{self, Headers, Users};
-use super::{CipherSuite, ClientAuth, Curve, Material, RateLimit, Tls, Version, Web};
+use crate::config::Mistake;
 use crate::config::file::{Amount, Mapping as _, Number, Placed};
 use crate::config::mistake::Place;
 use crate::config::values::{self, did_you_mean};
-use crate::config::{Mistake, Secret};
 
 /// The headers that may be set, and what each may say where that is a closed set.
 const HEADERS: [(&str, &[&str]); 5] = [
@@ -43,7 +46,8 @@ const CLIENT_AUTH: [(&str, ClientAuth); 5] = [
 /// An older name of `RequireAnyClientCert`.
 const REQUIRE_ANY: &str = "RequireClientCert";
 
-const VERSIONS: [(&str, Version); 2] = [("TLS12", Version::Tls12), ("TLS13", Version::Tls13)];
+const VERSIONS: [(&str, TlsVersion); 2] =
+    [("TLS12", TlsVersion::Tls12), ("TLS13", TlsVersion::Tls13)];
 
 const OLD_VERSIONS: [&str; 2] = ["TLS10", "TLS11"];
 
@@ -102,21 +106,21 @@ const UNITS: [(&str, f64); 8] = [
     ("h", 3.6e12),
 ];
 
-/// Judges the whole file; relative paths in it are relative to `folder`.
+/// Judges the whole file at `path`; relative paths in it are relative to its folder.
 pub(super) fn validate(
     file: file::File,
     file_name: &str,
-    folder: &Path,
-) -> Result<Web, Vec<Mistake>> {
+    path: &Path,
+) -> Result<WebConfig, Vec<Mistake>> {
     let mut check = Check {
         file_name,
-        folder,
+        folder: path.parent().unwrap_or(Path::new("")),
         mistakes: Vec::new(),
         warnings: Vec::new(),
     };
     let http = file.http_server_config;
     let http = http.map(|placed| placed.value).unwrap_or_default();
-    let web = Web {
+    let web = WebConfig {
         tls: file.tls_server_config.and_then(|placed| check.tls(placed)),
         headers: check.headers(http.headers),
         users: check.users(file.basic_auth_users),
@@ -138,7 +142,7 @@ struct Check<'a> {
     file_name: &'a str,
     folder: &'a Path,
     mistakes: Vec<Mistake>,
-    warnings: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl Check<'_> {
@@ -149,7 +153,7 @@ impl Check<'_> {
     fn warn(&mut self, at: &Place, message: impl Into<String>) {
         let mut warning = Mistake::new(at, message);
         self.file_name.clone_into(&mut warning.file);
-        self.warnings.push(warning);
+        self.warnings.push(warning.to_string());
     }
 
     /// The value of that name.
@@ -166,7 +170,7 @@ impl Check<'_> {
     }
 
     /// An empty text is none, as in the other exporters.
-    fn tls(&mut self, placed: Placed<file::Tls>) -> Option<Tls> {
+    fn tls(&mut self, placed: Placed<file::Tls>) -> Option<TlsConfig> {
         let Placed { value: file, at } = placed;
         let written = file.written().len();
         let blank = |text: &Option<Placed<String>>| {
@@ -221,7 +225,7 @@ impl Check<'_> {
             self.versions(file.min_version.as_ref(), file.max_version.as_ref());
         let cipher_suites = self.suites(file.cipher_suites, max_version);
         let curves = self.curves(file.curve_preferences);
-        Some(Tls {
+        Some(TlsConfig {
             certificate: certificate.some()?,
             key: key.some()?,
             client_ca: client_ca.some(),
@@ -253,20 +257,17 @@ impl Check<'_> {
                 self.refuse(&at, message);
                 return Found::Mistake;
             }
-            (Some(Placed { value, at }), None) => (Secret::Inline(value.into()), at),
+            (Some(Placed { value, at }), None) => (PemSource::Inline(value), at),
             (None, Some(Placed { value, at })) => {
                 if let Err(message) = values::path(&value) {
                     self.refuse(&at, message);
                     return Found::Mistake;
                 }
-                (Secret::File(self.folder.join(value)), at)
+                (PemSource::File(self.folder.join(value)), at)
             }
         };
-        Found::Material(Material {
-            source,
-            file: self.file_name.to_owned(),
-            at,
-        })
+        let place = format!("{}:{}:{}: {}", self.file_name, at.line, at.column, at.path);
+        Found::Pem(Pem { source, place }, at)
     }
 
     fn sans(
@@ -310,10 +311,11 @@ impl Check<'_> {
         has_sans: bool,
     ) {
         match (client_ca, client_auth) {
-            (Found::Material(material), ClientAuth::None) => {
-                self.mistakes.push(material.mistake(format!(
+            (Found::Pem(_, at), ClientAuth::None) => {
+                let message = format!(
                     "nobody is asked for a certificate; write client_auth_type: {VERIFIED}"
-                )));
+                );
+                self.refuse(at, message);
             }
             (Found::Nothing, ClientAuth::RequireAndVerify) if !has_sans => {
                 let Some(Placed { at, .. }) = auth_type else {
@@ -333,8 +335,8 @@ impl Check<'_> {
         &mut self,
         min: Option<&Placed<String>>,
         max: Option<&Placed<String>>,
-    ) -> (Option<Version>, Option<Version>) {
-        let mut one = |text: Option<&Placed<String>>, default: Version| {
+    ) -> (Option<TlsVersion>, Option<TlsVersion>) {
+        let mut one = |text: Option<&Placed<String>>, default: TlsVersion| {
             let Some(text) = text else {
                 return Some(default);
             };
@@ -347,7 +349,7 @@ impl Check<'_> {
             }
             self.choice(text, &VERSIONS)
         };
-        let (least, most) = (one(min, Version::Tls12), one(max, Version::Tls13));
+        let (least, most) = (one(min, TlsVersion::Tls12), one(max, TlsVersion::Tls13));
         if let (Some(least), Some(most), Some(max)) = (least, most, max)
             && least > most
         {
@@ -360,7 +362,7 @@ impl Check<'_> {
     fn suites(
         &mut self,
         list: Option<Placed<Vec<Placed<String>>>>,
-        max_version: Option<Version>,
+        max_version: Option<TlsVersion>,
     ) -> Option<Vec<CipherSuite>> {
         let Placed { value: list, at } = list?;
         if list.is_empty() {
@@ -387,7 +389,7 @@ impl Check<'_> {
         if self.mistakes.len() > before {
             return None;
         }
-        if suites.is_empty() && max_version == Some(Version::Tls12) {
+        if suites.is_empty() && max_version == Some(TlsVersion::Tls12) {
             self.refuse(
                 &at,
                 "no suite for TLS 1.2 is left; those with GCM and CHACHA20 can be used here",
@@ -526,13 +528,13 @@ impl Check<'_> {
 enum Found {
     Nothing,
     Mistake,
-    Material(Material),
+    Pem(Pem, Place),
 }
 
 impl Found {
-    fn some(self) -> Option<Material> {
+    fn some(self) -> Option<Pem> {
         match self {
-            Self::Material(material) => Some(material),
+            Self::Pem(pem, _) => Some(pem),
             Self::Nothing | Self::Mistake => None,
         }
     }

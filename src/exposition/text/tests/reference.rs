@@ -4,10 +4,10 @@
 
 use std::io::Read as _;
 
+use exporter_web::compress::{Coding, Compressed};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::exposition::compress::{Coding, Compressed};
 use crate::metrics::catalog::{
     ARTIFACT_LABELS, CATALOG, Kind, SUBSCRIPTION_LABELS, Samples, TASK_LABELS,
 };

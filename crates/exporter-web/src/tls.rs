@@ -28,10 +28,10 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use webpki::RawPublicKeyEntity;
 use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
 
-use crate::config::web::{self, CipherSuite, ClientAuth, Curve, Material, Mistake, Version};
+use crate::config::{CipherSuite, ClientAuth, Curve, Pem, PemSource, TlsConfig, TlsVersion};
 
 /// TLS in force.
-pub(super) struct Tls {
+pub(crate) struct Tls {
     config: Arc<ServerConfig>,
     client_auth: ClientAuth,
     /// Where certificates are verified; nobody is trusted where it is `None`.
@@ -48,7 +48,7 @@ struct Authorities {
 
 /// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// There is no certificate.
     Missing,
     /// It is not signed by whom it should, or not valid now.
@@ -59,16 +59,16 @@ pub(super) enum Refusal {
 
 impl Tls {
     /// For new connections.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 
-    pub(super) fn requires_certificate(&self) -> bool {
+    pub(crate) fn requires_certificate(&self) -> bool {
         self.client_auth.requires()
     }
 
     /// Judges the chain that a client has shown, its own certificate first.
-    pub(super) fn judge(&self, chain: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+    pub(crate) fn judge(&self, chain: &[CertificateDer<'_>]) -> Result<(), Refusal> {
         let Some((own, others)) = chain.split_first() else {
             return if self.client_auth.requires() {
                 Err(Refusal::Missing)
@@ -142,16 +142,16 @@ fn names(certificate: &CertificateDer<'_>, wanted: impl Fn(&str) -> bool) -> boo
 
 /// Makes TLS of what the web configuration says and of the content of what it
 /// names: certificate, key, the authorities of clients.
-pub(super) fn build(
-    web: &web::Tls,
+pub(crate) fn build(
+    web: &TlsConfig,
     contents: &[io::Result<SecretSlice<u8>>],
-) -> Result<Tls, Vec<Mistake>> {
+) -> Result<Tls, Vec<String>> {
     let mut contents = contents.iter();
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     let mut read = |material| {
         let content = contents.next()?.as_ref();
         note(
-            &mut mistakes,
+            &mut errors,
             content.map_err(|error| unreadable(material, error)),
         )
     };
@@ -163,22 +163,21 @@ pub(super) fn build(
         .map(|material| (material, read(material)));
 
     let provider = Arc::new(provider(web));
-    let chain = certificate
-        .and_then(|content| note(&mut mistakes, certificates(&web.certificate, content)));
-    let key = key.and_then(|content| note(&mut mistakes, private_key(&web.key, content)));
-    let certified = key.and_then(|key| note(&mut mistakes, certify(web, chain, key, &provider)));
+    let chain =
+        certificate.and_then(|content| note(&mut errors, certificates(&web.certificate, content)));
+    let key = key.and_then(|content| note(&mut errors, private_key(&web.key, content)));
+    let certified = key.and_then(|key| note(&mut errors, certify(web, chain, key, &provider)));
     let authorities = match client_ca {
         Some((material, content)) => content.and_then(|content| {
             let trusted = certificates(material, content)
                 .and_then(|certificates| trust(material, certificates, &provider));
-            note(&mut mistakes, trusted)
+            note(&mut errors, trusted)
         }),
         None if web.client_auth.verifies() => public_authorities(&provider),
         None => None,
     };
-    let Some(Some(certified)) = certified.filter(|_| mistakes.is_empty()) else {
-        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
-        return Err(mistakes);
+    let Some(Some(certified)) = certified.filter(|_| errors.is_empty()) else {
+        return Err(errors);
     };
 
     let asking = Asking {
@@ -190,7 +189,7 @@ pub(super) fn build(
     };
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(web))
-        .map_err(|error| vec![web.certificate.mistake(error.to_string())])?;
+        .map_err(|error| vec![web.certificate.error(&error.to_string())])?;
     let builder = if web.client_auth == ClientAuth::None {
         builder.with_no_client_auth()
     } else {
@@ -207,21 +206,21 @@ pub(super) fn build(
     })
 }
 
-/// What is no mistake.
-fn note<T>(mistakes: &mut Vec<Mistake>, result: Result<T, Mistake>) -> Option<T> {
-    result.map_err(|mistake| mistakes.push(mistake)).ok()
+/// Collects an error.
+fn note<T>(errors: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
 }
 
-fn unreadable(material: &Material, error: &io::Error) -> Mistake {
+fn unreadable(material: &Pem, error: &io::Error) -> String {
     match &material.source {
-        web::Secret::File(path) => {
-            material.mistake(format!("cannot read {}: {error}", path.display()))
+        PemSource::File(path) => {
+            material.error(&format!("cannot read {}: {error}", path.display()))
         }
-        web::Secret::Inline(_) => material.mistake(format!("cannot be read: {error}")),
+        PemSource::Inline(_) => material.error(&format!("cannot be read: {error}")),
     }
 }
 
-fn provider(web: &web::Tls) -> CryptoProvider {
+fn provider(web: &TlsConfig) -> CryptoProvider {
     let mut provider = ring::default_provider();
     if let Some(suites) = &web.cipher_suites {
         provider
@@ -253,10 +252,10 @@ fn suite_of(suite: CipherSuite) -> SupportedCipherSuite {
     }
 }
 
-fn versions(web: &web::Tls) -> Vec<&'static SupportedProtocolVersion> {
+fn versions(web: &TlsConfig) -> Vec<&'static SupportedProtocolVersion> {
     let known = [
-        (Version::Tls13, &rustls::version::TLS13),
-        (Version::Tls12, &rustls::version::TLS12),
+        (TlsVersion::Tls13, &rustls::version::TLS13),
+        (TlsVersion::Tls12, &rustls::version::TLS12),
     ];
     let allowed = web.min_version..=web.max_version;
     let allowed = known
@@ -267,31 +266,31 @@ fn versions(web: &web::Tls) -> Vec<&'static SupportedProtocolVersion> {
 
 /// All certificates of a PEM.
 fn certificates(
-    material: &Material,
+    material: &Pem,
     content: &SecretSlice<u8>,
-) -> Result<Vec<CertificateDer<'static>>, Mistake> {
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let sections = CertificateDer::pem_slice_iter(content.expose_secret());
     let certificates: Result<Vec<_>, pem::Error> = sections.collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err(material.mistake("holds no certificate; PEM with BEGIN CERTIFICATE is wanted"))
+            Err(material.error("holds no certificate; PEM with BEGIN CERTIFICATE is wanted"))
         }
         Ok(certificates) => Ok(certificates),
-        Err(_) => Err(material.mistake("is no valid PEM; look at its first and last lines")),
+        Err(_) => Err(material.error("is no valid PEM; look at its first and last lines")),
     }
 }
 
 fn private_key(
-    material: &Material,
+    material: &Pem,
     content: &SecretSlice<u8>,
-) -> Result<PrivateKeyDer<'static>, Mistake> {
+) -> Result<PrivateKeyDer<'static>, String> {
     let content = content.expose_secret();
     PrivateKeyDer::from_pem_slice(content).map_err(|error| {
         let encrypted = b"ENCRYPTED";
         let is_encrypted = content
             .windows(encrypted.len())
             .any(|window| window == encrypted);
-        material.mistake(match error {
+        material.error(match error {
             _ if is_encrypted => "is protected by a passphrase; store it without one",
             pem::Error::NoItemsFound => {
                 "holds no private key; PEM with BEGIN PRIVATE KEY is wanted"
@@ -303,13 +302,13 @@ fn private_key(
 
 /// The key with its chain, which may be a mistake itself.
 fn certify(
-    web: &web::Tls,
+    web: &TlsConfig,
     chain: Option<Vec<CertificateDer<'static>>>,
     key: PrivateKeyDer<'static>,
     provider: &CryptoProvider,
-) -> Result<Option<CertifiedKey>, Mistake> {
+) -> Result<Option<CertifiedKey>, String> {
     let key = provider.key_provider.load_private_key(key).map_err(|_| {
-        web.key.mistake(
+        web.key.error(
             "is no key that can be used; RSA of 2048 bits or more, ECDSA on P-256 or P-384 and \
              Ed25519 can",
         )
@@ -324,26 +323,26 @@ fn certify(
         }
         Err(rustls::Error::InconsistentKeys(_)) => Err(web
             .key
-            .mistake("is not the key of the certificate; its first certificate is the server's")),
+            .error("is not the key of the certificate; its first certificate is the server's")),
         Err(_) => Err(web
             .certificate
-            .mistake("is no valid certificate of X.509 version 3")),
+            .error("is no valid certificate of X.509 version 3")),
     }
 }
 
 fn trust(
-    material: &Material,
+    material: &Pem,
     certificates: Vec<CertificateDer<'static>>,
     provider: &Arc<CryptoProvider>,
-) -> Result<Authorities, Mistake> {
+) -> Result<Authorities, String> {
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
-        roots.add(certificate.clone()).map_err(|_| {
-            material.mistake("holds what is no valid certificate of X.509 version 3")
-        })?;
+        roots
+            .add(certificate.clone())
+            .map_err(|_| material.error("holds what is no valid certificate of X.509 version 3"))?;
     }
     authorities(roots, certificates, provider)
-        .ok_or_else(|| material.mistake("holds no certificate of an authority"))
+        .ok_or_else(|| material.error("holds no certificate of an authority"))
 }
 
 /// Those of the system: what Go takes where none is named.

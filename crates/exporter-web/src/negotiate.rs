@@ -1,17 +1,15 @@
-//! What a client wants, from its request: format, coding and families. Pure
-//! functions of header values and the query, after RFC 9110, 12.4 and 12.5;
-//! what is malformed in a list is ignored, its neighbours count.
+//! Content negotiation: format and coding of the metrics. Pure functions of header
+//! values, after RFC 9110, 12.4 and 12.5; what is malformed in a list is ignored,
+//! its neighbors count.
 
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
-use percent_encoding::percent_decode_str;
 
-use crate::exposition::compress::Coding;
-use crate::exposition::{Format, Names, openmetrics, text};
+use crate::compress::Coding;
 
 /// A media type of the metrics page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Media {
+pub enum Media {
     /// The text format 0.0.4.
     Text,
     /// OpenMetrics 1.0.0.
@@ -24,18 +22,12 @@ impl Media {
     /// The better of two that a client wants alike comes first.
     const ALL: [Self; 3] = [Self::Text, Self::OpenMetrics, Self::OpenMetrics001];
 
-    pub(super) fn format(self) -> Format {
+    /// The value of `Content-Type`.
+    pub fn content_type(self) -> &'static str {
         match self {
-            Self::Text => Format::Text,
-            Self::OpenMetrics | Self::OpenMetrics001 => Format::OpenMetrics,
-        }
-    }
-
-    pub(super) fn content_type(self) -> &'static str {
-        match self {
-            Self::Text => text::CONTENT_TYPE,
-            Self::OpenMetrics => openmetrics::CONTENT_TYPE,
-            Self::OpenMetrics001 => openmetrics::CONTENT_TYPE_0_0_1,
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::OpenMetrics001 => "application/openmetrics-text; version=0.0.1; charset=utf-8",
         }
     }
 
@@ -83,7 +75,7 @@ impl Media {
 /// The media type to answer with: the one with the highest weight, then the one
 /// that is named most closely, then the first named. Text, which every scraper
 /// reads, where the client accepts nothing that there is.
-pub(super) fn media(headers: &HeaderMap) -> Media {
+pub fn media(headers: &HeaderMap) -> Media {
     let lines = lines(headers, &ACCEPT);
     let ranges: Vec<Member<'_>> = lines.iter().flat_map(|line| members(line)).collect();
     if ranges.is_empty() {
@@ -105,12 +97,12 @@ pub(super) fn media(headers: &HeaderMap) -> Media {
 
 /// The client takes neither the page as it is nor any coding of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotAcceptable;
+pub struct NotAcceptable;
 
 /// The coding to answer with, `None` for the page as it is: the one with the
 /// highest weight, among equals gzip, then zstd. A client that refuses the page
 /// as it is gets a coding that it has not named, unless it has refused that too.
-pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, NotAcceptable> {
+pub fn coding(headers: &HeaderMap) -> Result<Option<Coding>, NotAcceptable> {
     let lines = lines(headers, &ACCEPT_ENCODING);
     let wanted: Vec<Member<'_>> = lines.iter().flat_map(|line| members(line)).collect();
     let weight_of = |names: &[&str]| {
@@ -143,25 +135,6 @@ pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, NotAcceptabl
         .into_iter()
         .find(|(_, weight)| weight.is_none());
     not_refused.map(|(coding, _)| coding).ok_or(NotAcceptable)
-}
-
-/// The families that `name[]=` asks for, every one without it.
-pub(super) fn names(query: Option<&str>) -> Names {
-    let decoded = |text: &str| {
-        let text = text.replace('+', " ");
-        percent_decode_str(&text).decode_utf8_lossy().into_owned()
-    };
-    let parameters = query.unwrap_or_default().split('&');
-    let parameters = parameters.map(|one| one.split_once('=').unwrap_or((one, "")));
-    let wanted: Vec<_> = parameters
-        .filter(|(key, _)| decoded(key) == "name[]")
-        .map(|(_, name)| decoded(name))
-        .collect();
-    if wanted.is_empty() {
-        Names::Every
-    } else {
-        Names::These(wanted.into_iter().collect())
-    }
 }
 
 /// The lines of a list, which are one list together.

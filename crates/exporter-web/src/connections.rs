@@ -11,25 +11,55 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// Limits of connections.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
     /// Open connections.
-    pub(super) connections: usize,
+    pub connections: usize,
     /// From the end of a response, or the start, to the first byte of a request.
-    pub(super) idle: Duration,
+    pub idle: Duration,
     /// From the first byte of a request, or of the TLS handshake, to the end of
     /// its head.
-    pub(super) head: Duration,
+    pub head: Duration,
     /// Without a byte of the response written.
-    pub(super) stall: Duration,
+    pub stall: Duration,
     /// From the start of a response until all of it is written.
-    pub(super) response: Duration,
+    pub response: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // As many as Prometheus takes.
+            connections: 512,
+            // A connection that is scraped once a minute is kept.
+            idle: Duration::from_secs(75),
+            head: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            response: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Limits {
+    /// With no more connections than half of the descriptors that the process may
+    /// have: connections alone must not keep it from its work, nor others from
+    /// being served.
+    pub(crate) fn within_descriptors(self) -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current;
+        let half = descriptors.and_then(|most| usize::try_from(most / 2).ok());
+        let most = half.unwrap_or(usize::MAX).max(1);
+        Self {
+            connections: self.connections.min(most),
+            ..self
+        }
+    }
 }
 
 /// What a connection is doing.
@@ -91,7 +121,7 @@ impl State {
 }
 
 /// All connections of a server.
-pub(super) struct Connections {
+pub(crate) struct Connections {
     limits: Limits,
     table: Mutex<Table>,
     in_flight: watch::Sender<usize>,
@@ -106,7 +136,7 @@ struct Table {
 }
 
 impl Connections {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
             table: Mutex::default(),
@@ -116,7 +146,7 @@ impl Connections {
 
     /// Adds a connection. At the limit, closes the one that has been without a
     /// complete request for the longest time, or waits for one.
-    pub(super) async fn enter(self: &Arc<Self>) -> Arc<Connection> {
+    pub(crate) async fn enter(self: &Arc<Self>) -> Arc<Connection> {
         let mut in_flight = self.in_flight.subscribe();
         loop {
             if let Some(connection) = self.try_enter() {
@@ -154,12 +184,12 @@ impl Connections {
     }
 
     /// Number of requests whose response is not entirely written.
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         *self.in_flight.borrow()
     }
 
     /// Waits until no request is in flight.
-    pub(super) async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         // `self` holds the sender.
         let _ = self.in_flight.subscribe().wait_for(|&n| n == 0).await;
     }
@@ -197,7 +227,7 @@ impl Table {
 }
 
 /// One connection, counted until this is dropped.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     id: u64,
     state: watch::Sender<State>,
     all: Arc<Connections>,
@@ -205,7 +235,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Bytes of a TLS handshake or a request head have come.
-    pub(super) fn received(&self) {
+    pub(crate) fn received(&self) {
         self.transition(|state| match state {
             State::Idle { .. } => {
                 let since = Instant::now();
@@ -216,7 +246,7 @@ impl Connection {
     }
 
     /// The TLS handshake is complete.
-    pub(super) fn tls_accepted(&self) {
+    pub(crate) fn tls_accepted(&self) {
         self.transition(|state| match state {
             State::Reading { .. } => Some(State::idle()),
             _ => None,
@@ -225,7 +255,7 @@ impl Connection {
 
     /// A request head is complete. hyper may begin with the next request before
     /// it has flushed the response to the one before.
-    pub(super) fn request(&self) {
+    pub(crate) fn request(&self) {
         self.transition(|state| match state {
             State::Closing { .. } => None,
             _ => Some(State::Handling),
@@ -234,7 +264,7 @@ impl Connection {
 
     /// The handler has responded; hyper has all of the body when the returned
     /// guard is dropped.
-    pub(super) fn respond(self: &Arc<Self>) -> BodyGuard {
+    pub(crate) fn respond(self: &Arc<Self>) -> BodyGuard {
         self.transition(|state| match state {
             State::Handling => {
                 let since = Instant::now();
@@ -250,7 +280,7 @@ impl Connection {
     }
 
     /// Bytes were written.
-    pub(super) fn wrote(&self) {
+    pub(crate) fn wrote(&self) {
         self.state.send_if_modified(|state| {
             if let State::Writing { progress, .. } = state {
                 *progress = Instant::now();
@@ -261,7 +291,7 @@ impl Connection {
     }
 
     /// hyper has nothing left to write.
-    pub(super) fn flushed(&self) {
+    pub(crate) fn flushed(&self) {
         self.transition(|state| match state {
             State::Writing {
                 is_body_done: true, ..
@@ -271,7 +301,7 @@ impl Connection {
     }
 
     /// Closes the connection although its response is not entirely written.
-    pub(super) fn abort(&self) {
+    pub(crate) fn abort(&self) {
         let was_in_flight = true;
         self.transition(|state| {
             let closing = State::Closing { was_in_flight };
@@ -280,19 +310,19 @@ impl Connection {
     }
 
     /// Whether a response is due or not entirely written.
-    pub(super) fn is_in_flight(&self) -> bool {
+    pub(crate) fn is_in_flight(&self) -> bool {
         self.state.borrow().is_in_flight()
     }
 
     #[cfg(test)]
-    pub(super) fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         matches!(*self.state.borrow(), State::Closing { .. })
     }
 
     /// Waits until the connection has to be closed: it was too slow, was evicted
     /// or aborted, or the server stops and no request is in flight. A connection
     /// accepted after the stop may send one request.
-    pub(super) async fn overdue(&self, stop: &CancellationToken) {
+    pub(crate) async fn overdue(&self, stop: &CancellationToken) {
         let was_accepted_late = stop.is_cancelled();
         let mut states = self.state.subscribe();
         loop {
@@ -342,7 +372,7 @@ impl Drop for Connection {
 }
 
 /// Held by a response body; dropped once hyper has all of it.
-pub(super) struct BodyGuard(Arc<Connection>);
+pub(crate) struct BodyGuard(Arc<Connection>);
 
 impl Drop for BodyGuard {
     fn drop(&mut self) {
@@ -357,15 +387,50 @@ impl Drop for BodyGuard {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use futures_util::FutureExt as _;
     use tokio::time::{advance, timeout};
+    use tracing::subscriber::DefaultGuard;
 
-    use super::super::LIMITS;
     use super::*;
-    use crate::telemetry::capture::Log;
+
+    /// What this thread logs, from `info` on.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        /// Captures until the guard is dropped.
+        fn capture() -> (Self, DefaultGuard) {
+            let log = Self::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(move || writer.clone())
+                .finish();
+            (log, tracing::subscriber::set_default(subscriber))
+        }
+
+        /// Lines that contain `text`.
+        fn count(&self, text: &str) -> usize {
+            let log = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            log.lines().filter(|line| line.contains(text)).count()
+        }
+    }
 
     async fn connected() -> Arc<Connection> {
-        Connections::new(LIMITS).enter().await
+        Connections::new(Limits::default()).enter().await
     }
 
     /// Seconds until the connection is overdue, from now.
@@ -482,7 +547,7 @@ mod tests {
         let late = connected().await;
         let began = Instant::now();
         late.overdue(&stop).await;
-        assert_eq!(began.elapsed(), LIMITS.idle);
+        assert_eq!(began.elapsed(), Limits::default().idle);
     }
 
     #[tokio::test(start_paused = true)]
@@ -518,7 +583,7 @@ mod tests {
         let (log, _capture) = Log::capture();
         let all = Connections::new(Limits {
             connections: 4,
-            ..LIMITS
+            ..Limits::default()
         });
         let enter = async || {
             advance(Duration::from_secs(1)).await;

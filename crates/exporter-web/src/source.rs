@@ -2,7 +2,7 @@
 //! connection and request it is looked at whether the file, or one that it names,
 //! has changed. What is not valid does not replace what was.
 //!
-//! What the files mean is `config::web`'s, TLS is `tls`'s.
+//! What the file means is left to the application's parser, TLS to `tls`.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -16,14 +16,14 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use super::rate::Limiter;
-use super::tls::{self, Tls};
-use crate::config::web::{self, Error, Material, RateLimit, Secret};
+use crate::config::{Pem, PemSource, TlsConfig, WebConfig};
+use crate::rate::Limiter;
+use crate::tls::{self, Tls};
 
 /// Files that do not answer, on a network perhaps, are not waited for longer.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,11 +33,35 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 const SETTLED: Duration = Duration::from_millis(100);
 
 /// Larger files are no certificates.
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Larger files are no web configuration.
+const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Parses the content of a web configuration file; the path is for messages and
+/// what relative paths in the file are relative to. An error is one line, with
+/// its place; none may quote a secret.
+pub type Parse = fn(&[u8], &Path) -> Result<WebConfig, Vec<String>>;
+
+/// Why a web configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is wrong with it or with a file that it names, one line each.
+    #[error("{}", .0.join("\n"))]
+    Invalid(Vec<String>),
+}
 
 /// Where the web configuration comes from, and what of it is in force.
 pub struct WebSource {
-    path: Option<PathBuf>,
+    file: Option<(PathBuf, Parse)>,
     current: RwLock<Arc<Web>>,
     /// Held while the files are read.
     seen: Arc<Mutex<Seen>>,
@@ -46,19 +70,19 @@ pub struct WebSource {
 
 /// What is in force.
 #[derive(Default)]
-pub(super) struct Web {
+pub(crate) struct Web {
     /// Without it plain http is spoken.
-    pub(super) tls: Option<Tls>,
+    pub(crate) tls: Option<Tls>,
     /// For every answer.
-    pub(super) headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Users and the hashes of their passwords; nobody needs one where there is none.
-    pub(super) users: Arc<Users>,
+    pub(crate) users: Arc<Users>,
     /// Of all requests.
-    pub(super) limiter: Option<Arc<Limiter>>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
 }
 
 /// Users and the bcrypt hashes of their passwords.
-pub(super) type Users = std::collections::BTreeMap<String, SecretString>;
+pub(crate) type Users = std::collections::BTreeMap<String, SecretString>;
 
 /// What the files were when they were last read.
 #[derive(Default)]
@@ -96,7 +120,7 @@ fn stamp(path: &Path) -> Stamp {
 impl Default for WebSource {
     fn default() -> Self {
         Self {
-            path: None,
+            file: None,
             current: RwLock::default(),
             seen: Arc::default(),
             warnings: Vec::new(),
@@ -109,7 +133,7 @@ impl fmt::Debug for WebSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("WebSource")
-            .field("path", &self.path)
+            .field("path", &self.file.as_ref().map(|(path, _)| path))
             .finish_non_exhaustive()
     }
 }
@@ -119,13 +143,13 @@ impl WebSource {
     ///
     /// # Errors
     ///
-    /// As [`web::load`]; what is wrong with a file that is named is a mistake where it is named.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut read = Files::read(path);
+    /// Where a file cannot be read or what it says cannot be used.
+    pub fn open(path: &Path, parse: Parse) -> Result<Self, Error> {
+        let mut read = Files::read(path, parse);
         let (web, warnings) = read.web.and_then(|web| build(web, &read.contents))?;
         read.seen.is_used = true;
         Ok(Self {
-            path: Some(path.to_owned()),
+            file: Some((path.to_owned(), parse)),
             current: RwLock::new(Arc::new(web)),
             seen: Arc::new(Mutex::new(read.seen)),
             warnings,
@@ -148,13 +172,13 @@ impl WebSource {
     ///
     /// As [`open`](Self::open); what was in force stays so.
     pub async fn reload(self: &Arc<Self>) -> Result<(), Error> {
-        let Some(path) = self.path.clone() else {
+        let Some((path, parse)) = self.file.clone() else {
             return Ok(());
         };
         let mut seen = Arc::clone(&self.seen).lock_owned().await;
         let source = Arc::clone(self);
         let reading = spawn_blocking(move || {
-            let read = Files::read(&path);
+            let read = Files::read(&path, parse);
             *seen = read.seen;
             let (web, _) = read.web.and_then(|web| build(web, &read.contents))?;
             source.put_in_force(web);
@@ -163,19 +187,23 @@ impl WebSource {
         });
         reading.await.unwrap_or_else(|error| {
             Err(Error::Io {
-                path: self.path.clone().unwrap_or_default(),
+                path: self
+                    .file
+                    .as_ref()
+                    .map(|(path, _)| path.clone())
+                    .unwrap_or_default(),
                 source: io::Error::other(error),
             })
         })
     }
 
     /// What is in force.
-    pub(super) fn current(&self) -> Arc<Web> {
+    pub(crate) fn current(&self) -> Arc<Web> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is in force after a look at the files.
-    pub(super) async fn refreshed(self: &Arc<Self>) -> Arc<Web> {
+    pub(crate) async fn refreshed(self: &Arc<Self>) -> Arc<Web> {
         // Where it is not up to date, the last good one serves.
         let _ = self.is_up_to_date().await;
         self.current()
@@ -184,24 +212,24 @@ impl WebSource {
     /// Looks at the files like every request does. Whether what they hold now is
     /// the configuration in use; `false` too where they do not answer.
     pub async fn is_up_to_date(self: &Arc<Self>) -> bool {
-        let Some(path) = self.path.clone() else {
+        let Some((path, parse)) = self.file.clone() else {
             return true;
         };
         let look = async {
             let seen = Arc::clone(&self.seen).lock_owned().await;
             let source = Arc::clone(self);
-            spawn_blocking(move || source.look(&path, seen)).await
+            spawn_blocking(move || source.look(&path, parse, seen)).await
         };
         matches!(timeout(LOOK_TIMEOUT, look).await, Ok(Ok(true)))
     }
 
     /// Reads the files where they have changed, and says what came of it once a
     /// change. Whether what they hold is in use.
-    fn look(&self, path: &Path, mut seen: tokio::sync::OwnedMutexGuard<Seen>) -> bool {
+    fn look(&self, path: &Path, parse: Parse, mut seen: OwnedMutexGuard<Seen>) -> bool {
         if seen.settled && seen.files.iter().all(|(path, seen)| stamp(path) == *seen) {
             return seen.is_used;
         }
-        let mut read = Files::read(path);
+        let mut read = Files::read(path, parse);
         if read.seen.files == seen.files {
             read.seen.since = seen.since;
             read.seen.settled = seen.since.is_some_and(|since| since.elapsed() >= SETTLED);
@@ -254,10 +282,7 @@ impl WebSource {
 fn one_line(error: &Error) -> String {
     match error {
         Error::Io { source, .. } => format!("{error}: {source}"),
-        Error::Mistakes(mistakes) => {
-            let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            lines.join("; ")
-        }
+        Error::Invalid(lines) => lines.join("; "),
     }
 }
 
@@ -284,12 +309,12 @@ type Contents = Vec<Result<SecretSlice<u8>, io::Error>>;
 /// The files as they were read.
 struct Files {
     seen: Seen,
-    web: Result<web::Web, Error>,
+    web: Result<WebConfig, Error>,
     contents: Contents,
 }
 
 impl Files {
-    fn read(path: &Path) -> Self {
+    fn read(path: &Path, parse: Parse) -> Self {
         // Before the content: what changes in between is read again.
         let mut files = vec![(path.to_owned(), stamp(path))];
         let mut fingerprint = Sha256::new();
@@ -297,16 +322,22 @@ impl Files {
             fingerprint.update((bytes.len() as u64).to_le_bytes());
             fingerprint.update(bytes);
         };
-        let text = web::read(path);
-        match &text {
-            Ok(text) => add(text.as_bytes()),
-            Err(error) => add(one_line(error).as_bytes()),
+        let bytes = read_limited(path, MAX_CONFIG_BYTES);
+        match &bytes {
+            Ok(bytes) => add(bytes),
+            Err(error) => add(error.to_string().as_bytes()),
         }
-        let web = text.and_then(|text| web::parse(&text, &path.display().to_string()));
+        let web = match bytes {
+            Ok(bytes) => parse(&bytes, path).map_err(Error::Invalid),
+            Err(source) => Err(Error::Io {
+                path: path.to_owned(),
+                source,
+            }),
+        };
         let mut contents = Vec::new();
         if let Some(tls) = web.as_ref().ok().and_then(|web| web.tls.as_ref()) {
             for material in materials(tls) {
-                if let Secret::File(path) = &material.source {
+                if let PemSource::File(path) = &material.source {
                     files.push((path.clone(), stamp(path)));
                 }
                 let content = content(&material.source);
@@ -331,33 +362,33 @@ impl Files {
     }
 }
 
-fn materials(tls: &web::Tls) -> impl Iterator<Item = &Material> {
+fn materials(tls: &TlsConfig) -> impl Iterator<Item = &Pem> {
     [&tls.certificate, &tls.key]
         .into_iter()
         .chain(&tls.client_ca)
 }
 
-fn content(source: &Secret) -> io::Result<SecretSlice<u8>> {
+fn content(source: &PemSource) -> io::Result<SecretSlice<u8>> {
     match source {
-        Secret::Inline(text) => Ok(text.expose_secret().as_bytes().to_vec().into()),
-        Secret::File(path) => {
-            let mut bytes = Vec::new();
-            File::open(path)?
-                .take(MAX_BYTES + 1)
-                .read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > MAX_BYTES {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            Ok(bytes.into())
-        }
+        PemSource::Inline(text) => Ok(text.expose_secret().as_bytes().to_vec().into()),
+        PemSource::File(path) => read_limited(path, MAX_PEM_BYTES).map(Into::into),
     }
 }
 
+fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
 /// Makes of what was read what is used, and tells what is perhaps not meant.
-fn build(web: web::Web, contents: &Contents) -> Result<(Web, Vec<String>), Error> {
+fn build(web: WebConfig, contents: &Contents) -> Result<(Web, Vec<String>), Error> {
     let tls = match &web.tls {
         None => None,
-        Some(tls) => Some(tls::build(tls, contents).map_err(Error::Mistakes)?),
+        Some(tls) => Some(tls::build(tls, contents).map_err(Error::Invalid)?),
     };
     let mut headers = HeaderMap::new();
     for (name, value) in &web.headers {
@@ -371,13 +402,7 @@ fn build(web: web::Web, contents: &Contents) -> Result<(Web, Vec<String>), Error
         tls,
         headers,
         users: Arc::new(web.users),
-        limiter: web
-            .rate_limit
-            .map(|limit: RateLimit| Arc::new(Limiter::new(limit))),
+        limiter: web.rate_limit.map(Limiter::new).map(Arc::new),
     };
-    let warnings = web.warnings.iter().map(ToString::to_string).collect();
-    Ok((built, warnings))
+    Ok((built, web.warnings))
 }
-
-#[cfg(test)]
-mod tests;

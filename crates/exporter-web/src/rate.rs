@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::web::RateLimit;
+use crate::config::RateLimit;
 
 /// A bucket of tokens; full at the start.
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     limit: RateLimit,
     bucket: Mutex<Bucket>,
 }
@@ -20,7 +20,7 @@ struct Bucket {
 }
 
 impl Limiter {
-    pub(super) fn new(limit: RateLimit) -> Self {
+    pub(crate) fn new(limit: RateLimit) -> Self {
         let bucket = Bucket {
             tokens: f64::from(limit.burst),
             at: Instant::now(),
@@ -31,12 +31,12 @@ impl Limiter {
         }
     }
 
-    pub(super) fn limit(&self) -> RateLimit {
+    pub(crate) fn limit(&self) -> RateLimit {
         self.limit
     }
 
     /// Takes a token, or tells after how long there may be one.
-    pub(super) fn take(&self) -> Result<(), Duration> {
+    pub(crate) fn take(&self) -> Result<(), Duration> {
         let RateLimit { interval, burst } = self.limit;
         // No change is ever left half done.
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);

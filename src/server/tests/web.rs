@@ -2,7 +2,10 @@
 //! what a changed file changes.
 
 use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
+use exporter_web::{Limits, WebSource};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     SanType, date_time_ymd,
@@ -13,13 +16,12 @@ use rustls::{ClientConfig, HandshakeKind};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::super::LIMITS;
-use super::super::connections::Limits;
-use super::super::tests::{PATIENCE, Running, entry, start, start_within};
-use super::*;
+use super::{PATIENCE, Running, entry, start, start_within};
+use crate::config::web;
 
 // By libxcrypt: "open sesame" and "s3cret".
 const OPEN_SESAME: &str = "$2b$04$qhQRTwbig3OYIK9dUsm5DeQgp0vmt0/j/mm3hA1GPT6ANBEQboqSS";
@@ -98,11 +100,11 @@ impl Site {
     fn open(&self, text: &str) -> Arc<WebSource> {
         self.write("web.yaml", text);
         let path = self.folder.path().join("web.yaml");
-        Arc::new(WebSource::open(&path).unwrap_or_else(|error| panic!("{error}")))
+        Arc::new(web::open(&path).unwrap_or_else(|error| panic!("{error}")))
     }
 
     fn serve(&self, text: &str) -> Running {
-        self.serve_within(LIMITS, 1, text)
+        self.serve_within(Limits::default(), 1, text)
     }
 
     fn serve_within(&self, limits: Limits, artifacts: u32, text: &str) -> Running {
@@ -559,7 +561,7 @@ async fn a_handshake_has_as_long_as_a_head_and_a_rest_after_it_longer() {
     let site = Site::new();
     let limits = Limits {
         head: Duration::from_millis(200),
-        ..LIMITS
+        ..Limits::default()
     };
     let server = site.serve_within(limits, 1, TLS);
     let client = site.client(None, &[]);
@@ -707,7 +709,7 @@ async fn a_client_that_takes_nothing_of_its_answer_is_gone() {
     let site = Site::new();
     let limits = Limits {
         stall: Duration::from_millis(300),
-        ..LIMITS
+        ..Limits::default()
     };
     let server = site.serve_within(limits, 5_000, TLS);
     let client = site.client(None, &[]);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::connections::Connection;
+use crate::connections::Connection;
 
 /// A client that takes nothing of its page for so long has to make room.
 const REST: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const REST: Duration = Duration::from_secs(2);
 const COMPRESSED_ONE_IN: usize = 10;
 
 /// The places.
-pub(super) struct Scrapes {
+pub(crate) struct Scrapes {
     limit: usize,
     next_id: AtomicU64,
     held: Mutex<HashMap<u64, Held>>,
@@ -43,7 +43,7 @@ struct Reader {
 
 impl Scrapes {
     /// `limit` at once, 0 for no limit.
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: if limit == 0 { usize::MAX } else { limit },
             next_id: AtomicU64::new(0),
@@ -53,7 +53,7 @@ impl Scrapes {
 
     /// A place, at need that of the client which has taken nothing for the longest
     /// time; `None` where nobody rests for long enough.
-    pub(super) fn enter(self: &Arc<Self>, is_plain: bool) -> Option<Scrape> {
+    pub(crate) fn enter(self: &Arc<Self>, is_plain: bool) -> Option<Scrape> {
         let mut held = self.held();
         let plain = held.values().filter(|one| one.is_plain).count();
         let no_more_plain = is_plain && plain >= self.limit - self.limit / COMPRESSED_ONE_IN;
@@ -86,14 +86,14 @@ impl Scrapes {
 }
 
 /// A place, held until this is dropped or the place was given away.
-pub(super) struct Scrape {
+pub(crate) struct Scrape {
     all: Arc<Scrapes>,
     id: u64,
 }
 
 impl Scrape {
     /// The page is made, from now on it depends on this client.
-    pub(super) fn read_by(&self, connection: &Arc<Connection>) {
+    pub(crate) fn read_by(&self, connection: &Arc<Connection>) {
         if let Some(held) = self.all.held().get_mut(&self.id) {
             held.reader = Some(Reader {
                 connection: Arc::clone(connection),
@@ -103,7 +103,7 @@ impl Scrape {
     }
 
     /// The client has taken a piece.
-    pub(super) fn proceeds(&self) {
+    pub(crate) fn proceeds(&self) {
         let mut held = self.all.held();
         if let Some(reader) = held.get_mut(&self.id).and_then(|held| held.reader.as_mut()) {
             reader.taken = Instant::now();
@@ -121,15 +121,14 @@ impl Drop for Scrape {
 mod tests {
     use tokio::time::advance;
 
-    use super::super::LIMITS;
-    use super::super::connections::Connections;
     use super::*;
+    use crate::connections::{Connections, Limits};
 
     const PLAIN: bool = true;
     const COMPRESSED: bool = false;
 
     async fn connected() -> Arc<Connection> {
-        Connections::new(LIMITS).enter().await
+        Connections::new(Limits::default()).enter().await
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use super::web::Users;
+use crate::source::Users;
 
 /// Logins kept for each outcome. They are kept apart: any number of wrong ones
 /// pushes out no right one.
@@ -29,7 +29,7 @@ const WAITING: usize = 32;
 
 /// Outcome of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Login {
+pub(crate) enum Login {
     Right,
     Wrong,
     /// Too many wait already.
@@ -40,14 +40,14 @@ pub(super) enum Login {
 type Key = [u8; 32];
 
 /// Passwords checked.
-pub(super) struct Auth {
+pub(crate) struct Auth {
     secret: SecretSlice<u8>,
     known: Mutex<Known>,
     /// What is being computed, or waits for it.
     flights: Mutex<HashMap<Key, Arc<OnceCell<bool>>>>,
     lane: Arc<Semaphore>,
     #[cfg(test)]
-    pub(super) hashes: std::sync::atomic::AtomicUsize,
+    pub(crate) hashes: std::sync::atomic::AtomicUsize,
 }
 
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Auth {
     /// # Panics
     ///
     /// Where the system has no randomness.
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let mut secret = vec![0; 32];
         getrandom::fill(&mut secret).expect("the system's randomness");
         Arc::new(Self {
@@ -90,7 +90,7 @@ impl Auth {
     }
 
     /// Judges what a client has sent against `users`.
-    pub(super) async fn check(
+    pub(crate) async fn check(
         self: &Arc<Self>,
         users: &Users,
         authorization: Option<&HeaderValue>,

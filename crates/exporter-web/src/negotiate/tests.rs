@@ -197,31 +197,3 @@ fn the_coding_with_the_highest_weight_and_the_page_as_it_is_otherwise() {
     let lines = ["br", "gzip;q=0.1", "zstd;q=0.2"];
     assert_eq!(coding(&headers(&ACCEPT_ENCODING, &lines)), zstd);
 }
-
-#[test]
-fn families_are_asked_for_by_name() {
-    let these =
-        |names: &[&str]| Names::These(names.iter().map(|name| (*name).to_owned()).collect());
-    for (query, expected) in [
-        ("", Names::Every),
-        ("a=b&name=c", Names::Every),
-        ("name[]=a", these(&["a"])),
-        ("name[]=a&x=y&name[]=b&name[]=a", these(&["a", "b"])),
-        ("name%5B%5D=a&%6eame%5b]=b", these(&["a", "b"])),
-        ("name[]=a%5Fb%2Bc+d", these(&["a_b+c d"])),
-        ("name[]=a=b", these(&["a=b"])),
-        ("name[]=", these(&[""])),
-        ("name[]", these(&[""])),
-        ("name[]=%FF%zz%", these(&["\u{fffd}%zz%"])),
-        ("NAME[]=a&name[0]=b", Names::Every),
-        ("&&name[]=a&", these(&["a"])),
-    ] {
-        assert_eq!(names(Some(query)), expected, "{query}");
-    }
-    assert_eq!(names(None), Names::Every);
-    let many: Vec<_> = (0..5_000).map(|name| format!("name[]=n{name}")).collect();
-    let Names::These(many) = names(Some(&many.join("&"))) else {
-        panic!("names were given");
-    };
-    assert_eq!(many.len(), 5_000);
-}

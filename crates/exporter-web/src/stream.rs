@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::connections::Connection;
+use crate::connections::Connection;
 
 /// A socket that reports what happens on it.
-pub(super) struct MonitoredStream {
+pub(crate) struct MonitoredStream {
     stream: TcpStream,
     connection: Arc<Connection>,
     /// hyper has closed it in order.
@@ -23,7 +23,7 @@ pub(super) struct MonitoredStream {
 }
 
 impl MonitoredStream {
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+    pub(crate) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
         Self {
             stream,
             connection,

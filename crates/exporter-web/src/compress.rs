@@ -4,7 +4,7 @@
 //! With gzip both are one member, for there are clients that read no other:
 //! the kept blocks end at a byte (a flush), blocks that know nothing of
 //! them follow, and the checksum of the whole comes from those of its parts.
-//! In the same way the kept part consists of stretches that know nothing of one
+//! In the same way the kept part consists of segments that know nothing of one
 //! another: what has not changed is copied from the page before.
 //! With zstd they are two frames.
 
@@ -19,7 +19,8 @@ use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use foldhash::quality::RandomState;
 
-use super::{PIECE, in_memory};
+/// How much of a page is in one piece.
+pub const PIECE: usize = 64 * 1024;
 
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,26 +52,28 @@ const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 #[derive(Debug)]
 pub struct Compressed {
     pieces: Box<[Bytes]>,
-    seam: Seam,
+    trailer: Trailer,
 }
 
 /// What the end of the page needs to know of the part before it, and with gzip
-/// what the next page needs to know of its stretches.
+/// what the next page needs to know of its segments.
 #[derive(Debug)]
-enum Seam {
+enum Trailer {
     Gzip {
         checksum: Hasher,
         length: u64,
-        stretches: Box<[Stretch]>,
+        segments: Box<[Segment]>,
+        /// How many of them were copied from the page before.
+        reused: usize,
         /// What they are hashed with.
         state: RandomState,
     },
     Zstd,
 }
 
-/// A stretch of the page that was compressed by itself.
+/// A segment of the page that was compressed by itself.
 #[derive(Clone, Debug)]
-struct Stretch {
+struct Segment {
     /// Of its plain text, as are checksum and length: two texts that agree in all
     /// three are taken for the same.
     hash: u64,
@@ -101,23 +104,39 @@ impl Compressed {
             !buffer.is_empty()
         };
         let mut pieces = Pieces::default();
-        let seam = match coding {
+        let trailer = match coding {
             Coding::Gzip => {
                 in_memory(pieces.write_all(&GZIP_HEADER));
                 let mut gzip = Gzip::after(before);
                 while next(&mut |piece| gzip.take(piece, &mut pieces)) {}
-                gzip.seam()
+                gzip.trailer()
             }
             Coding::Zstd => {
                 let mut encoder = in_memory(zstd::Encoder::new(pieces, ZSTD_LEVEL));
                 while next(&mut |piece| in_memory(encoder.write_all(piece))) {}
                 pieces = in_memory(encoder.finish());
-                Seam::Zstd
+                Trailer::Zstd
             }
         };
         Self {
             pieces: pieces.finish(),
-            seam,
+            trailer,
+        }
+    }
+
+    /// Number of segments that were compressed on their own; 0 with zstd.
+    pub fn segments(&self) -> usize {
+        match &self.trailer {
+            Trailer::Gzip { segments, .. } => segments.len(),
+            Trailer::Zstd => 0,
+        }
+    }
+
+    /// How many of the [`segments`](Self::segments) were copied from the page before.
+    pub fn reused(&self) -> usize {
+        match &self.trailer {
+            Trailer::Gzip { reused, .. } => *reused,
+            Trailer::Zstd => 0,
         }
     }
 
@@ -128,12 +147,12 @@ impl Compressed {
 
     /// What follows the pieces where the page ends with `tail`.
     pub fn end(&self, tail: &[u8]) -> Bytes {
-        let end = match &self.seam {
-            Seam::Gzip {
+        let end = match &self.trailer {
+            Trailer::Gzip {
                 checksum, length, ..
             } => {
                 let mut end = Vec::new();
-                ENDS.with_borrow_mut(|encoder| encoder.stretch(tail, &mut end));
+                ENDS.with_borrow_mut(|encoder| encoder.segment(tail, &mut end));
                 end.extend_from_slice(&LAST_BLOCK);
                 let mut of_tail = Hasher::new();
                 of_tail.update(tail);
@@ -145,14 +164,14 @@ impl Compressed {
                 end.extend_from_slice(&length.to_le_bytes()[..4]);
                 end
             }
-            Seam::Zstd => in_memory(zstd::bulk::compress(tail, ZSTD_LEVEL)),
+            Trailer::Zstd => in_memory(zstd::bulk::compress(tail, ZSTD_LEVEL)),
         };
         end.into()
     }
 }
 
-/// Deflates stretches that know nothing of one another. A new encoder for each
-/// would cost more than a small stretch does: it clears 300 KB.
+/// Deflates segments that know nothing of one another. A new encoder for each
+/// would cost more than a small segment does: it clears 300 KB.
 struct Deflate(Compress);
 
 impl Deflate {
@@ -162,7 +181,7 @@ impl Deflate {
 
     /// Appends blocks that end at a byte and refer to nothing before them, none of
     /// them the last.
-    fn stretch(&mut self, plain: &[u8], to: &mut Vec<u8>) {
+    fn segment(&mut self, plain: &[u8], to: &mut Vec<u8>) {
         let start = self.0.total_in();
         loop {
             // What is full may not be all, also behind the last byte of the text.
@@ -186,16 +205,17 @@ thread_local! {
 /// An empty block that says it is the last.
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
-/// Compresses stretch by stretch.
+/// Compresses segment by segment.
 struct Gzip<'a> {
     before: &'a [Bytes],
-    known: HashMap<u64, &'a Stretch>,
+    known: HashMap<u64, &'a Segment>,
     state: RandomState,
     encoder: Deflate,
     coded: Vec<u8>,
     checksum: Hasher,
     length: u64,
-    stretches: Vec<Stretch>,
+    segments: Vec<Segment>,
+    reused: usize,
 }
 
 impl<'a> Gzip<'a> {
@@ -203,11 +223,11 @@ impl<'a> Gzip<'a> {
         let (before, known, state) = match before {
             Some(Compressed {
                 pieces,
-                seam: Seam::Gzip {
-                    stretches, state, ..
+                trailer: Trailer::Gzip {
+                    segments, state, ..
                 },
             }) => {
-                let known = stretches.iter().map(|known| (known.hash, known));
+                let known = segments.iter().map(|known| (known.hash, known));
                 (&**pieces, known.collect(), state.clone())
             }
             _ => (&[][..], HashMap::new(), RandomState::default()),
@@ -220,7 +240,8 @@ impl<'a> Gzip<'a> {
             coded: Vec::new(),
             checksum: Hasher::new(),
             length: 0,
-            stretches: Vec::new(),
+            segments: Vec::new(),
+            reused: 0,
         }
     }
 
@@ -237,16 +258,17 @@ impl<'a> Gzip<'a> {
         let start = pieces.length();
         if let Some(known) = known {
             copy(self.before, known.place.clone(), pieces);
+            self.reused += 1;
         } else {
             self.coded.clear();
-            self.encoder.stretch(plain, &mut self.coded);
+            self.encoder.segment(plain, &mut self.coded);
             in_memory(pieces.write_all(&self.coded));
         }
         let length = plain.len() as u64;
         let part = Hasher::new_with_initial_len(checksum, length);
         self.checksum.combine(&part);
         self.length += length;
-        self.stretches.push(Stretch {
+        self.segments.push(Segment {
             hash,
             checksum,
             length: plain.len(),
@@ -254,11 +276,12 @@ impl<'a> Gzip<'a> {
         });
     }
 
-    fn seam(self) -> Seam {
-        Seam::Gzip {
+    fn trailer(self) -> Trailer {
+        Trailer::Gzip {
             checksum: self.checksum,
             length: self.length,
-            stretches: self.stretches.into(),
+            segments: self.segments.into(),
+            reused: self.reused,
             state: self.state,
         }
     }
@@ -317,6 +340,10 @@ impl Write for Pieces {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn in_memory<T>(result: io::Result<T>) -> T {
+    result.expect("writers into memory do not fail")
 }
 
 #[cfg(test)]
