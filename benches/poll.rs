@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Client, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::model::{Assessment, Folded, Words};
 use aliyun_acr_exporter::poll::{Rows, Source as _};
+use aliyun_acr_exporter::rpc::throttle::Throttle;
+use aliyun_acr_exporter::rpc::{Account, Client, Options, Shared};
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::world::load_task_id;
 use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};

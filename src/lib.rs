@@ -6,7 +6,6 @@
 //! read it: `model` (what is known), `poll` (how it comes to be known),
 //! `store` and `metrics` (how it is kept and shown), then the rest.
 
-pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -21,6 +20,7 @@ pub mod poll;
 pub mod reason;
 pub mod refusal;
 pub mod regions;
+pub mod rpc;
 pub mod server;
 pub mod shard;
 pub mod signing;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Budget, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::reason::Reason;
+use aliyun_acr_exporter::rpc::throttle::Throttle;
+use aliyun_acr_exporter::rpc::{Account, Budget, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
 use aliyun_acr_exporter::simulator::world::load_task_id;

@@ -12,8 +12,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
 use aliyun_acr_exporter::credentials::cached::Cached;
@@ -31,6 +29,8 @@ use aliyun_acr_exporter::credentials::{
 use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::reason::Reason;
+use aliyun_acr_exporter::rpc::throttle::Throttle;
+use aliyun_acr_exporter::rpc::{Account, Budget, Client, Instance, Options, Shared};
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
 use aliyun_acr_exporter::simulator::{

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
 use aliyun_acr_exporter::credentials::cached::Cached;
@@ -17,6 +15,8 @@ use aliyun_acr_exporter::credentials::sts::Role;
 use aliyun_acr_exporter::credentials::{Addresses, Context, ProvideCredentials};
 use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
+use aliyun_acr_exporter::rpc::throttle::Throttle;
+use aliyun_acr_exporter::rpc::{Account, Budget, Client, Instance, Options, Shared};
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::world::{RowSpec, TaskSpec};
 use aliyun_acr_exporter::simulator::{Issuing, Running, Simulator, SimulatorConfig, World, demo};

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::api::throttle::Throttle;
-use crate::api::{Account, Client, Options, Shared};
 use crate::clock::Clock;
 use crate::config::{self, Api, Config, CredentialsSource, RoleSession, Secret, Signature};
 use crate::credentials::assume_role::AssumeRole;
@@ -26,6 +24,8 @@ use crate::credentials::uri::Uri;
 use crate::credentials::{self, Addresses, Context, ProvideCredentials};
 use crate::http::Http;
 use crate::metrics::own::Own;
+use crate::rpc::throttle::Throttle;
+use crate::rpc::{Account, Client, Options, Shared};
 use crate::shard::Shard;
 use crate::signing::Algorithm;
 
