@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use aliyun_acr_exporter::rpc::wire::{TaskResultPage, answer};
+use aliyun_acr_exporter::api::wire::{TaskResultPage, answer};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 #[path = "inputs/page.rs"]

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aliyun_acr_exporter::api::wire::{self, TaskResultPage};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::exposition::compress::{Coding, Compressed};
 use aliyun_acr_exporter::exposition::text::{self, Writer};
@@ -24,7 +25,6 @@ use aliyun_acr_exporter::model::{
 use aliyun_acr_exporter::poll::{
     Follow, Requests, Rows, RunList, Scheduler, Settings, Source, SourceError, Watch, Work,
 };
-use aliyun_acr_exporter::rpc::wire::{self, TaskResultPage};
 use aliyun_acr_exporter::shard::Shard;
 use aliyun_acr_exporter::signing::{Algorithm, sign};
 use aliyun_acr_exporter::source;

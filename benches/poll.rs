@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aliyun_acr_exporter::api::{Account, Client, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::model::{Assessment, Folded, Words};
 use aliyun_acr_exporter::poll::{Rows, Source as _};
 use aliyun_acr_exporter::rpc::throttle::Throttle;
-use aliyun_acr_exporter::rpc::{Account, Client, Options, Shared};
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::world::load_task_id;
 use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
@@ -39,11 +38,11 @@ fn source(cloud: &Running, page_size: u32) -> CloudSource {
         )),
         // Never in the way.
         throttle: Arc::new(Throttle::new(1e9, u32::MAX)),
+        observer: Arc::new(()),
     };
     let shared = Shared {
-        http: Http::new().expect("an HTTP client"),
+        http: Http::new("test").expect("an HTTP client"),
         in_flight: Arc::new(Semaphore::new(TASKS)),
-        own: Arc::new(Own::new(Build::CURRENT)),
         clock: Clock::system(),
     };
     let options = Options {

@@ -22,11 +22,11 @@ use std::sync::Arc;
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::api;
 use crate::app::reload::Origin;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
-use crate::rpc;
 use crate::server::WebSource;
 use crate::shard::Shard;
 use crate::telemetry;
@@ -411,7 +411,7 @@ fn tell(text: &str) {
 
 /// The task operation is denied or fails where the rows can be read: the daemon
 /// goes on without it.
-fn warn_without_task(instance_id: &str, error: &rpc::Error) {
+fn warn_without_task(instance_id: &str, error: &api::Error) {
     tell(&format!(
         "warning: {instance_id}: {}; without it the labels of the source, the task's own Message and verdict are missing, and failed artifacts that have no row are not seen",
         telemetry::chain(error)
@@ -419,7 +419,7 @@ fn warn_without_task(instance_id: &str, error: &rpc::Error) {
 }
 
 /// An error, and whose key signed the request where the cloud answered it.
-async fn with_signer(error: &rpc::Error, client: &rpc::Client) -> String {
+async fn with_signer(error: &api::Error, client: &api::Client) -> String {
     let mut text = telemetry::chain(error);
     if error.status().is_some()
         && let Some(signer) = client.signer().await

@@ -31,7 +31,7 @@ pub use files::check as check_file;
 
 use crate::clock::Clock;
 use crate::http::Http;
-use crate::metrics::own::Own;
+use crate::observer::Observer;
 
 /// Where the metadata service of an ECS instance answers.
 pub const METADATA: &str = "http://100.100.100.200";
@@ -39,12 +39,12 @@ pub const METADATA: &str = "http://100.100.100.200";
 /// What the providers of one entry of the configuration use together.
 #[derive(Clone)]
 pub struct Context {
-    /// The label `credentials` of metrics and log.
+    /// Names the account in the log.
     pub name: String,
     /// Connections.
     pub http: Http,
-    /// The exporter's own metrics.
-    pub own: Arc<Own>,
+    /// Counts requests and failures.
+    pub observer: Arc<dyn Observer>,
     /// Dates signatures and tells when a key ends.
     pub clock: Clock,
     /// Whom to ask.
@@ -52,6 +52,8 @@ pub struct Context {
     /// The directory under which the vendor's files are looked for, where none
     /// is named: `HOME`.
     pub home: Option<PathBuf>,
+    /// The session name of roles that set none, as the audit log shows it.
+    pub session_name: String,
 }
 
 /// Where STS and the metadata service answer. Plain http is refused but to this

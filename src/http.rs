@@ -18,7 +18,6 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-const USER_AGENT: &str = concat!("aliyun-acr-exporter/", env!("CARGO_PKG_VERSION"));
 /// Who is asked directly is near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
@@ -154,12 +153,12 @@ impl From<reqwest::Error> for Error {
 impl Http {
     /// Trusts the system's certificates, or Mozilla's where the system has
     /// none; reads files. `Err` where TLS cannot be set up.
-    pub fn new() -> reqwest::Result<Self> {
-        Self::with_roots(system_roots())
+    pub fn new(user_agent: &str) -> reqwest::Result<Self> {
+        Self::with_roots(user_agent, system_roots())
     }
 
     /// Trusts `roots` alone.
-    pub fn with_roots(roots: RootCertStore) -> reqwest::Result<Self> {
+    pub fn with_roots(user_agent: &str, roots: RootCertStore) -> reqwest::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -168,8 +167,8 @@ impl Http {
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self {
-            outward: builder(tls.clone()).build()?,
-            direct: builder(tls)
+            outward: builder(user_agent, tls.clone()).build()?,
+            direct: builder(user_agent, tls)
                 .no_proxy()
                 .connect_timeout(CONNECT_TIMEOUT)
                 .build()?,
@@ -309,10 +308,10 @@ impl Host {
 /// HTTP/2 only its stream ends, and all that follow would go where it went, so
 /// connections are asked for signs of life. Nothing is sent twice here: each
 /// attempt is signed anew, by the layers above.
-fn builder(tls: ClientConfig) -> ClientBuilder {
+fn builder(user_agent: &str, tls: ClientConfig) -> ClientBuilder {
     Client::builder()
         .tls_backend_preconfigured(tls)
-        .user_agent(USER_AGENT)
+        .user_agent(user_agent)
         .redirect(Policy::none())
         .retry(reqwest::retry::never())
         .tcp_keepalive(TCP_KEEPALIVE)

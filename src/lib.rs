@@ -6,6 +6,7 @@
 //! read it: `model` (what is known), `poll` (how it comes to be known),
 //! `store` and `metrics` (how it is kept and shown), then the rest.
 
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod follow;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod observer;
 pub mod poll;
 pub mod reason;
 pub mod refusal;

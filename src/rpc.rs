@@ -1,46 +1,43 @@
-//! The cloud's API: [`Client`] has one method for each operation and hands out
-//! what the cloud said in the cloud's own words ([`wire`]); what it means is
-//! left to `source`.
+//! A client of the cloud's RPC style for any product: [`Client::call`] signs, sends, retries and
+//! decodes one request, [`Client::list`] reads a list page by page. What the operations are and
+//! what their responses mean is left to the caller, who describes them with [`Product`], [`Call`]
+//! and [`Answer`].
 //!
-//! A call is made of pages (`pages`), a page of attempts, and each attempt
-//! waits for the account's turn ([`throttle`]), is signed anew and sent
-//! ([`transport`]). Why one failed is told by [`Error`].
+//! A call is made of attempts, and each attempt waits for the account's turn ([`throttle`]) and
+//! is signed on its own. [`Error`] says why one failed.
 
-pub mod budget;
-pub mod error;
+mod answer;
+mod budget;
+mod error;
 mod pages;
 pub mod throttle;
 mod transport;
-pub mod wire;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::Counter;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
+pub use self::answer::{Answer, Answered, Json, NotAnswered};
 pub use self::budget::Budget;
 pub use self::error::Error;
 use self::error::Failure;
 use self::pages::Pages;
+pub use self::pages::{Page, Rows};
 use self::throttle::Throttle;
-use self::wire::{
-    Fields, Page, Rule, RulePage, Task, TaskPage, TaskResultPage, TaskResults, Unreadable,
-};
 use crate::clock::Clock;
 use crate::credentials::{Credentials, ProvideCredentials};
 use crate::http::{self, Http, Route};
-use crate::metrics::own::{ActionMetrics, InFlight, Own};
+use crate::observer::{InFlight, Observer};
 use crate::reason::Reason;
 use crate::refusal::{Proofs, Refusal};
 use crate::signing::{self, Algorithm, Key, Param};
 
-/// The version of the product's API.
-const VERSION: &str = "2018-12-01";
 /// No pause between two attempts is longer, unless the cloud asks for it.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -69,8 +66,6 @@ pub struct Shared {
     pub http: Http,
     /// One permit for each request in flight; never closed.
     pub in_flight: Arc<Semaphore>,
-    /// The exporter's own metrics.
-    pub own: Arc<Own>,
     /// Dates the signatures.
     pub clock: Clock,
 }
@@ -78,26 +73,37 @@ pub struct Shared {
 /// Whom a client speaks for.
 #[derive(Clone)]
 pub struct Account {
-    /// The label `credentials` of metrics.
+    /// Names it in the log.
     pub name: String,
     /// Its keys.
     pub provider: Arc<dyn ProvideCredentials>,
     /// Its rate limit, which accounts of one quota group share.
     pub throttle: Arc<Throttle>,
+    /// Counts its requests.
+    pub observer: Arc<dyn Observer>,
 }
 
-/// The API as one account sees it.
+/// A product of the cloud, as its API is called.
+#[derive(Debug)]
+pub struct Product {
+    /// The prefix of its RAM actions, such as `cr`.
+    pub name: &'static str,
+    /// The version of its API, such as `2018-12-01`.
+    pub version: &'static str,
+    /// The operations that will be called.
+    pub actions: &'static [&'static str],
+    /// The parameters of its lists: the number of a page, from 1, and its size.
+    pub page_params: [&'static str; 2],
+}
+
+/// The API of a product as one account sees it.
 pub struct Client {
+    product: &'static Product,
     account: Account,
     shared: Shared,
     options: Options,
-    waited: Counter,
-    /// Endpoints as they are once taken apart; as many as the account's instances have.
+    /// Parsed endpoints.
     origins: Mutex<HashMap<String, Origin>>,
-    task_results: Operation,
-    task: Operation,
-    tasks: Operation,
-    rules: Operation,
 }
 
 /// Where an endpoint is.
@@ -119,27 +125,17 @@ pub struct List<R> {
     pub pages: u32,
 }
 
-struct Operation {
-    action: &'static str,
-    metrics: ActionMetrics,
-}
-
-/// An instance, and where its API answers.
-#[derive(Clone, Copy, Debug)]
-pub struct Instance<'a> {
-    /// `cri-…`
-    pub id: &'a str,
-    /// Its region, "" where that is not known.
-    pub region: &'a str,
+/// One call of an operation.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The operation, such as `ListInstance`.
+    pub action: &'static str,
     /// Scheme and authority, such as `https://cr.cn-hangzhou.aliyuncs.com`.
     pub endpoint: &'a str,
-}
-
-/// One request of an operation, before it is signed.
-struct Call<'a> {
-    operation: &'a Operation,
-    instance: Instance<'a>,
-    params: &'a [Param<'a>],
+    /// Its parameters.
+    pub params: &'a [Param<'a>],
+    /// What a RAM policy would have to allow it on, for the error of a forbidden call.
+    pub resource: &'a (dyn fmt::Display + Sync),
 }
 
 /// A failed attempt, and how long the cloud asks to wait.
@@ -156,32 +152,26 @@ struct Attempt {
     credentials: Option<Credentials>,
 }
 
-/// A successful answer.
-struct Answer<T> {
-    value: T,
-    status: u16,
-    /// Where somebody reads it.
-    request_id: Option<String>,
-}
-
 impl Client {
-    /// The client of `account`; its metrics are there from now on.
-    pub fn new(account: Account, shared: Shared, options: Options) -> Self {
-        let (rate, waited) = shared.own.rate_limit(&account.name);
-        account.throttle.show_on(&account.name, rate);
-        let operation = |action| Operation {
-            action,
-            metrics: shared.own.action(&account.name, action),
-        };
+    /// A client of `product` for `account`.
+    pub fn new(
+        product: &'static Product,
+        account: Account,
+        shared: Shared,
+        options: Options,
+    ) -> Self {
+        let observer = &account.observer;
+        account
+            .throttle
+            .observe(&account.name, Arc::clone(observer));
+        for action in product.actions {
+            observer.expect_action(action);
+        }
         Self {
-            task_results: operation("GetArtifactSubscriptionTaskResult"),
-            task: operation("GetArtifactSubscriptionTask"),
-            tasks: operation("ListArtifactSubscriptionTask"),
-            rules: operation("ListArtifactSubscriptionRule"),
+            product,
             account,
             shared,
             options,
-            waited,
             origins: Mutex::default(),
         }
     }
@@ -199,108 +189,54 @@ impl Client {
         Some(origin)
     }
 
-    /// The artifacts of one task, over all pages.
-    pub async fn task_results(
+    /// A list over all pages, or until `go_on` has seen enough. `call` names no page.
+    pub async fn list<P: Page>(
         &self,
-        instance: Instance<'_>,
-        task_id: &str,
-        budget: &mut Budget,
-    ) -> Result<TaskResults, Error> {
-        let task = [("TaskId", task_id.into())];
-        self.list::<TaskResultPage>(&self.task_results, instance, &task, budget, |_| true)
-            .await
-            .map(|list| list.rows)
-    }
-
-    /// The rules of an instance, over all pages.
-    pub async fn rules(
-        &self,
-        instance: Instance<'_>,
-        budget: &mut Budget,
-    ) -> Result<List<Vec<Rule>>, Error> {
-        self.list::<RulePage>(&self.rules, instance, &[], budget, |_| true)
-            .await
-    }
-
-    /// The tasks of an instance in the cloud's order, over all pages or until
-    /// `go_on` has seen enough.
-    pub async fn tasks(
-        &self,
-        instance: Instance<'_>,
-        budget: &mut Budget,
-        mut go_on: impl FnMut(&[Task]) -> bool,
-    ) -> Result<List<Vec<Task>>, Error> {
-        self.list::<TaskPage>(&self.tasks, instance, &[], budget, |page| go_on(page))
-            .await
-    }
-
-    async fn list<P: Page>(
-        &self,
-        operation: &Operation,
-        instance: Instance<'_>,
-        of: &[Param<'_>],
+        call: &Call<'_>,
         budget: &mut Budget,
         mut go_on: impl FnMut(&P::Rows) -> bool,
     ) -> Result<List<P::Rows>, Error> {
-        let Options {
-            page_size,
-            max_pages,
-            ..
-        } = self.options;
-        let mut pages = Pages::new(page_size, max_pages);
+        let page_size = self.options.page_size;
+        let mut pages = Pages::new(page_size, self.options.max_pages);
         let mut asked = 0;
         loop {
-            let window = (pages.next(), page_size);
-            let page: P = self.page(operation, instance, of, window, budget).await?;
+            let page: P = self.page(call, pages.next(), page_size, budget).await?;
             asked += 1;
             let (rows, stated_size, total_count) = page.into_parts();
             let enough = !go_on(&rows);
-            match pages.add(rows, stated_size, total_count) {
-                Ok(Some(rows)) => {
-                    return Ok(List {
-                        rows,
-                        whole: true,
-                        pages: asked,
-                    });
-                }
-                Ok(None) if enough => {
-                    return Ok(List {
-                        rows: pages.so_far(),
-                        whole: false,
-                        pages: asked,
-                    });
-                }
-                Ok(None) => {}
+            let (rows, whole) = match pages.add(rows, stated_size, total_count) {
+                Ok(Some(rows)) => (rows, true),
+                Ok(None) if enough => (pages.so_far(), false),
+                Ok(None) => continue,
                 Err(incomplete) => {
-                    let failure = Failure::Incomplete(incomplete);
-                    return Err(Error::new(operation.action, failure));
+                    return Err(Error::new(call.action, Failure::Incomplete(incomplete)));
                 }
-            }
+            };
+            return Ok(List {
+                rows,
+                whole,
+                pages: asked,
+            });
         }
     }
 
-    /// Whether the artifacts of a task can be read: one page of one row.
-    pub async fn probe(
+    /// One page of a list, by its number from 1.
+    pub async fn page<P: Answer>(
         &self,
-        instance: Instance<'_>,
-        task_id: &str,
+        call: &Call<'_>,
+        number: u32,
+        size: u32,
         budget: &mut Budget,
-    ) -> Result<(), Error> {
-        let task = [("TaskId", task_id.into())];
-        self.page::<TaskResultPage>(&self.task_results, instance, &task, (1, 1), budget)
-            .await
-            .map(|_| ())
-    }
-
-    /// Whether the rules of an instance can be read: one page of one.
-    pub async fn probe_rules(
-        &self,
-        instance: Instance<'_>,
-        budget: &mut Budget,
-    ) -> Result<(), Error> {
-        self.page::<RulePage>(&self.rules, instance, &[], (1, 1), budget)
-            .await
-            .map(|_| ())
+    ) -> Result<P, Error> {
+        let [number_name, size_name] = self.product.page_params;
+        let mut params = call.params.to_vec();
+        params.push((number_name, number.to_string().into()));
+        params.push((size_name, size.to_string().into()));
+        let call = Call {
+            params: &params,
+            ..*call
+        };
+        self.call(&call, budget).await
     }
 
     /// Whose key signs the requests now, for people: the entry, the provider
@@ -312,52 +248,8 @@ impl Client {
         Some(format!("credentials {name} from {provider} ({id})"))
     }
 
-    async fn page<T: Fields>(
-        &self,
-        operation: &Operation,
-        instance: Instance<'_>,
-        of: &[Param<'_>],
-        (number, size): (u32, u32),
-        budget: &mut Budget,
-    ) -> Result<T, Error> {
-        let mut params = vec![("InstanceId", instance.id.into())];
-        params.extend_from_slice(of);
-        params.push(("PageNo", number.to_string().into()));
-        params.push(("PageSize", size.to_string().into()));
-        let call = Call {
-            operation,
-            instance,
-            params: &params,
-        };
-        self.call(&call, budget).await
-    }
-
-    /// One task itself.
-    pub async fn task(
-        &self,
-        instance: Instance<'_>,
-        task_id: &str,
-        budget: &mut Budget,
-    ) -> Result<Task, Error> {
-        let params = [
-            ("InstanceId", instance.id.into()),
-            ("TaskId", task_id.into()),
-        ];
-        let call = Call {
-            operation: &self.task,
-            instance,
-            params: &params,
-        };
-        let task: Task = self.call(&call, budget).await?;
-        // An unknown id may be answered with a success about no task.
-        if task.task_id != task_id {
-            return Err(Error::new(self.task.action, Failure::NoSuchTask));
-        }
-        Ok(task)
-    }
-
-    /// Attempts until one succeeds, fails for good, or was the last.
-    async fn call<T: Fields>(&self, call: &Call<'_>, budget: &mut Budget) -> Result<T, Error> {
+    /// Sends the call until an attempt succeeds, fails for good, or was the last.
+    pub async fn call<T: Answer>(&self, call: &Call<'_>, budget: &mut Budget) -> Result<T, Error> {
         let mut retries = 0;
         let mut again = false;
         let mut renewed = false;
@@ -400,13 +292,13 @@ impl Client {
     }
 
     /// One attempt, from the wait for its turn to the decoded answer.
-    async fn attempt<T: Fields>(
+    async fn attempt<T: Answer>(
         &self,
         call: &Call<'_>,
         again: bool,
         budget: &mut Budget,
     ) -> Result<T, Attempt> {
-        let Operation { action, metrics } = call.operation;
+        let action = call.action;
         let failed = |failure| Attempt {
             error: Error::new(action, failure),
             hint: None,
@@ -416,7 +308,7 @@ impl Client {
 
         let (credentials, _permit) = loop {
             let turn = self.account.throttle.turn().await;
-            self.waited.inc_by(turn.waited().as_secs_f64());
+            self.account.observer.rate_limit_waited(turn.waited());
             budget.give_back(turn.waited());
             let ready = timeout(budget.left(), async {
                 let credentials = self.account.provider.provide().await;
@@ -438,12 +330,8 @@ impl Client {
             return Err(failed(deadline));
         }
 
-        metrics.requests.inc();
-        if again {
-            metrics.retries.inc();
-        }
-        let _in_flight = InFlight::start(&self.shared.own.api_in_flight);
-        let started = Instant::now();
+        let in_flight = InFlight::start(&*self.account.observer, action, again);
+        let started = in_flight.started();
         let exchanged = timeout(limit, self.exchange(call, &credentials))
             .await
             .unwrap_or_else(|_| {
@@ -454,15 +342,11 @@ impl Client {
                 })
             });
         let elapsed = started.elapsed();
-        metrics.duration.observe(elapsed.as_secs_f64());
 
         let account = &self.account;
         match exchanged {
-            Ok(Answer {
-                value,
-                status,
-                request_id,
-            }) => {
+            Ok((value, status, request_id)) => {
+                in_flight.end(None);
                 account.throttle.passed();
                 tracing::debug!(
                     credentials = account.name,
@@ -476,7 +360,7 @@ impl Client {
             }
             Err(Failed { failure, hint }) => {
                 let error = Error::new(action, failure);
-                metrics.failed(error.reason());
+                in_flight.end(Some(error.reason()));
                 match error.reason() {
                     Reason::Throttled => {
                         let pause = hint.unwrap_or_default();
@@ -517,7 +401,7 @@ impl Client {
         call: &Call<'_>,
         credentials: &Credentials,
     ) -> Result<(Url, signing::Signed), Failure> {
-        let Some(Origin { mut url, host }) = self.origin(call.instance.endpoint) else {
+        let Some(Origin { mut url, host }) = self.origin(call.endpoint) else {
             return Err(Failure::Unsendable(
                 "the endpoint is no URL of the form https://HOST or http://HOST:PORT",
             ));
@@ -525,8 +409,8 @@ impl Client {
         let request = signing::Request {
             method: "GET",
             host: &host,
-            action: call.operation.action,
-            version: VERSION,
+            action: call.action,
+            version: self.product.version,
             params: call.params,
             form: &[],
         };
@@ -548,11 +432,11 @@ impl Client {
     }
 
     /// Signs, sends, and reads the answer.
-    async fn exchange<T: Fields>(
+    async fn exchange<T: Answer>(
         &self,
         call: &Call<'_>,
         credentials: &Credentials,
-    ) -> Result<Answer<T>, Failed> {
+    ) -> Result<(T, u16, Option<String>), Failed> {
         let (url, signed) = self.sign(call, credentials)?;
         let (headers, signature) = (signed.headers, signed.signature);
         // A refusal and the log alone show what they must hide.
@@ -566,43 +450,30 @@ impl Client {
         let now = self.shared.clock.now_millis();
         let skew_millis = http::skew_millis(response.headers(), now);
         if let Some(skew) = skew_millis {
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
-            self.shared.own.set_clock_skew(skew as f64 / 1000.0);
+            self.account.observer.clock_skew(skew);
         }
         let hint = transport::hint(response.headers(), now);
         let named = response.headers().get("x-acs-request-id").cloned();
         let status = response.status();
         let body = transport::body(response).await?;
 
-        // What cannot be read is quoted in the error's own text.
-        let unreadable = |problem, error: &serde_json::Error| Failure::Unreadable {
-            status: status.as_u16(),
-            problem,
-            detail: proofs().shown(&error.to_string()),
-        };
         if status.is_success() {
-            let (envelope, value) = wire::answer(&body).map_err(|error| match error {
-                Unreadable::NoObject(error) => unreadable("the answer is no JSON object", &error),
-                Unreadable::Shape(error) => {
-                    unreadable("the answer has another shape than documented", &error)
+            match T::read(&body) {
+                Ok(Answered { value, request_id }) => {
+                    let is_shown = tracing::enabled!(tracing::Level::DEBUG);
+                    let request_id = is_shown.then(|| proofs().shown(&request_id));
+                    return Ok((value, status.as_u16(), request_id));
                 }
-            })?;
-            if envelope.is_success() {
-                let is_shown = tracing::enabled!(tracing::Level::DEBUG);
-                let request_id = is_shown.then(|| proofs().shown(&envelope.request_id));
-                return Ok(Answer {
-                    value,
-                    status: status.as_u16(),
-                    request_id,
-                });
-            }
-            if !envelope.is_failure() {
-                return Err(Failure::Unreadable {
-                    status: status.as_u16(),
-                    problem: "the answer is JSON and not the API's: it has no Code",
-                    detail: String::new(),
+                Err(NotAnswered::Unreadable { problem, detail }) => {
+                    let unreadable = Failure::Unreadable {
+                        status: status.as_u16(),
+                        problem,
+                        // It may quote the body.
+                        detail: proofs().shown(&detail),
+                    };
+                    return Err(unreadable.into());
                 }
-                .into());
+                Err(NotAnswered::Refused) => {}
             }
         }
         let proofs = proofs();
@@ -611,12 +482,10 @@ impl Client {
             let named = named.as_ref().and_then(|id| id.to_str().ok());
             refusal.request_id = named.map_or_else(String::new, |id| proofs.shown(id));
         }
-        let region = match call.instance.region {
-            "" => "*",
-            region => region,
-        };
-        // The account is not told.
-        refusal.resource = format!("acs:cr:{region}:*:instance/{}", call.instance.id);
+        if refusal.ram_action.is_empty() {
+            refusal.ram_action = format!("{}:{}", self.product.name, call.action);
+        }
+        refusal.resource = call.resource.to_string();
         refusal.skew_seconds = skew_millis.map(|skew| skew / 1000);
         Err(Failed {
             failure: Failure::Refused(refusal.into()),

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use aliyun_acr_exporter::api::{Account, Budget, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
 use aliyun_acr_exporter::http::Http;
+use aliyun_acr_exporter::metrics::account::AccountMetrics;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::reason::Reason;
 use aliyun_acr_exporter::rpc::throttle::Throttle;
-use aliyun_acr_exporter::rpc::{Account, Budget, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::signing::Algorithm;
 use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
 use aliyun_acr_exporter::simulator::world::load_task_id;
@@ -68,7 +69,7 @@ impl Authority {
     fn trusting(&self) -> Http {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a root");
-        Http::with_roots(roots).expect("TLS")
+        Http::with_roots("test", roots).expect("TLS")
     }
 }
 
@@ -114,11 +115,11 @@ impl Poller {
                 None,
             )),
             throttle: Arc::new(Throttle::new(1e9, u32::MAX)),
+            observer: AccountMetrics::new(&own, "default"),
         };
         let shared = Shared {
             http,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
-            own: Arc::clone(&own),
             clock: Clock::system(),
         };
         Self {

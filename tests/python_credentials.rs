@@ -16,7 +16,6 @@ use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::credentials::chain::Chain;
 use aliyun_acr_exporter::credentials::{Addresses, Context, Credentials, ProvideCredentials as _};
 use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::simulator::{
     AccessKey, Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, demo,
 };
@@ -289,8 +288,8 @@ async fn ours(place: &Place, running: &Running) -> Result<Credentials, String> {
     variables.insert("HOME".to_owned(), home.into());
     let context = Context {
         name: "test".to_owned(),
-        http: Http::new().expect("TLS"),
-        own: Arc::new(Own::new(Build::CURRENT)),
+        http: Http::new("test").expect("TLS"),
+        observer: Arc::new(()),
         clock: Clock::system(),
         addresses: Addresses {
             sts: Some(running.url()),
@@ -298,6 +297,7 @@ async fn ours(place: &Place, running: &Running) -> Result<Credentials, String> {
             ..Addresses::default()
         },
         home: None,
+        session_name: "test".to_owned(),
     };
     let chain = Chain::official(&context, move |name| {
         Some(variables.get(name)?.as_str()?.to_owned())

@@ -10,13 +10,13 @@ use std::time::Duration;
 use clap::Args;
 use rustix::fs::{Access, access};
 
+use crate::api::{self, Budget, Client, Instance};
 use crate::app::accounts;
 use crate::app::plan::Plan;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::reason::Reason;
-use crate::rpc::{self, Budget, Client, Instance};
 use crate::shard::Shard;
 
 use super::{
@@ -163,7 +163,7 @@ async fn ask(
     instance: &config::Instance,
     task: Option<String>,
     client: &Client,
-    failed: &mut Vec<rpc::Error>,
+    failed: &mut Vec<api::Error>,
 ) -> ControlFlow<()> {
     let place = Instance {
         id: &instance.id,
@@ -191,8 +191,8 @@ async fn ask(
 }
 
 fn go_on<T>(
-    answer: Result<T, rpc::Error>,
-    failed: &mut Vec<rpc::Error>,
+    answer: Result<T, api::Error>,
+    failed: &mut Vec<api::Error>,
 ) -> ControlFlow<(), Option<T>> {
     let error = match answer {
         Ok(answer) => return ControlFlow::Continue(Some(answer)),

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::api::Budget;
 use crate::app::words;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::model::{ListedRun, TaskInfo, TaskStatus, Words};
-use crate::rpc::Budget;
 use crate::source;
 
 use super::place::{Place, Reached};

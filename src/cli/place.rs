@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use crate::api::{Client, Instance};
 use crate::app::accounts;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
-use crate::rpc::{Client, Instance};
 use crate::shard::Shard;
 
 use super::{Error, Flags};

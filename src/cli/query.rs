@@ -6,11 +6,11 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::api::Budget;
 use crate::app::words;
 use crate::config::Config;
 use crate::metrics::own::Own;
 use crate::model::{Assessment, Folded, Outcome, Row, TaskInfo, Words};
-use crate::rpc::Budget;
 use crate::source;
 
 use super::place::{Place, Reached};

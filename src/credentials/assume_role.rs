@@ -51,7 +51,7 @@ impl ProvideCredentials for AssumeRole {
                 }
                 None => None,
             };
-            let mut form = self.role.form().map_err(broken)?;
+            let mut form = self.sts.form(&self.role)?;
             if let Some(external_id) = &external_id {
                 form.push(("ExternalId", external_id.expose_secret().into()));
             }

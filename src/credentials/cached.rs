@@ -10,14 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Context, Credentials, Error, ProvideCredentials};
 use crate::clock::Clock;
-use crate::metrics::own::Own;
+use crate::observer::Observer;
 
 /// A provider that has to ask others is not asked again sooner, whatever it said,
 /// unless its keys have to be replaced sooner than that.
@@ -34,9 +33,8 @@ pub struct Cached(Arc<Shared>);
 struct Shared {
     name: String,
     provider: Arc<dyn ProvideCredentials>,
-    own: Arc<Own>,
+    observer: Arc<dyn Observer>,
     clock: Clock,
-    failures: IntCounter,
     state: Mutex<State>,
 }
 
@@ -79,12 +77,11 @@ enum Told {
 }
 
 impl Cached {
-    /// Keeps the key of `provider`, whose failures are counted from now on.
+    /// Keeps the key of `provider`.
     pub fn new(context: &Context, provider: Arc<dyn ProvideCredentials>) -> Self {
         Self(Arc::new(Shared {
-            failures: context.own.credentials_failures(&context.name),
             name: context.name.clone(),
-            own: Arc::clone(&context.own),
+            observer: Arc::clone(&context.observer),
             clock: context.clock.clone(),
             provider,
             state: Mutex::default(),
@@ -98,9 +95,7 @@ impl Cached {
         state.is_retired = true;
         state.refresher = None;
         if let Some(provider) = state.shown.take() {
-            self.0
-                .own
-                .hide_credentials_expiration(&self.0.name, provider);
+            self.0.observer.credentials_expire(provider, None);
         }
     }
 }
@@ -242,7 +237,7 @@ impl Shared {
                 }
             }
             Err(error) => {
-                self.failures.inc();
+                self.observer.credentials_failed();
                 let ends = state
                     .key
                     .as_ref()
@@ -264,7 +259,6 @@ impl Shared {
         outcome
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
     fn show(self: &Arc<Self>, state: &mut State, credentials: &Credentials) {
         if state.is_retired {
             return;
@@ -272,12 +266,11 @@ impl Shared {
         if let Some(before) = state.shown.take()
             && (before != credentials.provider || credentials.expires_at_ms.is_none())
         {
-            self.own.hide_credentials_expiration(&self.name, before);
+            self.observer.credentials_expire(before, None);
         }
-        if let Some(ends) = credentials.expires_at_ms {
-            let seconds = ends as f64 / 1000.0;
-            self.own
-                .show_credentials_expiration(&self.name, credentials.provider, seconds);
+        if credentials.expires_at_ms.is_some() {
+            self.observer
+                .credentials_expire(credentials.provider, credentials.expires_at_ms);
             state.shown = Some(credentials.provider);
             let shared = Arc::downgrade(self);
             state

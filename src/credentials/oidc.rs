@@ -50,7 +50,7 @@ impl ProvideCredentials for Oidc {
                 .map_err(|error| broken(format!("the token file {}", unreadable(path, &error))))?;
             let token = clean(token.expose_secret())
                 .map_err(|wrong| broken(format!("the token file {} {wrong}", path.display())))?;
-            let mut form = self.role.form().map_err(broken)?;
+            let mut form = self.sts.form(&self.role)?;
             form.push(("OIDCProviderArn", self.provider_arn.as_str().into()));
             form.push(("OIDCToken", token.into()));
             let asked = self.sts.ask(&form, None).await;

@@ -6,17 +6,18 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use prometheus::IntCounter;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::files::{self, KeyFiles, Stamp, unreadable};
 use super::{Context, Credentials, Error, ProvideCredentials, clean};
+use crate::observer::Observer;
 
 const PROVIDER: &str = "access_key";
 const PAUSE: Duration = Duration::from_secs(10);
@@ -31,7 +32,6 @@ pub enum Setting {
 }
 
 /// The provider.
-#[derive(Debug)]
 pub struct StaticKey {
     id: Setting,
     secret: Setting,
@@ -43,13 +43,12 @@ pub struct StaticKey {
 }
 
 /// For whom failures are told and counted.
-#[derive(Debug)]
 struct Entry {
     name: String,
-    failures: IntCounter,
+    observer: Arc<dyn Observer>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     /// The last key that could be read.
     good: Option<Credentials>,
@@ -57,7 +56,6 @@ struct State {
     failed: Option<Failed>,
 }
 
-#[derive(Debug)]
 struct Failed {
     at: Instant,
     error: Error,
@@ -85,7 +83,7 @@ impl StaticKey {
     pub fn counted(mut self, context: &Context) -> Self {
         self.entry = Some(Entry {
             name: context.name.clone(),
-            failures: context.own.credentials_failures(&context.name),
+            observer: Arc::clone(&context.observer),
         });
         self
     }
@@ -138,7 +136,7 @@ impl StaticKey {
             (Err(error), Some(kept)) => {
                 let kept = kept.clone();
                 if let Some(entry) = &self.entry {
-                    entry.failures.inc();
+                    entry.observer.credentials_failed();
                 }
                 let before = state.failed.as_ref().map(|failed| &failed.error);
                 if before != Some(&error) {
@@ -225,8 +223,6 @@ impl ProvideCredentials for StaticKey {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::Arc;
-
     use tokio::time::advance;
 
     use super::*;
@@ -234,7 +230,7 @@ mod tests {
     use crate::credentials::Addresses;
     use crate::credentials::cached::Cached;
     use crate::http::Http;
-    use crate::metrics::own::{Build, Own};
+    use crate::observer::testing::Recorder;
 
     fn inline(value: &str) -> Setting {
         Setting::Inline(value.into())
@@ -313,20 +309,24 @@ mod tests {
     struct Setup {
         folder: tempfile::TempDir,
         context: Context,
+        recorder: Arc<Recorder>,
     }
 
     impl Setup {
         fn new() -> Self {
+            let recorder = Arc::new(Recorder::default());
             Self {
                 folder: tempfile::tempdir().expect("a folder"),
                 context: Context {
                     name: "prod".to_owned(),
-                    http: Http::with_roots(rustls::RootCertStore::empty()).expect("TLS"),
-                    own: Arc::new(Own::new(Build::CURRENT)),
+                    http: Http::with_roots("test", rustls::RootCertStore::empty()).expect("TLS"),
+                    observer: Arc::clone(&recorder) as _,
                     clock: Clock::fixed(1_767_323_045_000),
                     addresses: Addresses::default(),
                     home: None,
+                    session_name: "test".to_owned(),
                 },
+                recorder,
             }
         }
 
@@ -344,7 +344,7 @@ mod tests {
         }
 
         fn failures(&self) -> u64 {
-            self.context.own.credentials_failures("prod").get()
+            self.recorder.failures()
         }
     }
 

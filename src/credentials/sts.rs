@@ -12,7 +12,7 @@ use super::exchange::{Trouble, exchange, is_passing, second};
 use super::static_key::Setting;
 use super::{Addresses, Context, Credentials, Error, answer, exchange as checked};
 use crate::http::{self, Route};
-use crate::metrics::own::{ActionMetrics, InFlight};
+use crate::observer::InFlight;
 use crate::reason::Reason;
 use crate::refusal::{Proofs, Refusal};
 use crate::regions::{self, NoEndpoint};
@@ -23,7 +23,6 @@ const VERSION: &str = "2015-04-01";
 const TIMEOUT: Duration = Duration::from_secs(10);
 const DURATION: Duration = Duration::from_secs(3600);
 const DURATION_MIN: Duration = Duration::from_secs(900);
-const SESSION_NAME: &str = "aliyun-acr-exporter";
 
 /// A role to assume. What is not given is left to STS, or has the default told.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +30,7 @@ pub struct Role {
     /// `acs:ram::ACCOUNT:role/NAME`
     pub arn: String,
     /// Shown in the audit log: 2–64 of `A-Z a-z 0-9 . @ _ -`; the default is
-    /// `aliyun-acr-exporter`.
+    /// [`Context::session_name`].
     pub session_name: Option<String>,
     /// How long the key is to live, 15 minutes or more; the default is an hour.
     pub duration: Option<Duration>,
@@ -45,8 +44,8 @@ pub struct Role {
 impl Role {
     /// The role as inputs of a request, the external id aside; `Err` is what is
     /// wrong with it.
-    pub(super) fn form(&self) -> Result<Vec<Param<'_>>, String> {
-        let session_name = self.session_name.as_deref().unwrap_or(SESSION_NAME);
+    fn form<'a>(&'a self, session_name: &'a str) -> Result<Vec<Param<'a>>, String> {
+        let session_name = self.session_name.as_deref().unwrap_or(session_name);
         if self.arn.is_empty() {
             return Err("there is no ARN of a role".to_owned());
         }
@@ -88,7 +87,6 @@ pub(super) struct Sts {
     provider: &'static str,
     action: &'static str,
     endpoint: Result<Url, String>,
-    metrics: ActionMetrics,
 }
 
 /// A request that gave no key.
@@ -104,15 +102,20 @@ pub(super) struct Failed {
 }
 
 impl Sts {
-    /// Its requests are there at 0 from now on.
     pub(super) fn new(context: &Context, provider: &'static str, action: &'static str) -> Self {
+        context.observer.expect_action(action);
         Self {
             provider,
             action,
             endpoint: endpoint(&context.addresses),
-            metrics: context.own.action(&context.name, action),
             context: context.clone(),
         }
+    }
+
+    /// As [`Role::form`].
+    pub(super) fn form<'a>(&'a self, role: &'a Role) -> Result<Vec<Param<'a>>, Error> {
+        let form = role.form(&self.context.session_name);
+        form.map_err(|problem| Error::broken(self.provider, problem))
     }
 
     /// Asks for a key: with `form`, signed by `base`, or unsigned where the form
@@ -124,15 +127,14 @@ impl Sts {
         base: Option<&Credentials>,
     ) -> Result<Credentials, Failed> {
         let deadline = Instant::now() + TIMEOUT;
-        let first = match self.attempt(form, base, TIMEOUT).await {
+        let first = match self.attempt(form, base, TIMEOUT, false).await {
             Err(first) if first.passes => first,
             answered => return answered,
         };
         let Some(left) = second(deadline).await else {
             return Err(first);
         };
-        self.metrics.retries.inc();
-        match self.attempt(form, base, left).await {
+        match self.attempt(form, base, left, true).await {
             Err(late) if late.reason == Reason::Timeout => Err(first),
             answered => answered,
         }
@@ -143,6 +145,7 @@ impl Sts {
         form: &[Param<'_>],
         base: Option<&Credentials>,
         limit: Duration,
+        is_retry: bool,
     ) -> Result<Credentials, Failed> {
         let broken = |problem: &str, kind: &str| {
             let told = |text: &str| format!("{}: {text}", self.action);
@@ -181,25 +184,18 @@ impl Sts {
         let mut headers = signed.headers;
         headers.push(("accept", "application/json".to_owned()));
 
-        self.metrics.requests.inc();
-        let in_flight = InFlight::start(&self.context.own.api_in_flight);
-        let started = Instant::now();
+        let in_flight = InFlight::start(&*self.context.observer, self.action, is_retry);
+        let started = in_flight.started();
         let http = &self.context.http;
         let sent = exchange(limit, http.post(Route::Outward, url, headers, signed.body)).await;
         let elapsed = started.elapsed();
-        drop(in_flight);
-        self.metrics.duration.observe(elapsed.as_secs_f64());
         let is_passing = is_passing(&sent);
 
         let outcome = match sent {
             Ok(answer) => {
                 let skew = http::skew_millis(&answer.headers, self.context.clock.now_millis());
                 if let Some(skew) = skew {
-                    #[expect(
-                        clippy::cast_precision_loss,
-                        reason = "milliseconds fit into 52 bits"
-                    )]
-                    self.context.own.set_clock_skew(skew as f64 / 1000.0);
+                    self.context.observer.clock_skew(skew);
                 }
                 if answer.is_success() {
                     answer::of_sts(self.provider, &answer.body).map_err(|problem| Failed {
@@ -245,7 +241,8 @@ impl Sts {
             ?elapsed,
             "STS request"
         );
-        outcome.inspect_err(|failed| self.metrics.failed(failed.reason))
+        in_flight.end(outcome.as_ref().err().map(|failed| failed.reason));
+        outcome
     }
 }
 
@@ -389,10 +386,10 @@ mod tests {
             arn: "acs:ram::1:role/r".to_owned(),
             ..Role::default()
         };
-        let form = role.form().expect("a role");
+        let form = role.form("test").expect("a role");
         assert_eq!(
             signing::query(form.iter().map(|(name, value)| (*name, value.as_ref()))),
-            "RoleArn=acs%3Aram%3A%3A1%3Arole%2Fr&RoleSessionName=aliyun-acr-exporter&DurationSeconds=3600"
+            "RoleArn=acs%3Aram%3A%3A1%3Arole%2Fr&RoleSessionName=test&DurationSeconds=3600"
         );
         let full = Role {
             session_name: Some("me@host".to_owned()),
@@ -400,19 +397,19 @@ mod tests {
             policy: Some("{}".to_owned()),
             ..role.clone()
         };
-        assert_eq!(full.form().expect("a role").len(), 4);
+        assert_eq!(full.form("test").expect("a role").len(), 4);
         let short = Role {
             duration: Some(Duration::from_secs(899)),
             ..role.clone()
         };
-        let told = short.form().expect_err("too short");
+        let told = short.form("test").expect_err("too short");
         assert_eq!(told, "a duration of 899 s is too short; 900 s is the least");
         let named = Role {
             session_name: Some("a b".to_owned()),
             ..role
         };
-        assert!(named.form().is_err());
-        assert!(Role::default().form().is_err());
+        assert!(named.form("test").is_err());
+        assert!(Role::default().form("test").is_err());
     }
 
     #[test]

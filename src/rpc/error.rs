@@ -25,7 +25,7 @@ pub(super) enum Failure {
     Refused(Box<Refusal>),
     /// No answer within the timeout of one request.
     NoAnswer(Duration),
-    /// The poll's deadline passed.
+    /// The budget is used up.
     Deadline(Duration),
     /// No answer that could be read.
     Http(http::Error),
@@ -40,8 +40,8 @@ pub(super) enum Failure {
     Credentials(credentials::Error),
     /// The list cannot be had whole.
     Incomplete(Incomplete),
-    /// A success that is not about the task that was asked for.
-    NoSuchTask,
+    /// A success that is not about what was asked for.
+    NotFound(&'static str),
     /// The request cannot even be built.
     Unsendable(&'static str),
 }
@@ -54,7 +54,7 @@ impl Error {
             Failure::Http(error) => error.into(),
             Failure::Unreadable { .. } => Reason::Decode,
             Failure::Credentials(_) => Reason::Credentials,
-            Failure::NoSuchTask => Reason::NotFound,
+            Failure::NotFound(_) => Reason::NotFound,
             Failure::Incomplete(_) | Failure::Unsendable(_) => Reason::Other,
         };
         Self {
@@ -62,6 +62,11 @@ impl Error {
             reason,
             failure,
         }
+    }
+
+    /// A successful response that is not about what `action` was called for.
+    pub fn not_found(action: &'static str, problem: &'static str) -> Self {
+        Self::new(action, Failure::NotFound(problem))
     }
 
     /// Why.
@@ -100,11 +105,9 @@ impl Error {
     }
 
     /// The RAM action that the key lacks, of a forbidden call.
-    pub fn ram_action(&self) -> Option<String> {
-        (self.reason == Reason::Forbidden).then(|| {
-            self.refusal(|refusal| &refusal.ram_action)
-                .map_or_else(|| format!("cr:{}", self.action), str::to_owned)
-        })
+    pub fn ram_action(&self) -> Option<&str> {
+        self.refusal(|refusal| &refusal.ram_action)
+            .filter(|_| self.reason == Reason::Forbidden)
     }
 
     /// The resource that the action is needed on, of a forbidden call.
@@ -151,7 +154,7 @@ impl fmt::Display for Error {
             Failure::Refused(refusal) => {
                 write!(f, "{refusal}")?;
                 if let (Some(action), Some(resource)) = (self.ram_action(), self.resource()) {
-                    denied(f, refusal, &action, resource)?;
+                    denied(f, refusal, action, resource)?;
                 }
                 if let (Reason::Clock, Some(skew)) = (self.reason, refusal.skew_seconds) {
                     let side = if skew < 0 { "behind" } else { "ahead of" };
@@ -167,7 +170,7 @@ impl fmt::Display for Error {
             Failure::Deadline(deadline) => {
                 write!(
                     f,
-                    "the poll's deadline of {deadline:?} passed before an answer came"
+                    "the deadline of {deadline:?} passed before an answer came"
                 )
             }
             Failure::Http(error) => write!(f, "{error}"),
@@ -184,8 +187,7 @@ impl fmt::Display for Error {
             }
             Failure::Credentials(_) => f.write_str("no usable credentials"),
             Failure::Incomplete(incomplete) => write!(f, "{incomplete}"),
-            Failure::NoSuchTask => f.write_str("the API knows no task with this id"),
-            Failure::Unsendable(why) => f.write_str(why),
+            Failure::NotFound(why) | Failure::Unsendable(why) => f.write_str(why),
         }
     }
 }
@@ -237,6 +239,7 @@ mod tests {
             code: "NoPrivilege".to_owned(),
             message: "no permission".to_owned(),
             request_id: "1A2B".to_owned(),
+            ram_action: "cr:GetTask".to_owned(),
             resource: "acs:cr:*:*:instance/cri-1".to_owned(),
             ..Refusal::default()
         };
@@ -250,7 +253,7 @@ mod tests {
             ..refusal.clone()
         };
         let error = Error::new("GetTask", Failure::Refused(denied.into()));
-        assert_eq!(error.ram_action().as_deref(), Some("cr:Other"));
+        assert_eq!(error.ram_action(), Some("cr:Other"));
 
         for (kind, principal, expected) in [
             (

@@ -13,13 +13,69 @@
 //! the total tells: such a list is read again, until it is complete or two
 //! readings agree, whose repeated rows are then the cloud's own.
 
-use super::wire::Rows;
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use super::Answer;
+
+/// One page of some list.
+pub trait Page: Answer {
+    /// What it lists.
+    type Rows: Rows;
+
+    /// The rows, the size of a page and the rows of all pages, as it states them.
+    fn into_parts(self) -> (Self::Rows, Option<i64>, Option<i64>);
+}
+
+/// The rows of a list, as far as they are known.
+pub trait Rows: Default {
+    /// Whether rows have ids: the same one twice means that the list has moved.
+    const IDENTIFIED: bool;
+
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// Takes the rows of the next page.
+    fn append(&mut self, page: Self);
+    /// How many different ones there are.
+    fn distinct(&self) -> usize;
+    /// Drops those that came before.
+    fn dedup(&mut self);
+    /// Whether the same rows are here and there, in whatever order and number.
+    fn same(&self, other: &Self) -> bool;
+}
+
+impl<T: Clone + Eq + Hash> Rows for Vec<T> {
+    const IDENTIFIED: bool = true;
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn append(&mut self, page: Self) {
+        self.extend(page);
+    }
+
+    fn distinct(&self) -> usize {
+        self.iter().collect::<HashSet<_>>().len()
+    }
+
+    fn dedup(&mut self) {
+        let mut seen = HashSet::with_capacity(self.len());
+        self.retain(|row| seen.insert(row.clone()));
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        let (here, there): (HashSet<_>, HashSet<_>) =
+            (self.iter().collect(), other.iter().collect());
+        here == there
+    }
+}
 
 /// Why a list cannot be had whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Incomplete {
     /// More pages than allowed.
-    #[error("the list has more than {0} pages; api.max_pages allows more")]
+    #[error("the list has more than {0} pages; max_pages allows more")]
     TooLong(u32),
     /// It is not empty by its own account, but its first page is.
     #[error("the list is said to have {0} entries, and none has come")]
@@ -175,10 +231,35 @@ fn exceeds(total: i64, count: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::super::wire::{self, TaskResultPage};
     use super::*;
+
+    /// Rows without ids.
+    #[derive(Debug, Default, PartialEq)]
+    struct Tags(Vec<&'static str>);
+
+    impl Rows for Tags {
+        const IDENTIFIED: bool = false;
+
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn append(&mut self, page: Self) {
+            self.0.extend(page.0);
+        }
+
+        fn distinct(&self) -> usize {
+            self.0.distinct()
+        }
+
+        fn dedup(&mut self) {
+            Rows::dedup(&mut self.0);
+        }
+
+        fn same(&self, other: &Self) -> bool {
+            self.0.same(&other.0)
+        }
+    }
 
     /// A page: rows `from..to`, the size and the total that it states.
     type Page = (std::ops::Range<u32>, Option<i64>, Option<i64>);
@@ -375,12 +456,7 @@ mod tests {
 
     #[test]
     fn rows_that_repeat_in_a_list_at_rest_are_left_to_the_reader() {
-        let page = |tags: &[&str]| {
-            let rows: Vec<_> = tags.iter().map(|tag| json!({"Tag": tag})).collect();
-            let body = json!({"Code": "success", "TaskResults": rows}).to_string();
-            let (_, page) = wire::answer::<TaskResultPage>(body.as_bytes()).expect("a page");
-            page.task_results
-        };
+        let page = |tags: &[&'static str]| Tags(tags.to_vec());
         let mut pages = Pages::new(2, 10);
         assert_eq!(pages.add(page(&["1", "1"]), Some(2), Some(3)), Ok(None));
         assert_eq!(

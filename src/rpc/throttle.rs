@@ -3,11 +3,12 @@
 //! whether an answer means throttling is left to `error`.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::Gauge;
 use tokio::time::{Instant, sleep_until};
+
+use crate::observer::Observer;
 
 /// How far throttling can slow an account down: to this part of its rate.
 const FLOOR: f64 = 1.0 / 64.0;
@@ -37,8 +38,8 @@ struct Bucket {
     filled: Instant,
     /// When the rate last changed.
     changed: Option<Instant>,
-    /// By the name of who shows it.
-    gauges: HashMap<String, Gauge>,
+    /// By the names of their accounts.
+    observers: HashMap<String, Arc<dyn Observer>>,
 }
 
 /// A request's turn: nobody else of the account has one until this is dropped.
@@ -76,16 +77,17 @@ impl Throttle {
                 tokens: burst,
                 filled: Instant::now(),
                 changed: None,
-                gauges: HashMap::new(),
+                observers: HashMap::new(),
             }),
         }
     }
 
-    /// Keeps the `gauge` of `name` at the rate in force from now on.
-    pub fn show_on(&self, name: &str, gauge: Gauge) {
+    /// Reports the rate to `observer`, now and whenever it changes, in place of the previous
+    /// observer of `name`.
+    pub fn observe(&self, name: &str, observer: Arc<dyn Observer>) {
         let mut bucket = self.bucket();
-        gauge.set(bucket.rate);
-        bucket.gauges.insert(name.to_owned(), gauge);
+        observer.rate_limit_changed(bucket.rate);
+        bucket.observers.insert(name.to_owned(), observer);
     }
 
     /// Goes by another configuration from now on. What was learned of the cloud
@@ -199,20 +201,34 @@ impl Bucket {
     }
 
     fn show(&self) {
-        for gauge in self.gauges.values() {
-            gauge.set(self.rate);
+        for observer in self.observers.values() {
+            observer.rate_limit_changed(self.rate);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
     use tokio::time::{advance, timeout};
 
     use super::*;
+
+    /// The rate that was last reported.
+    #[derive(Default)]
+    struct Reported(Mutex<f64>);
+
+    impl Reported {
+        fn get(&self) -> f64 {
+            *self.0.lock().expect("not poisoned")
+        }
+    }
+
+    impl Observer for Reported {
+        fn rate_limit_changed(&self, requests_per_second: f64) {
+            *self.0.lock().expect("not poisoned") = requests_per_second;
+        }
+    }
 
     /// Waits for a token, takes it, and tells how long that took.
     async fn acquire(throttle: &Throttle) -> Duration {
@@ -353,22 +369,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_rate_recovers_by_a_tenth_each_ten_seconds_of_success() {
         let throttle = Throttle::new(10.0, 1);
-        let gauge = Gauge::new("rate", "rate").expect("a valid name");
-        throttle.show_on("one", gauge.clone());
-        assert!((gauge.get() - 10.0).abs() < 1e-9);
+        let reported = Arc::new(Reported::default());
+        throttle.observe("one", Arc::clone(&reported) as _);
+        assert!((reported.get() - 10.0).abs() < 1e-9);
         throttle.throttled(Instant::now(), Duration::ZERO);
-        assert!((gauge.get() - 5.0).abs() < 1e-9);
+        assert!((reported.get() - 5.0).abs() < 1e-9);
         for (seconds, expected) in [(9, 5.0), (1, 6.0), (5, 6.0), (5, 7.0)] {
             advance(Duration::from_secs(seconds)).await;
             throttle.passed();
             throttle.passed();
-            assert!((gauge.get() - expected).abs() < 1e-9, "{}", gauge.get());
+            assert!(
+                (reported.get() - expected).abs() < 1e-9,
+                "{}",
+                reported.get()
+            );
         }
         for _ in 0..10 {
             advance(Duration::from_secs(10)).await;
             throttle.passed();
         }
-        assert!((gauge.get() - 10.0).abs() < 1e-9);
+        assert!((reported.get() - 10.0).abs() < 1e-9);
     }
 
     #[tokio::test(start_paused = true)]

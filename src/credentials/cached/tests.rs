@@ -14,7 +14,7 @@ use super::{Cached, Outcome, refresh_at};
 use crate::clock::Clock;
 use crate::credentials::{Addresses, Context, Credentials, Error, ProvideCredentials};
 use crate::http::Http;
-use crate::metrics::own::{Build, Own};
+use crate::observer::testing::Recorder;
 
 const START_MS: i64 = 1_767_323_045_000;
 const MINUTE: i64 = 60_000;
@@ -64,20 +64,21 @@ impl ProvideCredentials for Scripted {
     }
 }
 
-fn context(own: &Arc<Own>, clock: &Clock) -> Context {
+fn context(recorder: &Arc<Recorder>, clock: &Clock) -> Context {
     Context {
         name: "prod".to_owned(),
-        http: Http::with_roots(rustls::RootCertStore::empty()).expect("TLS"),
-        own: Arc::clone(own),
+        http: Http::with_roots("test", rustls::RootCertStore::empty()).expect("TLS"),
+        observer: Arc::clone(recorder) as _,
         clock: clock.clone(),
         addresses: Addresses::default(),
         home: None,
+        session_name: "test".to_owned(),
     }
 }
 
 struct Setup {
     clock: Clock,
-    own: Arc<Own>,
+    recorder: Arc<Recorder>,
     scripted: Arc<Scripted>,
     cached: Cached,
 }
@@ -89,8 +90,8 @@ impl Setup {
 
     fn with(answers: impl IntoIterator<Item = Outcome>, takes: Duration, is_local: bool) -> Self {
         let clock = Clock::fixed(START_MS);
-        let own = Arc::new(Own::new(Build::CURRENT));
-        let context = context(&own, &clock);
+        let recorder = Arc::new(Recorder::default());
+        let context = context(&recorder, &clock);
         let scripted = Arc::new(Scripted {
             answers: Mutex::new(answers.into_iter().collect()),
             takes,
@@ -104,7 +105,7 @@ impl Setup {
         );
         Self {
             clock,
-            own,
+            recorder,
             scripted,
             cached,
         }
@@ -135,14 +136,8 @@ impl Setup {
         self.scripted.calls.load(Ordering::Relaxed)
     }
 
-    fn page(&self) -> String {
-        prometheus::TextEncoder::new()
-            .encode_to_string(&self.own.gather())
-            .expect("valid metrics")
-    }
-
     fn failures(&self) -> u64 {
-        self.own.credentials_failures("prod").get()
+        self.recorder.failures()
     }
 }
 
@@ -315,7 +310,7 @@ fn fresh(life_ms: i64, fails: Option<usize>) -> (Setup, Arc<Fresh>) {
         fails,
         calls: AtomicUsize::new(0),
     });
-    let context = context(&setup.own, &setup.clock);
+    let context = context(&setup.recorder, &setup.clock);
     setup.cached = Cached::new(&context, Arc::clone(&fresh) as Arc<dyn ProvideCredentials>);
     (setup, fresh)
 }
@@ -467,7 +462,6 @@ async fn a_provider_that_panics_can_be_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_key_is_shown_by_provider() {
-    const NAME: &str = "aliyun_acr_exporter_credentials_expiration_timestamp_seconds";
     let ends = START_MS + MINUTE;
     let other = Credentials {
         provider: "oidc",
@@ -478,39 +472,16 @@ async fn the_end_of_the_key_is_shown_by_provider() {
         Ok(other),
         Ok(key("third", None)),
     ]);
-    assert!(!setup.page().contains(NAME));
-    let shown = |setup: &Setup| {
-        let page = setup.page();
-        let lines = page.lines().filter(|line| line.starts_with(NAME));
-        lines.map(str::to_owned).collect::<Vec<_>>()
-    };
+    let shown = |setup: &Setup| setup.recorder.expirations();
+    assert_eq!(shown(&setup), []);
     setup.id().await;
-    assert_eq!(
-        shown(&setup),
-        [format!(
-            "{NAME}{{credentials=\"prod\",provider=\"uri\"}} 1767323105"
-        )]
-    );
+    assert_eq!(shown(&setup), [("uri", 1_767_323_105_000)]);
     setup.pass(60).await;
     setup.id().await;
-    assert_eq!(
-        shown(&setup),
-        [format!(
-            "{NAME}{{credentials=\"prod\",provider=\"oidc\"}} 1767323165"
-        )]
-    );
+    assert_eq!(shown(&setup), [("oidc", 1_767_323_165_000)]);
     setup.pass(60).await;
     setup.id().await;
-    assert_eq!(shown(&setup), [""; 0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_end_in_the_year_9999_is_shown_to_the_second() {
-    // `date -u -d 9999-12-31T23:59:59Z +%s`
-    let setup = Setup::new([Ok(key("first", Some(253_402_300_799_000)))]);
-    assert_eq!(setup.id().await, "first");
-    let series = "aliyun_acr_exporter_credentials_expiration_timestamp_seconds{credentials=\"prod\",provider=\"uri\"} 253402300799\n";
-    assert!(setup.page().contains(series), "{}", setup.page());
+    assert_eq!(shown(&setup), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -561,18 +532,14 @@ async fn the_log_tells_of_changes_and_of_no_secret() {
     );
 }
 
-const EXPIRATION: &str = "aliyun_acr_exporter_credentials_expiration_timestamp_seconds";
-
 impl Setup {
-    /// How long the credentials live on, in seconds, as `/metrics` has it.
+    /// Seconds until the reported expiration.
     fn seconds_left(&self) -> Option<i64> {
-        let page = self.page();
-        let mut lines = page.lines().filter(|line| line.starts_with(EXPIRATION));
-        let line = lines.next()?;
-        assert_eq!(lines.next(), None);
-        let (_, expiration) = line.rsplit_once(' ').expect("a value");
-        let expiration: i64 = expiration.parse().expect("whole seconds");
-        Some(expiration - self.clock.now_millis() / 1000)
+        match self.recorder.expirations()[..] {
+            [] => None,
+            [(_, at_ms)] => Some((at_ms - self.clock.now_millis()) / 1000),
+            ref several => panic!("{several:?}"),
+        }
     }
 }
 
@@ -629,7 +596,7 @@ async fn the_source_of_a_role_is_refreshed_without_any_request_too() {
     });
     let of_entry = |name: &str| Context {
         name: name.to_owned(),
-        ..context(&setup.own, &setup.clock)
+        ..context(&setup.recorder, &setup.clock)
     };
     let cached = Cached::new(
         &of_entry("role"),
