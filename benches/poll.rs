@@ -6,19 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use aliyun_acr_exporter::api::{Account, Client, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::http::Http;
 use aliyun_acr_exporter::model::{Assessment, Folded, Words};
 use aliyun_acr_exporter::poll::{Rows, Source as _};
-use aliyun_acr_exporter::rpc::throttle::Throttle;
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::world::load_task_id;
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use aliyun_acr_exporter::source::{CloudSource, Place};
 use aliyun_acr_exporter::store::{ArtifactSeries, Origin, Target};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use simulator::world::load_task_id;
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;

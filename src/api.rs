@@ -6,11 +6,12 @@ pub mod wire;
 
 use std::fmt;
 
-pub use crate::rpc::{Account, Budget, Error, List, Options, Shared};
+use alibaba_cloud::rpc::{self, Answer, Answered, Call, NotAnswered, Product};
+use alibaba_cloud::signing::Param;
+
+pub use alibaba_cloud::rpc::{Account, Budget, Error, List, Options, Shared};
 
 use self::wire::{Fields, Rule, RulePage, Task, TaskPage, TaskResultPage, TaskResults, Unreadable};
-use crate::rpc::{self, Answer, Answered, Call, NotAnswered, Product};
-use crate::signing::Param;
 
 /// How the exporter names itself to the cloud.
 pub const USER_AGENT: &str = concat!("aliyun-acr-exporter/", env!("CARGO_PKG_VERSION"));

@@ -30,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
 use futures_util::future::join_all;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::CONNECTION;
@@ -48,7 +49,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::clock::Clock;
 use crate::metrics::own::Own;
 use crate::store::Store;
 use body::Page;

@@ -10,21 +10,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::environment::Environment;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::{Addresses, Context, ProvideCredentials};
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::{Algorithm, acs3, hmac_sha1};
 use aliyun_acr_exporter::api::wire::TaskResults;
 use aliyun_acr_exporter::api::{
     Account, Budget, Client, Error, Instance, Options, Shared, USER_AGENT,
 };
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::cached::Cached;
-use aliyun_acr_exporter::credentials::environment::Environment;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::credentials::{Addresses, Context, ProvideCredentials};
-use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::account::AccountMetrics;
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::reason::Reason;
-use aliyun_acr_exporter::rpc::throttle::Throttle;
-use aliyun_acr_exporter::signing::{Algorithm, acs3, hmac_sha1};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -237,7 +237,7 @@ impl Setup {
                 name: "prod".to_owned(),
                 provider: Arc::clone(&self.provider),
                 throttle: Arc::clone(&self.throttle),
-                observer: AccountMetrics::new(&self.own, "prod"),
+                observer: account::observer(&self.own, "prod"),
             },
             Shared {
                 http,
@@ -1131,7 +1131,7 @@ async fn without_a_key_nothing_is_sent() {
     let context = Context {
         name: "prod".to_owned(),
         http: Http::new(USER_AGENT).expect("TLS"),
-        observer: AccountMetrics::new(&setup.own, "prod"),
+        observer: account::observer(&setup.own, "prod"),
         clock: setup.clock.clone(),
         addresses: Addresses::default(),
         home: None,

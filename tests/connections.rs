@@ -8,24 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use aliyun_acr_exporter::api::{Account, Budget, Client, Error, Instance, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::account::AccountMetrics;
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::reason::Reason;
-use aliyun_acr_exporter::rpc::throttle::Throttle;
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::load_task_id;
-use aliyun_acr_exporter::simulator::{
-    Connections, Running, Simulator, SimulatorConfig, Tls, World, demo,
-};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{RootCertStore, ServerConfig};
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::load_task_id;
+use simulator::{Connections, Running, Simulator, SimulatorConfig, Tls, World, demo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -115,7 +113,7 @@ impl Poller {
                 None,
             )),
             throttle: Arc::new(Throttle::new(1e9, u32::MAX)),
-            observer: AccountMetrics::new(&own, "default"),
+            observer: account::observer(&own, "default"),
         };
         let shared = Shared {
             http,

@@ -12,33 +12,31 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
-use aliyun_acr_exporter::credentials::cached::Cached;
-use aliyun_acr_exporter::credentials::chain::Chain;
-use aliyun_acr_exporter::credentials::credentials_file::CredentialsFile;
-use aliyun_acr_exporter::credentials::ecs_ram_role::EcsRamRole;
-use aliyun_acr_exporter::credentials::oidc::Oidc;
-use aliyun_acr_exporter::credentials::profile::Profile;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::credentials::sts::Role;
-use aliyun_acr_exporter::credentials::uri::Uri;
-use aliyun_acr_exporter::credentials::{
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::assume_role::AssumeRole;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::chain::Chain;
+use alibaba_cloud::credentials::credentials_file::CredentialsFile;
+use alibaba_cloud::credentials::ecs_ram_role::EcsRamRole;
+use alibaba_cloud::credentials::oidc::Oidc;
+use alibaba_cloud::credentials::profile::Profile;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::sts::Role;
+use alibaba_cloud::credentials::uri::Uri;
+use alibaba_cloud::credentials::{
     Addresses, Context, Credentials, Error, METADATA, ProvideCredentials,
 };
-use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::account::AccountMetrics;
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::Algorithm;
+use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::reason::Reason;
-use aliyun_acr_exporter::rpc::throttle::Throttle;
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::{
-    Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, World, demo,
-};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::{Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, World, demo};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -68,7 +66,7 @@ impl Setup {
         let home = tempfile::tempdir().expect("a folder");
         let own = Arc::new(Own::new(Build::CURRENT));
         let context = Context {
-            observer: AccountMetrics::new(&own, "prod"),
+            observer: account::observer(&own, "prod"),
             ..context(&cloud.url(), home.path())
         };
         Self {
@@ -485,7 +483,7 @@ async fn requests_to_sts_count_as_in_flight() {
         of_sts()
     });
     let context = Context {
-        observer: AccountMetrics::new(&own, "prod"),
+        observer: account::observer(&own, "prod"),
         ..context(&raw.url(), Path::new("/"))
     };
     good(&AssumeRole::new(&context, role(), known_key())).await;
@@ -1589,7 +1587,7 @@ fn captured() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(move || Capture(Arc::clone(&lines)));
-    let ours = Targets::new().with_target("aliyun_acr_exporter", tracing::Level::TRACE);
+    let ours = Targets::new().with_target("alibaba_cloud", tracing::Level::TRACE);
     let subscriber = tracing_subscriber::registry().with(ours).with(layer);
     (log, tracing::subscriber::set_default(subscriber))
 }

@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::assume_role::AssumeRole;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::ecs_ram_role::EcsRamRole;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::sts::Role;
+use alibaba_cloud::credentials::{Addresses, Context, ProvideCredentials};
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
-use aliyun_acr_exporter::credentials::cached::Cached;
-use aliyun_acr_exporter::credentials::ecs_ram_role::EcsRamRole;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::credentials::sts::Role;
-use aliyun_acr_exporter::credentials::{Addresses, Context, ProvideCredentials};
-use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::account::AccountMetrics;
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::rpc::throttle::Throttle;
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::world::{RowSpec, TaskSpec};
-use aliyun_acr_exporter::simulator::{Issuing, Running, Simulator, SimulatorConfig, World, demo};
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use simulator::world::{RowSpec, TaskSpec};
+use simulator::{Issuing, Running, Simulator, SimulatorConfig, World, demo};
 use tokio::sync::Semaphore;
 
 /// 2026-01-02T03:04:05Z
@@ -63,7 +63,7 @@ impl Setup {
         let context = Context {
             name: "test".to_owned(),
             http: Http::new("test").expect("TLS"),
-            observer: AccountMetrics::new(&own, "test"),
+            observer: account::observer(&own, "test"),
             clock: clock.clone(),
             addresses: Addresses {
                 sts: Some(cloud.url()),

@@ -12,14 +12,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::chain::Chain;
-use aliyun_acr_exporter::credentials::{Addresses, Context, Credentials, ProvideCredentials as _};
-use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::simulator::{
-    AccessKey, Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, demo,
-};
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::chain::Chain;
+use alibaba_cloud::credentials::{Addresses, Context, Credentials, ProvideCredentials as _};
+use alibaba_cloud::http::Http;
 use serde_json::{Map, Value, json};
+use simulator::{AccessKey, Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, demo};
 use tempfile::TempDir;
 
 const ROLE_ARN: &str = "acs:ram::123456789012:role/reader";

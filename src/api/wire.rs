@@ -9,11 +9,10 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
+use alibaba_cloud::rpc::Rows;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
-
-use crate::rpc::Rows;
 
 /// Reads what an answer says about itself, and what it is about. Where it says
 /// that it is no success, it need not be about anything.
@@ -305,7 +304,7 @@ impl Hash for TaskResults {
 impl Rows for TaskResults {
     const IDENTIFIED: bool = false;
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.len()
     }
 

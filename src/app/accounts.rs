@@ -6,29 +6,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::assume_role::AssumeRole;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::chain::Chain;
+use alibaba_cloud::credentials::credentials_file::CredentialsFile;
+use alibaba_cloud::credentials::ecs_ram_role::EcsRamRole;
+use alibaba_cloud::credentials::environment::{self, Environment};
+use alibaba_cloud::credentials::oidc::Oidc;
+use alibaba_cloud::credentials::profile::Profile;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::sts::Role;
+use alibaba_cloud::credentials::uri::Uri;
+use alibaba_cloud::credentials::{self, Addresses, Context, ProvideCredentials};
+use alibaba_cloud::http::{self, Http};
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use tokio::sync::Semaphore;
 
 use crate::api::{self, Account, Client, Options, Shared};
-use crate::clock::Clock;
 use crate::config::{self, Api, Config, CredentialsSource, RoleSession, Secret, Signature};
-use crate::credentials::assume_role::AssumeRole;
-use crate::credentials::cached::Cached;
-use crate::credentials::chain::Chain;
-use crate::credentials::credentials_file::CredentialsFile;
-use crate::credentials::ecs_ram_role::EcsRamRole;
-use crate::credentials::environment::{self, Environment};
-use crate::credentials::oidc::Oidc;
-use crate::credentials::profile::Profile;
-use crate::credentials::static_key::{Setting, StaticKey};
-use crate::credentials::sts::Role;
-use crate::credentials::uri::Uri;
-use crate::credentials::{self, Addresses, Context, ProvideCredentials};
-use crate::http::Http;
-use crate::metrics::account::AccountMetrics;
+use crate::metrics::account;
 use crate::metrics::own::Own;
-use crate::rpc::throttle::Throttle;
 use crate::shard::Shard;
-use crate::signing::Algorithm;
 
 /// The longest pause before the first retry of a request.
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -41,7 +41,7 @@ pub fn clients(
     shard: Shard,
     own: &Arc<Own>,
     clock: &Clock,
-) -> Result<Vec<Arc<Client>>, reqwest::Error> {
+) -> Result<Vec<Arc<Client>>, http::Error> {
     let accounts = Accounts::new(config, shard, own, clock)?;
     Ok(accounts.clients(config))
 }
@@ -66,7 +66,7 @@ impl Accounts {
         shard: Shard,
         own: &Arc<Own>,
         clock: &Clock,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, http::Error> {
         let common = Shared {
             http: Http::new(api::USER_AGENT)?,
             in_flight: Arc::new(Semaphore::new(config.poll.concurrency)),
@@ -157,7 +157,7 @@ impl Accounts {
                     name: entry.name.clone(),
                     provider: Arc::clone(&self.providers[instance.credentials].1) as _,
                     throttle: Arc::clone(&self.throttles[&quota(entry)]),
-                    observer: AccountMetrics::new(&self.own, &entry.name),
+                    observer: account::observer(&self.own, &entry.name),
                 };
                 Arc::new(Client::new(account, self.common.clone(), options))
             });
@@ -268,7 +268,7 @@ fn providers(
             providers.push((entry.name.clone(), Arc::clone(provider)));
             continue;
         }
-        let observer = AccountMetrics::new(own, &entry.name);
+        let observer = account::observer(own, &entry.name);
         let context = |addresses: Option<&config::Addresses>| Context {
             name: entry.name.clone(),
             http: common.http.clone(),

@@ -4,13 +4,24 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use alibaba_cloud::{Observer, Outcome};
 use prometheus::{Counter, Gauge, IntCounter};
 
 use super::own::{ActionMetrics, Own};
-use crate::observer::{Observer, Outcome};
 
-/// The metrics of one entry of `credentials:`.
-pub struct AccountMetrics {
+/// What counts for the entry `name` of `credentials:`. The metrics of requests and of the rate limit
+/// exist once the client reports them.
+pub fn observer(own: &Arc<Own>, name: &str) -> Arc<dyn Observer> {
+    Arc::new(AccountMetrics {
+        own: Arc::clone(own),
+        name: name.to_owned(),
+        actions: Mutex::default(),
+        rate_limit: OnceLock::new(),
+        failures: own.credentials_failures(name),
+    })
+}
+
+struct AccountMetrics {
     own: Arc<Own>,
     name: String,
     actions: Mutex<HashMap<&'static str, ActionMetrics>>,
@@ -19,18 +30,6 @@ pub struct AccountMetrics {
 }
 
 impl AccountMetrics {
-    /// The metrics of the entry `name`; those of requests and of the rate limit exist once the
-    /// client reports them.
-    pub fn new(own: &Arc<Own>, name: &str) -> Arc<dyn Observer> {
-        Arc::new(Self {
-            own: Arc::clone(own),
-            name: name.to_owned(),
-            actions: Mutex::default(),
-            rate_limit: OnceLock::new(),
-            failures: own.credentials_failures(name),
-        })
-    }
-
     fn with_action(&self, action: &'static str, count: impl FnOnce(&ActionMetrics)) {
         let mut actions = self.actions.lock().unwrap_or_else(PoisonError::into_inner);
         count(
@@ -108,7 +107,7 @@ impl Observer for AccountMetrics {
 mod tests {
     use super::super::own::Build;
     use super::*;
-    use crate::reason::Reason;
+    use alibaba_cloud::Reason;
 
     fn samples(own: &Own, family: &str) -> Vec<String> {
         let text = prometheus::TextEncoder::new()
@@ -126,9 +125,9 @@ mod tests {
     #[test]
     fn an_expiration_in_the_year_9999_is_shown_to_the_second() {
         let own = Arc::new(Own::new(Build::CURRENT));
-        let observer = AccountMetrics::new(&own, "prod");
+        let observed = observer(&own, "prod");
         // `date -u -d 9999-12-31T23:59:59Z +%s`
-        observer.credentials_expire("uri", Some(253_402_300_799_000));
+        observed.credentials_expire("uri", Some(253_402_300_799_000));
         let family = "credentials_expiration_timestamp_seconds";
         assert_eq!(
             samples(&own, family),
@@ -136,15 +135,15 @@ mod tests {
                 "{family}{{credentials=\"prod\",provider=\"uri\"}} 253402300799"
             )]
         );
-        observer.credentials_expire("uri", None);
+        observed.credentials_expire("uri", None);
         assert_eq!(samples(&own, family), [""; 0]);
     }
 
     #[test]
     fn a_canceled_request_is_in_flight_no_longer_and_has_no_duration() {
         let own = Arc::new(Own::new(Build::CURRENT));
-        let observer = AccountMetrics::new(&own, "prod");
-        observer.expect_action("GetX");
+        let observed = observer(&own, "prod");
+        observed.expect_action("GetX");
         assert_eq!(
             samples(&own, "api_requests_total"),
             [r#"api_requests_total{action="GetX",credentials="prod"} 0"#]
@@ -154,9 +153,9 @@ mod tests {
             Outcome::Failed(Reason::Timeout),
             Outcome::Canceled,
         ] {
-            observer.request_started("GetX", outcome != Outcome::Succeeded);
+            observed.request_started("GetX", outcome != Outcome::Succeeded);
             assert_eq!(own.api_in_flight.get(), 1);
-            observer.request_ended("GetX", Duration::from_secs(1), outcome);
+            observed.request_ended("GetX", Duration::from_secs(1), outcome);
             assert_eq!(own.api_in_flight.get(), 0);
         }
         for (family, expected) in [

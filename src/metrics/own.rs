@@ -12,6 +12,7 @@ mod births;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use alibaba_cloud::Reason;
 use prometheus::core::{AtomicF64, AtomicU64, Collector};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -21,7 +22,6 @@ use prometheus::{
 use tokio::time::Instant;
 
 use self::births::{Births, Counters};
-use crate::reason::Reason;
 
 const PREFIX: &str = "aliyun_acr_exporter_";
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use alibaba_cloud::clock::Moment;
 use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::header::{
@@ -21,7 +22,6 @@ use super::negotiate::{Media, NotAcceptable};
 use super::overview::Overview;
 use super::scrapes::Scrapes;
 use super::{Settings, api, negotiate, status_page};
-use crate::clock::Moment;
 use crate::exposition::Names;
 use crate::exposition::compress::Coding;
 use crate::exposition::page::{self, Pages};

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::{RuleSpec, Source, TaskSpec};
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::{RuleSpec, Source, TaskSpec};
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 
 use crate::harness::{Said, binary, run};
 use crate::values::config;

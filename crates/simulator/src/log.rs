@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
+use alibaba_cloud::signing::Algorithm;
 use serde::Serialize;
 
 use super::connections::{Book, Connections};
 use super::faults::Fault;
 use super::gateway::Call;
 use super::{lock, metadata, operations, sts};
-use crate::signing::Algorithm;
 
 /// So many requests are kept; the counts go on.
 const KEPT: usize = 10_000;

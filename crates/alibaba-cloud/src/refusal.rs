@@ -27,7 +27,7 @@ impl From<&http::Error> for Reason {
             http::Error::Transport(error) if error.is_builder() => Self::Other,
             http::Error::Transport(_) => Self::Connect,
             http::Error::TooLarge { .. } => Self::Decode,
-            http::Error::Header => Self::Other,
+            http::Error::Header | http::Error::Setup(_) => Self::Other,
         }
     }
 }
@@ -35,26 +35,26 @@ impl From<&http::Error> for Reason {
 /// An answer that is not a success, as far as it can be understood. `Display`
 /// is one fragment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The HTTP status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// `Code`, "" where there is none; bounded, as all texts here.
-    pub code: String,
+    pub(crate) code: String,
     /// `Message`
-    pub message: String,
+    pub(crate) message: String,
     /// `RequestId`
-    pub request_id: String,
+    pub(crate) request_id: String,
     /// `AccessDeniedDetail.AuthAction`.
-    pub ram_action: String,
+    pub(crate) ram_action: String,
     /// `AccessDeniedDetail.NoPermissionType`, `ImplicitDeny` or `ExplicitDeny`.
-    pub no_permission_type: String,
+    pub(crate) no_permission_type: String,
     /// Who was denied: `AuthPrincipalType`, `…DisplayName` and `…OwnerId` of
     /// `AccessDeniedDetail`, as far as they are there.
-    pub principal: String,
+    pub(crate) principal: String,
     /// What the action is needed on; who asked knows it.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Seconds that our clock is ahead of the answer's `Date`.
-    pub skew_seconds: Option<i64>,
+    pub(crate) skew_seconds: Option<i64>,
 }
 
 impl fmt::Display for Refusal {
@@ -79,31 +79,31 @@ impl fmt::Display for Refusal {
 
 impl Refusal {
     /// Why, in one of the reasons that can be told apart.
-    pub fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         classify(self.status, &self.code, &self.message)
     }
 
     /// Whether it is the security token that is refused, as it is once the key
     /// has ended.
-    pub fn refuses_token(&self) -> bool {
+    pub(crate) fn refuses_token(&self) -> bool {
         self.code
             .get(..20)
             .is_some_and(|start| start.eq_ignore_ascii_case("InvalidSecurityToken"))
     }
 
     /// Whether the cloud says that no policy allows it.
-    pub fn is_implicit(&self) -> bool {
+    pub(crate) fn is_implicit(&self) -> bool {
         self.no_permission_type.eq_ignore_ascii_case("ImplicitDeny")
     }
 
     /// Whether the cloud says that a policy denies it.
-    pub fn is_explicit(&self) -> bool {
+    pub(crate) fn is_explicit(&self) -> bool {
         self.no_permission_type.eq_ignore_ascii_case("ExplicitDeny")
     }
 
     /// Reads what can be read: JSON in any case of its keys, XML, or nothing;
     /// of `proofs` nothing, in whatever text it stands.
-    pub fn read(status: u16, body: &[u8], proofs: &Proofs) -> Self {
+    pub(crate) fn read(status: u16, body: &[u8], proofs: &Proofs) -> Self {
         let text = String::from_utf8_lossy(body);
         let text = text.trim_start_matches('\u{feff}').trim_start();
         if let Ok(Value::Object(fields)) = serde_json::from_str(text) {
@@ -194,7 +194,7 @@ fn element(xml: &str, name: &str) -> String {
 }
 
 /// Cuts what came from outside to a length and to one line.
-pub fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     Proofs::default().shown(text)
 }
 
@@ -202,12 +202,12 @@ pub fn bounded(text: &str) -> String {
 /// the gateway answers a wrong signature with what it signed, key id and
 /// security token included.
 #[derive(Default)]
-pub struct Proofs(Vec<SecretString>);
+pub(crate) struct Proofs(Vec<SecretString>);
 
 impl Proofs {
     /// `values` before any encoding; of a JWT its three parts as well. What is
     /// shorter than eight characters is no secret and may stand anywhere.
-    pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let whole_and_parts = values
             .into_iter()
             .flat_map(|value| std::iter::once(value).chain(value.split('.').skip(1)));
@@ -218,7 +218,7 @@ impl Proofs {
     /// `text` as it may be shown: with `…` for each proof and each that was cut
     /// short, however it is written; without what the server would have signed,
     /// which is another text each time; cut to a length and to one line.
-    pub fn shown(&self, text: &str) -> String {
+    pub(crate) fn shown(&self, text: &str) -> String {
         let mut kept = String::new();
         let mut rest = text;
         let lower = text.to_ascii_lowercase();
@@ -342,13 +342,13 @@ const ENTITIES: [(&str, char); 5] = [
 ];
 
 /// Whether `code` says that a nonce was used before.
-pub fn is_replay(code: &str) -> bool {
+pub(crate) fn is_replay(code: &str) -> bool {
     code.eq_ignore_ascii_case("SignatureNonceUsed")
 }
 
 /// The reason of an answer that is not a success. A known code decides whatever
 /// the status: the cloud throttles with 400, and fails with 200.
-pub fn classify(status: u16, code: &str, message: &str) -> Reason {
+pub(crate) fn classify(status: u16, code: &str, message: &str) -> Reason {
     let code = code.trim().to_ascii_lowercase();
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| code.starts_with(prefix));
     let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| code.ends_with(suffix));

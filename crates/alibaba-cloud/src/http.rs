@@ -95,6 +95,8 @@ pub enum Error {
     },
     /// A header would hold what no header can.
     Header,
+    /// TLS cannot be set up.
+    Setup(reqwest::Error),
 }
 
 impl fmt::Display for Error {
@@ -115,6 +117,7 @@ impl fmt::Display for Error {
                 );
             }
             Self::Header => "a header would hold what no header can",
+            Self::Setup(_) => "TLS cannot be set up",
         })
     }
 }
@@ -124,6 +127,7 @@ impl StdError for Error {
         match self {
             // The layers below it say what happened; its own text repeats ours.
             Self::Transport(error) => error.source().or(Some(error)),
+            Self::Setup(error) => Some(error),
             _ => None,
         }
     }
@@ -152,13 +156,13 @@ impl From<reqwest::Error> for Error {
 
 impl Http {
     /// Trusts the system's certificates, or Mozilla's where the system has
-    /// none; reads files. `Err` where TLS cannot be set up.
-    pub fn new(user_agent: &str) -> reqwest::Result<Self> {
+    /// none; reads files.
+    pub fn new(user_agent: &str) -> Result<Self, Error> {
         Self::with_roots(user_agent, system_roots())
     }
 
     /// Trusts `roots` alone.
-    pub fn with_roots(user_agent: &str, roots: RootCertStore) -> reqwest::Result<Self> {
+    pub fn with_roots(user_agent: &str, roots: RootCertStore) -> Result<Self, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -167,11 +171,14 @@ impl Http {
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self {
-            outward: builder(user_agent, tls.clone()).build()?,
+            outward: builder(user_agent, tls.clone())
+                .build()
+                .map_err(Error::Setup)?,
             direct: builder(user_agent, tls)
                 .no_proxy()
                 .connect_timeout(CONNECT_TIMEOUT)
-                .build()?,
+                .build()
+                .map_err(Error::Setup)?,
             proxies: Arc::new(Proxies {
                 matcher: Matcher::from_env(),
                 told: Mutex::default(),

@@ -33,7 +33,7 @@ pub trait Rows: Default {
     const IDENTIFIED: bool;
 
     /// How many there are.
-    fn len(&self) -> usize;
+    fn count(&self) -> usize;
     /// Takes the rows of the next page.
     fn append(&mut self, page: Self);
     /// How many different ones there are.
@@ -47,7 +47,7 @@ pub trait Rows: Default {
 impl<T: Clone + Eq + Hash> Rows for Vec<T> {
     const IDENTIFIED: bool = true;
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.len()
     }
 
@@ -150,7 +150,7 @@ impl<R: Rows> Pages<R> {
         stated_size: Option<i64>,
         total: Option<i64>,
     ) -> Result<Option<R>, Incomplete> {
-        let count = rows.len();
+        let count = rows.count();
         if self.number == 1 {
             self.size = stated_size
                 .and_then(|size| usize::try_from(size).ok())
@@ -215,7 +215,7 @@ impl<R: Rows> Pages<R> {
             return Ok(true);
         };
         let known = rows.distinct();
-        if known == rows.len() || !exceeds(total, known) || rows.same(&self.before) {
+        if known == rows.count() || !exceeds(total, known) || rows.same(&self.before) {
             return Ok(true);
         }
         if self.readings == READINGS {
@@ -240,7 +240,7 @@ mod tests {
     impl Rows for Tags {
         const IDENTIFIED: bool = false;
 
-        fn len(&self) -> usize {
+        fn count(&self) -> usize {
             self.0.len()
         }
 

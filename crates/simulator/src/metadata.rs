@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
+use alibaba_cloud::signing::timestamp;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::gateway::Call;
 use super::issuing::{Issued, Issuer, Metadata};
 use super::{Body, text};
-use crate::signing::timestamp;
 
 /// Where the credentials URI is.
 pub(super) const URI_PATH: &str = "/credentials";

@@ -3,12 +3,10 @@
 
 use std::borrow::Cow;
 
-use aliyun_acr_exporter::signing::{
-    self, Algorithm, Key, Request, acs3, canonical_query, hmac_sha1,
-};
+use alibaba_cloud::signing::{self, Algorithm, Key, Request, acs3, canonical_query, hmac_sha1};
 use serde_json::{Map, Value};
 
-const VECTORS: &str = include_str!("testdata/signing-vectors.json");
+const VECTORS: &str = include_str!("../testdata/signing-vectors.json");
 
 struct Vector<'a>(&'a Map<String, Value>);
 

@@ -5,14 +5,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::signing::{self, Algorithm, Key, Request, Signed, acs3};
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec, load_task_id};
-use aliyun_acr_exporter::simulator::{
-    AccessKey, Error, Running, Simulator, SimulatorConfig, World, demo,
-};
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::signing::{self, Algorithm, Key, Request, Signed, acs3};
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::{RowSpec, RuleSpec, Source, TaskSpec, load_task_id};
+use simulator::{AccessKey, Error, Running, Simulator, SimulatorConfig, World, demo};
 
 /// 2026-01-02T03:04:05Z
 const NOW: i64 = 1_767_323_045_000;

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use alibaba_cloud::signing::timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::AccessKey;
 use super::gateway::Refusal;
-use crate::signing::timestamp;
 
 /// So many credentials are remembered; whoever asks for more meanwhile loses
 /// the oldest.

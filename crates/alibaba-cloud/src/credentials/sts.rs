@@ -316,7 +316,7 @@ mod tests {
     /// Every region that the configuration knows, as the vendor's metadata lists it.
     #[test]
     fn the_endpoint_is_that_of_the_region() {
-        let list: Value = serde_json::from_str(include_str!("../../tests/testdata/endpoints.json"))
+        let list: Value = serde_json::from_str(include_str!("../../testdata/endpoints.json"))
             .expect("endpoints.json");
         let found = |region: Option<&str>, vpc| {
             endpoint(&Addresses {

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use alibaba_cloud::signing::{Algorithm, acs3, canonical_query, hmac_sha1};
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -16,7 +17,6 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{AccessKey, Body, lock, metadata, text};
-use crate::signing::{Algorithm, acs3, canonical_query, hmac_sha1};
 
 /// What a call is for, told by its version.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -132,7 +132,7 @@ impl Call {
             headers.entry(HOST).or_insert(host);
         }
         let is_form = header(&head.headers, "content-type")
-            .is_some_and(|kind| kind.starts_with(crate::signing::FORM));
+            .is_some_and(|kind| kind.starts_with(alibaba_cloud::signing::FORM));
         let form = if is_form {
             decode(&String::from_utf8_lossy(&body))
         } else {

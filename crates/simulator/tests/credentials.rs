@@ -7,13 +7,11 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::signing::{self, Algorithm, Key, Request, Signed};
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::{
-    AccessKey, Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, demo,
-};
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::signing::{self, Algorithm, Key, Request, Signed};
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::{AccessKey, Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, demo};
 
 /// 2026-01-02T03:04:05Z
 const NOW: i64 = 1_767_323_045_000;

@@ -1,13 +1,4 @@
-//! The simulated cloud: an HTTP server that plays the registry's side of the API
-//! closely enough that a client which satisfies it would satisfy the original.
-//! It derives each signature again from what arrived, keeps a [`World`] of
-//! instances, rules, runs and rows that moves with time, and makes faults on
-//! request. It also plays the places where temporary credentials come from
-//! (STS, a machine's metadata service, a credentials URI), on the same address,
-//! and checks what they handed out. `demo` and `simulate` run it, and most tests
-//! of the daemon do.
-//!
-//! It listens on loopback addresses only.
+#![doc = include_str!("../README.md")]
 
 pub mod demo;
 pub mod faults;
@@ -46,7 +37,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
+use alibaba_cloud::clock::Clock;
 pub use connections::{Connection, Connections};
 use faults::{Fault, FaultRule, Faults};
 use gateway::{Call, Nonces, Product, Refusal};
