@@ -13,8 +13,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::signing::{Algorithm, sign};
 use aliyun_acr_exporter::api::wire::{self, TaskResultPage};
-use aliyun_acr_exporter::clock::Clock;
 use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::follow;
@@ -25,7 +26,6 @@ use aliyun_acr_exporter::poll::{
     Follow, Requests, Rows, RunList, Scheduler, Settings, Source, SourceError, Watch, Work,
 };
 use aliyun_acr_exporter::shard::Shard;
-use aliyun_acr_exporter::signing::{Algorithm, sign};
 use aliyun_acr_exporter::source;
 use aliyun_acr_exporter::store::{ArtifactSeries, Limits, Origin, Store, Target};
 use exporter_web::compress::{Coding, Compressed};

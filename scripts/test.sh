@@ -50,6 +50,7 @@ cargo fmt --all --check
 
 step 'lints'
 cargo clippy --locked --workspace --all-targets -- -D warnings
+cargo clippy --locked --no-default-features -- -D warnings
 .venv/bin/shellcheck scripts/*.sh benches/*.sh deploy/tests/*.sh deploy/debian/* .ci/run
 .venv/bin/yamllint -s -c .yamllint.yaml .
 .venv/bin/typos --config .typos.toml
@@ -61,6 +62,9 @@ cargo test --locked --workspace --all-targets
 step 'documentation and its examples'
 cargo test --locked --workspace --doc
 RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --workspace --no-deps --lib --document-private-items
+
+step 'packages'
+cargo package --locked --workspace --allow-dirty --no-verify --quiet
 
 step 'alerts: rules and routes, with both Prometheus releases'
 mkdir -p target/scaling

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use alibaba_cloud::clock::Clock;
 use exporter_web::WebSource;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
@@ -25,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use self::accounts::Accounts;
 use self::reload::{Origin, Reloader};
 use self::signals::Signals;
-use crate::clock::Clock;
 use crate::config::{Artifacts, Config, Pattern};
 use crate::follow;
 use crate::metrics::own::{Build, Own};
@@ -77,7 +77,7 @@ pub enum Error {
     Sockets(#[source] io::Error),
     /// The HTTP client could not be made.
     #[error("cannot make the HTTP client")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] alibaba_cloud::http::Error),
     /// The state file is another daemon's.
     #[error("cannot use the state file")]
     State(#[source] crate::store::state::Error),

@@ -15,16 +15,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Moment;
 use regex::Regex;
 
 use self::listing::{Order, seen_order};
 pub use self::listing::{Plan, RunList};
 use self::subscription::Followed;
-use crate::clock::Moment;
 use crate::model::{
     Assessment, Causes, ListedRun, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
-use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::store::state::{GoneRun, RowsVerdict, SavedInstance, SavedRule, SavedRun};
 use crate::store::{ArtifactSeries, Origin, RunDurations, SubscriptionEntry, Target};

@@ -20,17 +20,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 pub use crate::follow::RunList;
 use crate::follow::{self, Listed, Wanted};
 use crate::metrics::own::Own;
 use crate::model::{Causes, ListedRun, Row, Rule, TaskInfo, Words};
-use crate::reason::Reason;
 use crate::store::state::{SavedInstance, SavedTask, State};
 use crate::store::{Store, Target};
 

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
 use exporter_web::{Limits, Server, WebSource};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::metrics::own::Own;
 use crate::store::Store;
 use routes::Routes;

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::{Clock, Moment};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -24,9 +26,7 @@ use self::state::State;
 pub use self::subscription::{
     Counts, Durations, ListingEntry, RecentRun, RunDurations, RunSummary, SubscriptionEntry,
 };
-use crate::clock::{Clock, Moment};
 use crate::model::{Artifact, Artifacts, Assessment, Cause, Outcome, Subscription, TaskInfo};
-use crate::reason::Reason;
 
 /// A task to watch, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -717,8 +717,10 @@ fn a_file_that_cannot_be_read_says_so() {
 /// Regions and endpoints as the vendor's metadata lists them.
 #[test]
 fn regions_are_those_of_the_vendor() {
-    let table: Value =
-        serde_json::from_str(include_str!("testdata/endpoints.json")).expect("endpoints.json");
+    let table: Value = serde_json::from_str(include_str!(
+        "../crates/alibaba-cloud/testdata/endpoints.json"
+    ))
+    .expect("endpoints.json");
     let regions = table["cr"].as_object().expect("regions");
     assert_eq!(regions.len(), 39);
     for (region, hosts) in regions {
@@ -746,8 +748,10 @@ fn regions_are_those_of_the_vendor() {
 /// does not list is refused.
 #[test]
 fn sts_answers_where_the_vendor_says() {
-    let table: Value =
-        serde_json::from_str(include_str!("testdata/endpoints.json")).expect("endpoints.json");
+    let table: Value = serde_json::from_str(include_str!(
+        "../crates/alibaba-cloud/testdata/endpoints.json"
+    ))
+    .expect("endpoints.json");
     let (cr, sts) = (table["cr"].as_object(), table["sts"].as_object());
     let (cr, sts) = (cr.expect("regions"), sts.expect("regions of STS"));
     assert_eq!(sts.len(), 32);

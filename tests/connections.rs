@@ -7,19 +7,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aliyun_acr_exporter::api::throttle::Throttle;
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use aliyun_acr_exporter::api::{Account, Budget, Client, Error, Instance, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::http::Http;
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::reason::Reason;
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::load_task_id;
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, Tls, World, demo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::RootCertStore;
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::load_task_id;
+use simulator::{Running, Simulator, SimulatorConfig, Tls, World, demo};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -58,7 +59,7 @@ impl Authority {
     fn trusting(&self) -> Http {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).expect("a root");
-        Http::with_roots(roots).expect("TLS")
+        Http::with_roots("test", roots).expect("TLS")
     }
 }
 
@@ -104,11 +105,11 @@ impl Poller {
                 None,
             )),
             throttle: Arc::new(Throttle::new(1e9, u32::MAX)),
+            observer: account::observer(&own, "default"),
         };
         let shared = Shared {
             http,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
-            own: Arc::clone(&own),
             clock: Clock::system(),
         };
         Self {

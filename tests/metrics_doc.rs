@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::metrics::catalog::{
@@ -14,7 +15,6 @@ use aliyun_acr_exporter::metrics::own::{Build, OWN, Own};
 use aliyun_acr_exporter::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
-use aliyun_acr_exporter::reason::Reason;
 use aliyun_acr_exporter::store::{
     ArtifactSeries, Limits, ListingEntry, Origin, PollError, RunSummary, Store, SubscriptionEntry,
     Target, TaskEntry,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use aliyun_acr_exporter::clock::Clock;
+use alibaba_cloud::clock::Clock;
 use aliyun_acr_exporter::metrics::own::{Build, Own, Scraped};
 use aliyun_acr_exporter::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,

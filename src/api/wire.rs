@@ -9,6 +9,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
+use alibaba_cloud::rpc::Rows;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -171,23 +172,6 @@ pub(super) trait Page: Fields {
     fn into_parts(self) -> (Self::Rows, Option<i64>, Option<i64>);
 }
 
-/// The rows of a list, as far as they are known.
-pub(super) trait Rows: Default {
-    /// Whether rows have ids: the same one twice means that the list has moved.
-    const IDENTIFIED: bool;
-
-    /// How many there are.
-    fn len(&self) -> usize;
-    /// Takes the rows of the next page.
-    fn append(&mut self, page: Self);
-    /// How many different ones there are.
-    fn distinct(&self) -> usize;
-    /// Drops those that came before.
-    fn dedup(&mut self);
-    /// Whether the same rows are here and there, in whatever order and number.
-    fn same(&self, other: &Self) -> bool;
-}
-
 impl Page for TaskResultPage {
     type Rows = TaskResults;
 
@@ -209,33 +193,6 @@ impl Page for RulePage {
 
     fn into_parts(self) -> (Vec<Rule>, Option<i64>, Option<i64>) {
         (self.rules, self.page_size, self.total_count)
-    }
-}
-
-impl<T: Clone + Eq + Hash> Rows for Vec<T> {
-    const IDENTIFIED: bool = true;
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn append(&mut self, page: Self) {
-        self.extend(page);
-    }
-
-    fn distinct(&self) -> usize {
-        self.iter().collect::<HashSet<_>>().len()
-    }
-
-    fn dedup(&mut self) {
-        let mut seen = HashSet::with_capacity(self.len());
-        self.retain(|row| seen.insert(row.clone()));
-    }
-
-    fn same(&self, other: &Self) -> bool {
-        let (here, there): (HashSet<_>, HashSet<_>) =
-            (self.iter().collect(), other.iter().collect());
-        here == there
     }
 }
 
@@ -347,7 +304,7 @@ impl Hash for TaskResults {
 impl Rows for TaskResults {
     const IDENTIFIED: bool = false;
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.len()
     }
 

@@ -6,31 +6,34 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::assume_role::AssumeRole;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::chain::Chain;
+use alibaba_cloud::credentials::credentials_file::CredentialsFile;
+use alibaba_cloud::credentials::ecs_ram_role::EcsRamRole;
+use alibaba_cloud::credentials::environment::{self, Environment};
+use alibaba_cloud::credentials::oidc::Oidc;
+use alibaba_cloud::credentials::profile::Profile;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::sts::Role;
+use alibaba_cloud::credentials::uri::Uri;
+use alibaba_cloud::credentials::{self, Addresses, Context, ProvideCredentials};
+use alibaba_cloud::http::{self, Http};
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use tokio::sync::Semaphore;
 
-use crate::api::throttle::Throttle;
-use crate::api::{Account, Client, Options, Shared};
-use crate::clock::Clock;
+use crate::api::{self, Account, Client, Options, Shared};
 use crate::config::{self, Api, Config, CredentialsSource, RoleSession, Secret, Signature};
-use crate::credentials::assume_role::AssumeRole;
-use crate::credentials::cached::Cached;
-use crate::credentials::chain::Chain;
-use crate::credentials::credentials_file::CredentialsFile;
-use crate::credentials::ecs_ram_role::EcsRamRole;
-use crate::credentials::environment::{self, Environment};
-use crate::credentials::oidc::Oidc;
-use crate::credentials::profile::Profile;
-use crate::credentials::static_key::{Setting, StaticKey};
-use crate::credentials::sts::Role;
-use crate::credentials::uri::Uri;
-use crate::credentials::{self, Addresses, Context, ProvideCredentials};
-use crate::http::Http;
+use crate::metrics::account;
 use crate::metrics::own::Own;
 use crate::shard::Shard;
-use crate::signing::Algorithm;
 
 /// The longest pause before the first retry of a request.
 const BACKOFF: Duration = Duration::from_millis(200);
+/// Of roles that a profile names, or the environment, without one.
+const SESSION_NAME: &str = "aliyun-acr-exporter";
 
 /// One client for each instance, in their order; see [`Accounts`].
 pub fn clients(
@@ -38,7 +41,7 @@ pub fn clients(
     shard: Shard,
     own: &Arc<Own>,
     clock: &Clock,
-) -> Result<Vec<Arc<Client>>, reqwest::Error> {
+) -> Result<Vec<Arc<Client>>, http::Error> {
     let accounts = Accounts::new(config, shard, own, clock)?;
     Ok(accounts.clients(config))
 }
@@ -47,6 +50,7 @@ pub fn clients(
 /// their ends, and rate limits with what was learned of them.
 pub struct Accounts {
     common: Shared,
+    own: Arc<Own>,
     shard: Shard,
     /// One for each entry of `credentials:`, by its name.
     providers: Vec<(String, Arc<Cached>)>,
@@ -62,17 +66,17 @@ impl Accounts {
         shard: Shard,
         own: &Arc<Own>,
         clock: &Clock,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, http::Error> {
         let common = Shared {
-            http: Http::new()?,
+            http: Http::new(api::USER_AGENT)?,
             in_flight: Arc::new(Semaphore::new(config.poll.concurrency)),
-            own: Arc::clone(own),
             clock: clock.clone(),
         };
         Ok(Self {
-            providers: providers(config, &common, &HashMap::new()),
+            providers: providers(config, &common, own, &HashMap::new()),
             throttles: throttles(&config.api, &config.credentials, shard, &HashMap::new()),
             common,
+            own: Arc::clone(own),
             shard,
         })
     }
@@ -98,7 +102,7 @@ impl Accounts {
             common.in_flight = Arc::new(Semaphore::new(config.poll.concurrency));
         }
         Self {
-            providers: providers(config, &common, &kept),
+            providers: providers(config, &common, &self.own, &kept),
             throttles: throttles(
                 &config.api,
                 &config.credentials,
@@ -106,6 +110,7 @@ impl Accounts {
                 &self.throttles,
             ),
             common,
+            own: Arc::clone(&self.own),
             shard: self.shard,
         }
     }
@@ -152,6 +157,7 @@ impl Accounts {
                     name: entry.name.clone(),
                     provider: Arc::clone(&self.providers[instance.credentials].1) as _,
                     throttle: Arc::clone(&self.throttles[&quota(entry)]),
+                    observer: account::observer(&self.own, &entry.name),
                 };
                 Arc::new(Client::new(account, self.common.clone(), options))
             });
@@ -253,6 +259,7 @@ pub(super) fn share(api: &Api, shard: Shard) -> (f64, u32) {
 fn providers(
     config: &Config,
     common: &Shared,
+    own: &Arc<Own>,
     kept: &HashMap<&str, Arc<Cached>>,
 ) -> Vec<(String, Arc<Cached>)> {
     let mut providers: Vec<(String, Arc<Cached>)> = Vec::new();
@@ -261,13 +268,15 @@ fn providers(
             providers.push((entry.name.clone(), Arc::clone(provider)));
             continue;
         }
+        let observer = account::observer(own, &entry.name);
         let context = |addresses: Option<&config::Addresses>| Context {
             name: entry.name.clone(),
             http: common.http.clone(),
-            own: Arc::clone(&common.own),
+            observer: Arc::clone(&observer),
             clock: common.clock.clone(),
             addresses: addresses.map_or_else(Addresses::default, told),
             home: environment::process("HOME").map(PathBuf::from),
+            session_name: SESSION_NAME.to_owned(),
         };
         // A role's source stands before it.
         let provider = provider(&entry.source, &context, &providers);

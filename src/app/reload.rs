@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
 use exporter_web::WebSource;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Accounts, asked_anew};
 use super::{follows, limits, settings, source, systemd, watches};
-use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::poll::Change;

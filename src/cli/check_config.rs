@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
 use clap::Args;
 use rustix::fs::{Access, access};
 
 use crate::api::{self, Budget, Client, Instance};
 use crate::app::accounts;
 use crate::app::plan::Plan;
-use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
-use crate::reason::Reason;
 use crate::shard::Shard;
 
 use super::{

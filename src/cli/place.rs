@@ -5,11 +5,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use alibaba_cloud::clock::Clock;
 use clap::Args;
 
 use crate::api::{Client, Instance};
 use crate::app::accounts;
-use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::shard::Shard;

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
 use clap::Args;
+use simulator::world::load_task_id;
+use simulator::{self, Simulator, SimulatorConfig, Tls, TlsError, World, demo};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock::Clock;
-use crate::simulator::world::load_task_id;
-use crate::simulator::{self, Simulator, SimulatorConfig, Tls, TlsError, World, demo};
 use crate::telemetry;
 
 use super::{Error, block_on, print};

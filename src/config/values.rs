@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use alibaba_cloud::regions::{self, NoEndpoint};
 use regex::{Regex, RegexBuilder};
 
 use super::{Endpoint, is_loopback};
-use crate::regions::{self, NoEndpoint};
+use crate::regions::service_host;
 
 /// The metadata service of an ECS instance, which speaks plain http.
 const METADATA: &str = "100.100.100.200";
@@ -139,7 +140,7 @@ pub(super) fn plausible_region(region: &str) -> Result<(), String> {
 
 /// The service's endpoint in a known region.
 pub(super) fn region_endpoint(region: &str, vpc: bool) -> Result<Endpoint, String> {
-    let host = regions::service_host(region, vpc).map_err(|missing| match missing {
+    let host = service_host(region, vpc).map_err(|missing| match missing {
         NoEndpoint::UnknownRegion => unknown_region(region, "endpoint"),
         NoEndpoint::NotInVpc | NoEndpoint::NotInRegion => {
             "this region has no endpoint within VPCs; set endpoint, or api.network to public"

@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use alibaba_cloud::clock::Moment;
+
 use super::{Run, restored_run};
-use crate::clock::Moment;
 use crate::model::{Causes, Rule, Subscription, TaskStatus, Words};
 use crate::store::state::SavedSubscription;
 use crate::store::{Counts, RecentRun, RunSummary, SubscriptionEntry};

@@ -12,6 +12,7 @@ mod births;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use alibaba_cloud::Reason;
 use prometheus::core::{AtomicF64, AtomicU64, Collector};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -21,7 +22,6 @@ use prometheus::{
 use tokio::time::Instant;
 
 use self::births::{Births, Counters};
-use crate::reason::Reason;
 
 const PREFIX: &str = "aliyun_acr_exporter_";
 
@@ -284,7 +284,7 @@ pub struct Own {
     api_errors: Counters<AtomicU64>,
     api_duration: HistogramVec,
     api_retries: Counters<AtomicU64>,
-    /// API requests in flight, to STS too; counted up and down by [`InFlight`].
+    /// API requests in flight, to STS too.
     pub api_in_flight: IntGauge,
     api_rate_limit: GaugeVec,
     api_rate_limit_wait: Counters<AtomicF64>,
@@ -632,24 +632,6 @@ impl ActionMetrics {
         if let Some(counter) = self.errors.get(reason as usize) {
             counter.inc();
         }
-    }
-}
-
-/// Counts a request in flight until it is dropped, finished or not.
-#[must_use]
-pub struct InFlight<'a>(&'a IntGauge);
-
-impl<'a> InFlight<'a> {
-    /// Counts `gauge` up.
-    pub fn start(gauge: &'a IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

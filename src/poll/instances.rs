@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use alibaba_cloud::Reason;
 use tokio::time::Instant;
 
 use crate::metrics::own::{InstanceMetrics, Own};
-use crate::reason::Reason;
 
 use super::Item;
 

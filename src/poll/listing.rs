@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Moment;
 use tokio::time::Instant;
 
-use crate::clock::Moment;
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
 use crate::metrics::own::FollowMetrics;
 use crate::model::{Rule, Subscription, TaskInfo, unrecognized};
-use crate::reason::Reason;
 use crate::store::state::SavedInstance;
 use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry, fresh_for};
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Moment;
 use tokio::time::Instant;
 
-use crate::clock::Moment;
 use crate::model::{Assessment, Causes, Folded, TaskInfo, TaskStatus, Words, unrecognized};
-use crate::reason::Reason;
 use crate::store::state::SavedTask;
 use crate::store::{PollError, Target, TaskEntry};
 

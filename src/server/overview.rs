@@ -2,9 +2,9 @@
 //! states, together with the subscription whose run it is, and which of them a
 //! filter leaves. How that looks is `status_page`'s and `api`'s.
 
+use alibaba_cloud::clock::Moment;
 use regex::{Regex, RegexBuilder};
 
-use crate::clock::Moment;
 use crate::model::{Assessment, Subscription, TaskStatus};
 use crate::store::{ListingEntry, Snapshot, SubscriptionView, TaskEntry};
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use alibaba_cloud::clock::Moment;
 use bytes::Bytes;
 use exporter_web::Handler;
 use exporter_web::compress::Coding;
@@ -23,7 +24,6 @@ use tracing::error;
 use super::body::Page;
 use super::overview::Overview;
 use super::{Settings, api, query, status_page};
-use crate::clock::Moment;
 use crate::exposition::page::{self, Pages};
 use crate::exposition::text::{self, Writer};
 use crate::exposition::{Format, Names};

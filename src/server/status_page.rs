@@ -7,6 +7,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::sync::LazyLock;
 
+use alibaba_cloud::clock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
@@ -16,7 +17,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::overview::{Filter, Item, Overview, State, Wanted as States};
 use super::query;
-use crate::clock;
 use crate::model::{Assessment, Outcome, TaskStatus};
 use crate::store::{ListingEntry, SubscriptionEntry, SubscriptionView, TaskEntry};
 use crate::telemetry::is_unsafe;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Moment;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Moment;
 use crate::model::{Cause, Outcome, Rule, Subscription, TaskInfo, TaskStatus};
 
 use super::PollError;

@@ -1,7 +1,8 @@
 //! Freshness and limits, worked out by hand.
 
+use alibaba_cloud::clock::Clock;
+
 use super::*;
-use crate::clock::Clock;
 use crate::model::{Folded, Row, Words};
 
 const TEN: Series = Series {

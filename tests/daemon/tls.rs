@@ -6,10 +6,10 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use aliyun_acr_exporter::simulator::world::load_task_id;
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, Tls, World, demo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
+use simulator::world::load_task_id;
+use simulator::{Running, Simulator, SimulatorConfig, Tls, World, demo};
 use tempfile::TempDir;
 
 use crate::credentials::ROLE;

@@ -8,8 +8,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use aliyun_acr_exporter::simulator::Running;
-use aliyun_acr_exporter::simulator::world::TaskSpec;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -21,6 +19,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
 };
+use simulator::Running;
+use simulator::world::TaskSpec;
 use tempfile::TempDir;
 
 use crate::harness::{Answer, Daemon, binary, eventually, real_part, request, run};

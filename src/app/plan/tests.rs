@@ -8,11 +8,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use alibaba_cloud::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::app::{follows, settings, store, watches};
-use crate::clock::Clock;
 use crate::config;
 use crate::metrics::own::{Build, Own};
 use crate::model::{ListedRun, Row, Rule, TaskInfo};

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use prometheus::proto::MetricFamily;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 use proptest::prelude::*;
@@ -22,7 +23,6 @@ use crate::metrics::own::{Build, Own};
 use crate::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
-use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Counts, Durations, Limits, ListingEntry, Origin, PollError, RunDurations,
     RunSummary, Snapshot, Store, SubscriptionEntry, Target, TaskEntry,

@@ -192,7 +192,7 @@ mod tests {
         let own = Own::new(Build::CURRENT);
         let action = own.action("prod", "ListX");
         assert_eq!(shown(&own, every, ERRORS, "timeout"), Some(0.0));
-        action.failed(crate::reason::Reason::Timeout);
+        action.failed(alibaba_cloud::Reason::Timeout);
         assert_eq!(shown(&own, every, ERRORS, "timeout"), Some(1.0));
     }
 
@@ -215,7 +215,7 @@ mod tests {
     async fn a_page_without_the_family_has_not_shown_it() {
         let own = Own::new(Build::CURRENT);
         own.action("prod", "ListX")
-            .failed(crate::reason::Reason::Timeout);
+            .failed(alibaba_cloud::Reason::Timeout);
         own.http_request("/config", 200);
         let errors_alone = |name: &str| name == ERRORS;
         assert_eq!(shown(&own, errors_alone, ERRORS, "timeout"), Some(0.0));
@@ -231,7 +231,7 @@ mod tests {
         let action = own.action("prod", "ListX");
         action.requests.inc();
         action.retries.inc();
-        action.failed(crate::reason::Reason::Other);
+        action.failed(alibaba_cloud::Reason::Other);
         own.rate_limit("prod").1.inc_by(0.5);
         own.credentials_failures("prod").inc();
         own.http_request("/", 404);
@@ -239,7 +239,7 @@ mod tests {
         let instance = own.instance("cri-a");
         instance.polls.inc();
         instance.skipped.inc();
-        instance.failed(crate::reason::Reason::Other);
+        instance.failed(alibaba_cloud::Reason::Other);
         own.state().failures.inc();
         let counted = |families: Vec<MetricFamily>| {
             let counters = OWN.iter().filter(|own| own.kind == "counter");

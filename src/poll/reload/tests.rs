@@ -3,19 +3,19 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Requests, RunList, SourceError, StateRequest, Work};
 use super::*;
-use crate::clock::Clock;
 use crate::follow;
 use crate::metrics::own::{Build, Own};
 use crate::model::{
     Cause, Causes, ListedRun, Meaning, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
-use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::store::{ArtifactSeries, Limits, Origin, Store, Target, TaskEntry};
 

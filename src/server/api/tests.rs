@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{Folded, Row, Rule, TaskStatus, Words};
-use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Limits, ListingEntry, Origin, RecentRun, RunSummary, Store, SubscriptionEntry,
     Target,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+
 use super::*;
 use crate::model::{self, Folded, Rule, Subscription, TaskInfo, Words};
-use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Limits, Origin, PollError, RecentRun, RunSummary, Store, Target,
 };

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Assessment, Folded, Row, Words};
-use crate::reason::Reason;
 use crate::store::{ArtifactSeries, Durations, Origin, PollError, Target};
 
 fn text() -> impl Strategy<Value = String> {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use serde::Deserialize;
 
 use crate::model::{self, Assessment, Subscription, TaskInfo, TaskStatus};
-use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Counts, Durations, Origin, PollError, RecentRun, RunDurations, Target,
     TaskEntry,
