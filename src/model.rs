@@ -4,6 +4,7 @@
 //! Pure: no clock, no I/O. Times are Unix milliseconds, as the cloud sends
 //! them; a time of zero or less means "not known" and is `None` here.
 
+pub mod settings;
 mod cause;
 
 use std::cmp::Ordering;

@@ -6,6 +6,7 @@
 //! of the answers is `watch`'s, what is worth a line in the log is `notice`'s.
 //! Rate limits, retries and the wire are the source's.
 
+pub mod settings;
 mod instances;
 mod listing;
 mod notice;
