@@ -6,10 +6,10 @@
 //! waits for the account's turn ([`throttle`]), is signed anew and sent
 //! ([`transport`]). Why one failed is told by [`Error`].
 
-pub mod settings;
 pub mod budget;
 pub mod error;
 mod pages;
+pub mod settings;
 pub mod throttle;
 mod transport;
 pub mod wire;

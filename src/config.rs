@@ -17,14 +17,16 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use settings::{Place, Period, Reader, did_you_mean, quoted, seconds, short_or_long, text_value};
+use settings::{
+    Period, Place, Reader, did_you_mean, not_quoted, quoted, seconds, short_or_long, text_value,
+};
 
 use crate::credentials::entry::{Entry, Source};
 use crate::credentials::values::{Endpoint, Region};
+use crate::model::settings::{CausePatterns, StatusWords};
 use crate::regions::{self, NoEndpoint};
 use crate::store::ArtifactSeries;
 use crate::store::settings::{SeriesLimits, StateSettings};
-use crate::model::settings::{CausePatterns, StatusWords};
 use crate::{api, follow, poll};
 
 pub use settings::Mistake;
@@ -139,7 +141,11 @@ fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Task>, D::Err
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             let short = |id: &str| {
                 let id = id.parse()?;
-                Ok(Task { id, name: None, interval: None })
+                Ok(Task {
+                    id,
+                    name: None,
+                    interval: None,
+                })
             };
             let expected = "the id of a task or a mapping with id, name and interval";
             short_or_long(deserializer, short, expected).map(Self)
@@ -213,9 +219,13 @@ fn id(text: &str, prefix: &str) -> Result<(), String> {
         return Ok(());
     }
     // A secret in its place does not start so.
-    let word = if text.starts_with("cr") { quoted(text) } else { String::new() };
+    let not = if text.starts_with("cr") {
+        not_quoted(text)
+    } else {
+        String::new()
+    };
     Err(format!(
-        "{word}is not an id; an id starts with {prefix}, then come letters, digits, - and _, at most 128 characters in all"
+        "must be an id: {prefix}, then letters, digits, - and _, at most 128 characters in all{not}"
     ))
 }
 
@@ -227,7 +237,10 @@ impl Instance {
 
     /// Where the API of this instance answers, as `https://HOST`.
     pub fn url(&self) -> String {
-        self.endpoint.as_ref().map(Endpoint::url).unwrap_or_default()
+        self.endpoint
+            .as_ref()
+            .map(Endpoint::url)
+            .unwrap_or_default()
     }
 }
 
@@ -259,10 +272,13 @@ impl Config {
             let mut next = Some(instance.credentials.as_str());
             while let Some(name) = next.filter(|name| !used.contains(name)) {
                 chain.push(name);
-                next = self.credentials.get(name).and_then(|entry| match &entry.source {
-                    Source::AssumeRole(role) => Some(role.source.as_str()),
-                    _ => None,
-                });
+                next = self
+                    .credentials
+                    .get(name)
+                    .and_then(|entry| match &entry.source {
+                        Source::AssumeRole(role) => Some(role.source.as_str()),
+                        _ => None,
+                    });
             }
             used.extend(chain.into_iter().rev());
         }
@@ -282,6 +298,12 @@ impl Config {
             if let (None, Some(region)) = (&instance.endpoint, &instance.region) {
                 let host = regions::service_host(region, is_vpc);
                 instance.endpoint = host.ok().map(Endpoint::https);
+            }
+            for task in &mut instance.tasks {
+                let id = || TaskName(task.id.to_string());
+                task.name.get_or_insert_with(id);
+                let interval = TaskInterval::of(*self.poll.interval);
+                task.interval.get_or_insert(interval);
             }
         }
     }
@@ -359,15 +381,16 @@ fn check_addresses(entry: &Place<'_>, is_vpc: bool) {
 fn unknown_region(region: &str, key: &str) -> String {
     let meant = did_you_mean(region, regions::ids());
     let word = quoted(region);
-    format!("unknown region {word}{meant}; set {key} for a region that this version does not know")
-        .replace(" ;", ";")
-        .replace("  ", " ")
+    format!("unknown region{word}{meant}; set {key} for a region that this version does not know")
 }
 
 fn check_reference(at: &Place<'_>, name: &str, names: &[&str]) {
     if !names.contains(&name) {
         let meant = did_you_mean(name, names.iter().copied());
-        let names = names.join(", ");
+        // What is pasted as a name may be a secret.
+        let shown = names.iter().filter(|name| !quoted(name).is_empty());
+        let shown: Vec<&str> = shown.copied().collect();
+        let names = shown.join(", ");
         at.refuse(format!(
             "no entry of this name under credentials{meant}; defined are {names}"
         ));
@@ -406,7 +429,11 @@ fn circle(first: &str, others: &[&str]) -> String {
     if others.is_empty() {
         return "is this entry itself; name another one, whose keys assume the role".to_owned();
     }
-    let more = if others.len() > MAX_SHOWN { ", …" } else { "" };
+    let more = if others.len() > MAX_SHOWN {
+        ", …"
+    } else {
+        ""
+    };
     let way = others[..others.len().min(MAX_SHOWN)].join(", ");
     format!("leads back to {first} by way of {way}{more}; one of them must have keys of its own")
 }
@@ -424,13 +451,19 @@ fn check_instances(at: &Place<'_>, names: &[&str], is_vpc: bool) {
             check_reference(&credentials, name, names);
         }
         let (list, follow) = (instance.get("tasks"), instance.get("follow"));
-        if instance.is_filled() && !list.is_filled() && list.is_sound() && !follow.is_written() {
-            list.refuse("must name at least one task, such as [crast-…]; or find them all with follow: {}");
+        if instance.is_mapping() && !list.is_filled() && list.is_sound() && !follow.is_written() {
+            list.refuse(
+                "must name at least one task, such as [crast-…]; or find them all with follow: {}",
+            );
         }
         let mut tasks = HashMap::new();
         for task in list.items() {
             let id = task.get("id");
-            check_once(if task.text().is_some() { &task } else { &id }, "task", &mut tasks);
+            check_once(
+                if task.text().is_some() { &task } else { &id },
+                "task",
+                &mut tasks,
+            );
         }
         follow::settings::Settings::check(&follow);
     }
@@ -442,7 +475,9 @@ fn check_once<'a>(id: &Place<'a>, what: &str, lines: &mut HashMap<&'a str, u64>)
         && id.is_sound()
         && let Some(first) = lines.insert(text, id.line())
     {
-        id.refuse(format!("duplicate {what}; the first one is at line {first}"));
+        id.refuse(format!(
+            "duplicate {what}; the first one is at line {first}"
+        ));
     }
 }
 
@@ -451,18 +486,20 @@ fn check_endpoint(instance: &Place<'_>, is_vpc: bool) {
     if instance.get("endpoint").is_written() || !region.is_sound() {
         return;
     }
-    match region.text().map(|id| (id, regions::service_host(id, is_vpc))) {
-        Some((_, Ok(_))) => {}
+    match region
+        .text()
+        .map(|id| (id, regions::service_host(id, is_vpc)))
+    {
         Some((id, Err(NoEndpoint::UnknownRegion))) => {
             region.refuse(unknown_region(id, "endpoint"));
         }
         Some((_, Err(NoEndpoint::NotInVpc | NoEndpoint::NotInRegion))) => region.refuse(
             "this region has no endpoint within VPCs; set endpoint, or api.network to public",
         ),
-        None if instance.is_filled() => {
+        None if instance.is_mapping() => {
             region.refuse("is missing; write the region of the instance, such as cn-hangzhou");
         }
-        None => {}
+        Some((_, Ok(_))) | None => {}
     }
 }
 
@@ -527,7 +564,13 @@ fn text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Error> {
     let mistake = |line, column, message: String| {
         let file = path.display().to_string();
         let path = String::new();
-        Error::Mistakes(vec![Mistake { file, line, column, path, message }])
+        Error::Mistakes(vec![Mistake {
+            file,
+            line,
+            column,
+            path,
+            message,
+        }])
     };
     if bytes.len() as u64 > MAX_BYTES {
         let message = format!("larger than {} MiB", MAX_BYTES / 1024 / 1024);

@@ -6,8 +6,8 @@
 //! synchronise from where into where, a [`Subscription`]. One of an instance is a
 //! [`subscription::Followed`]; `listing` decides how far a list is read.
 
-pub mod settings;
 mod listing;
+pub mod settings;
 mod subscription;
 
 use std::cell::OnceCell;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::listing::{Order, seen_order};
-use self::settings::Pattern;
 pub use self::listing::{Plan, RunList};
+use self::settings::Pattern;
 use self::subscription::Followed;
 use crate::clock::Moment;
 use crate::model::{

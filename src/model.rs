@@ -4,8 +4,8 @@
 //! Pure: no clock, no I/O. Times are Unix milliseconds, as the cloud sends
 //! them; a time of zero or less means "not known" and is `None` here.
 
-pub mod settings;
 mod cause;
+pub mod settings;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -6,12 +6,12 @@
 //! of the answers is `watch`'s, what is worth a line in the log is `notice`'s.
 //! Rate limits, retries and the wire are the source's.
 
-pub mod settings;
 mod instances;
 mod listing;
 mod notice;
 mod reload;
 pub mod schedule;
+pub mod settings;
 mod watch;
 mod words;
 

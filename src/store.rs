@@ -2,10 +2,10 @@
 //! read. Freshness and the limits of the page are decided here; what a series
 //! is called and looks like is the catalogue's.
 
-pub mod settings;
 mod announced;
 mod facts;
 mod held;
+pub mod settings;
 pub mod state;
 mod subscription;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::api::throttle::Throttle;
 use crate::api::settings::Signature;
+use crate::api::throttle::Throttle;
 use crate::api::{self, Account, Client, Options, Shared};
 use crate::clock::Clock;
 use crate::config::{Config, Instance};
@@ -175,7 +175,11 @@ pub fn asked_anew<'a>(before: &'a Config, config: &'a Config) -> impl Iterator<I
 
 /// What names a rate limit: entries of one group share theirs.
 pub(super) fn quota(config: &Config, name: &str) -> String {
-    match config.credentials.get(name).and_then(|it| it.quota_group.as_deref()) {
+    match config
+        .credentials
+        .get(name)
+        .and_then(|it| it.quota_group.as_deref())
+    {
         Some(group) => format!("quota group {group}"),
         None => format!("credentials {name}"),
     }
@@ -232,7 +236,7 @@ fn providers(
 ) -> Vec<(String, Arc<Cached>)> {
     let mut providers: Vec<(String, Arc<Cached>)> = Vec::new();
     for name in config.used_credentials() {
-        let provider = kept.get(name).map(Arc::clone).unwrap_or_else(|| {
+        let make = || {
             let context = Context {
                 name: name.to_owned(),
                 http: common.http.clone(),
@@ -251,7 +255,8 @@ fn providers(
                 Arc::clone(provider) as _
             });
             Arc::new(Cached::new(&context, provider))
-        });
+        };
+        let provider = kept.get(name).map_or_else(make, Arc::clone);
         providers.push((name.to_owned(), provider));
     }
     providers

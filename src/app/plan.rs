@@ -210,16 +210,14 @@ impl<'a> Plan<'a> {
 
             let name = quota(config, &instance.credentials);
             let known = accounts.iter().position(|account| account.name == name);
-            let account = match known {
-                Some(known) => &mut accounts[known],
-                None => {
-                    accounts.push(Account {
-                        name,
-                        ..Account::default()
-                    });
-                    accounts.last_mut().expect("the one just pushed")
-                }
-            };
+            let position = known.unwrap_or_else(|| {
+                accounts.push(Account {
+                    name,
+                    ..Account::default()
+                });
+                accounts.len() - 1
+            });
+            let account = &mut accounts[position];
             account.tasks += tasks.len();
             account.runs += follow.map_or(0.0, |follow| runs(follow, shard));
             account.calls.add(&calls);

@@ -407,7 +407,8 @@ fn entry(config: &Config, rules: &[RuleRow]) -> Result<String, Error> {
             id: &instance.id,
             region: instance.region.as_deref(),
             endpoint: None,
-            credentials: Some(instance.credentials.as_str()).filter(|name| *name != DEFAULT_CREDENTIALS),
+            credentials: Some(instance.credentials.as_str())
+                .filter(|name| *name != DEFAULT_CREDENTIALS),
             follow: Follow {
                 include: include.collect(),
             },

@@ -482,6 +482,7 @@ impl Web {
         for (name, place) in at.get("http_server_config").get("headers").entries() {
             check_header(name, &place);
         }
+        self.http.headers.retain(|_, value| !value.0.is_empty());
         for (name, place) in at.get("basic_auth_users").entries() {
             if name.contains(':') {
                 place.refuse("no client can send a user's name with a colon in it");
@@ -535,8 +536,15 @@ impl Tls {
             material.at = Some(if inline.is_blank() { file } else { inline }.mistake(""));
         }
         let inline = at.get("client_ca");
-        let place = if inline.is_blank() { at.get("client_ca_file") } else { inline };
-        self.client_ca = self.client_ca.take().filter(|material| !material.is_blank());
+        let place = if inline.is_blank() {
+            at.get("client_ca_file")
+        } else {
+            inline
+        };
+        self.client_ca = self
+            .client_ca
+            .take()
+            .filter(|material| !material.is_blank());
         if let Some(material) = &mut self.client_ca {
             material.at = Some(place.mistake(""));
         }
@@ -618,7 +626,10 @@ impl Tls {
 
     /// The curves that are chosen here; empty takes the defaults.
     pub fn curves(&self) -> Vec<KeyGroup> {
-        self.curve_preferences.iter().filter_map(|curve| curve.0).collect()
+        self.curve_preferences
+            .iter()
+            .filter_map(|curve| curve.0)
+            .collect()
     }
 }
 

@@ -1,12 +1,13 @@
 //! The entries under `credentials:`: a line for each source of keys.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{DeserializeSeed, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use settings::{FilePath, Secret, with_common};
 
 use super::assume_role::{self, AssumeRole};
@@ -56,8 +57,8 @@ macro_rules! sources {
             }
         }
 
-        fn schemas(generator: &mut SchemaGenerator) -> Vec<Schema> {
-            vec![$( <$settings>::json_schema(generator), )*]
+        fn schemas(generator: &mut SchemaGenerator) -> Vec<(Cow<'static, str>, Schema)> {
+            vec![$( (<$settings>::schema_name(), <$settings>::json_schema(generator)), )*]
         }
     };
 }
@@ -73,7 +74,7 @@ sources! {
     Profile(profile::Settings) = "profile",
     /// A section of the ini file that the vendor's SDKs share.
     CredentialsFile(credentials_file::Settings) = "credentials_file",
-    /// A role assumed with an OpenID Connect token: RRSA in ACK.
+    /// A role assumed with an `OpenID` Connect token: RRSA in ACK.
     Oidc(oidc::Settings) = "oidc",
     /// The RAM role of the ECS instance, from its metadata service.
     EcsRamRole(ecs_ram_role::Settings) = "ecs_ram_role",
@@ -108,14 +109,14 @@ impl Source {
             Self::Profile(settings) => {
                 let context = context.at(&settings.sts_region, &settings.sts_endpoint);
                 let context = context.with_metadata(&settings.metadata_endpoint);
-                let (file, name) = (path(&settings.file), settings.profile.clone());
+                let (file, name) = (path(settings.file.as_ref()), settings.profile.clone());
                 Arc::new(Profile::new(&context, file, name.map(Into::into)))
             }
             Self::CredentialsFile(settings) => {
                 let context = context.at(&settings.sts_region, &settings.sts_endpoint);
                 let context = context.with_metadata(&settings.metadata_endpoint);
                 let section = settings.profile.as_deref().unwrap_or("default");
-                let (file, section) = (path(&settings.file), Some(section.to_owned()));
+                let (file, section) = (path(settings.file.as_ref()), Some(section.to_owned()));
                 Arc::new(CredentialsFile::new(&context, file, section))
             }
             Self::Oidc(settings) => {
@@ -153,7 +154,9 @@ impl Source {
     /// The files that are named, each with its key.
     pub fn files<'a>(&'a self) -> Vec<(&'static str, &'a Path)> {
         let secrets = |secrets: &[(&'static str, Option<&'a Secret>)]| {
-            let files = secrets.iter().filter_map(|(key, secret)| Some((*key, (*secret)?.file()?)));
+            let files = secrets
+                .iter()
+                .filter_map(|(key, secret)| Some((*key, (*secret)?.file()?)));
             files.collect()
         };
         match self {
@@ -163,16 +166,22 @@ impl Source {
                 ("security_token_file", settings.security_token.as_ref()),
             ]),
             Self::Oidc(settings) => vec![("oidc_token_file", &*settings.oidc_token_file)],
-            Self::Profile(profile::Settings { file: Some(file), .. })
-            | Self::CredentialsFile(credentials_file::Settings { file: Some(file), .. }) => vec![("file", &**file)],
-            Self::AssumeRole(settings) => secrets(&[("external_id_file", settings.external_id.as_ref())]),
+            Self::Profile(profile::Settings {
+                file: Some(file), ..
+            })
+            | Self::CredentialsFile(credentials_file::Settings {
+                file: Some(file), ..
+            }) => vec![("file", &**file)],
+            Self::AssumeRole(settings) => {
+                secrets(&[("external_id_file", settings.external_id.as_ref())])
+            }
             _ => Vec::new(),
         }
     }
 }
 
-fn path(file: &Option<FilePath>) -> Option<PathBuf> {
-    file.as_ref().map(|file| file.0.clone())
+fn path(file: Option<&FilePath>) -> Option<PathBuf> {
+    file.map(|file| file.0.clone())
 }
 
 impl Default for Entry {
@@ -218,10 +227,12 @@ struct Common {
     quota_group: Option<Name>,
 }
 
+const EXPECTED: &str = "a mapping under a name of its own, such as prod: {type: environment}";
+
 impl<'de> Deserialize<'de> for Entry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let kind = |common: &Common| common.kind.clone();
-        let (Common { quota_group, .. }, source) = with_common(deserializer, kind)?;
+        let (Common { quota_group, .. }, source) = with_common(deserializer, EXPECTED, kind)?;
         Ok(Self {
             source,
             quota_group,
@@ -237,37 +248,36 @@ impl JsonSchema for Entry {
     /// The keys of `type` beside those of the source that it names.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let group = generator.subschema_for::<Option<Name>>();
-        let sources = schemas(generator);
-        let variants: Vec<Schema> = SOURCES
-            .iter()
-            .zip(sources)
-            .map(|((name, doc), mut schema)| {
-                let keys = schema.ensure_object();
-                keys.insert("title".to_owned(), json!(name));
-                keys.insert("description".to_owned(), json!(doc.trim()));
-                let properties = keys.entry("properties").or_insert_with(|| json!({}));
-                if let Some(properties) = properties.as_object_mut() {
-                    let mut all = serde_json::Map::new();
-                    all.insert("type".to_owned(), json!({ "const": name }));
-                    all.append(properties);
-                    let mut group = json!(group);
-                    group["description"] =
-                        "Entries of one account share one rate limit: give them the same name here."
-                            .into();
-                    all.insert("quota_group".to_owned(), group);
-                    *properties = all;
-                }
-                let required = keys.entry("required").or_insert_with(|| json!([]));
-                if let Some(required) = required.as_array_mut() {
-                    required.insert(0, json!("type"));
-                }
-                schema
-            })
-            .collect();
+        let mut variants = Vec::new();
+        for ((word, doc), (name, mut schema)) in SOURCES.iter().zip(schemas(generator)) {
+            let keys = schema.ensure_object();
+            keys.insert("title".to_owned(), json!(name));
+            keys.insert("description".to_owned(), json!(doc.trim()));
+            let mut all = serde_json::Map::new();
+            all.insert("type".to_owned(), json!({ "const": word }));
+            if let Some(Value::Object(mut properties)) = keys.remove("properties") {
+                all.append(&mut properties);
+            }
+            let mut group = json!(group);
+            group["description"] =
+                "Entries of one account share one rate limit: give them the same name here.".into();
+            all.insert("quota_group".to_owned(), group);
+            keys.insert("properties".to_owned(), Value::Object(all));
+            let mut required = vec![json!("type")];
+            if let Some(Value::Array(mut keys)) = keys.remove("required") {
+                required.append(&mut keys);
+            }
+            keys.insert("required".to_owned(), Value::Array(required));
+            variants.push(json!({ "$ref": format!("#/$defs/{name}") }));
+            generator
+                .definitions_mut()
+                .insert(name.into_owned(), schema.into());
+        }
+        let words: Vec<&str> = SOURCES.iter().map(|(word, _)| *word).collect();
         json_schema!({
             "type": "object",
             "required": ["type"],
-            "properties": { "type": { "enum": SOURCES.iter().map(|(name, _)| name).collect::<Vec<_>>() } },
+            "properties": { "type": { "enum": words } },
             "oneOf": variants,
         })
     }

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::str::FromStr;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use settings::{Hidden, MASK, quoted, text_value};
+use settings::{Hidden, MASK, not_quoted, text_value};
 
 /// The metadata service of an ECS instance, which speaks plain http.
 pub const METADATA: &str = "100.100.100.200";
@@ -328,7 +328,7 @@ texts! {
         let is_region = (1..=64).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         is_region.then_some(()).ok_or_else(|| {
-            format!("{}is not the id of a region, which consists of lower-case letters, digits and dashes, such as cn-hangzhou", quoted(text))
+            format!("must be the id of a region, such as cn-hangzhou: lower-case letters, digits and dashes{}", not_quoted(text))
         })
     }, { "type": "string", "pattern": "^[a-z0-9-]{1,64}$", "examples": ["cn-hangzhou"] };
 }
@@ -351,4 +351,211 @@ fn arn(text: &str, kind: &str) -> Result<(), String> {
     is_arn
         .then_some(())
         .ok_or_else(|| format!("not an ARN of the form acs:ram::ACCOUNT:{kind}/NAME"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_have_a_scheme_and_a_host_and_nothing_else() {
+        let good = [
+            ("cr.example.com", "https://cr.example.com"),
+            ("cr.example.com:8443", "https://cr.example.com:8443"),
+            ("https://cr.example.com:443", "https://cr.example.com"),
+            ("HTTPS://CR.example.com/", "https://cr.example.com"),
+            ("https://10.0.0.1:8443", "https://10.0.0.1:8443"),
+            ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+            ("[::1]", "https://[::1]"),
+            ("localhost:18080", "https://localhost:18080"),
+            ("http://localhost:18080", "http://localhost:18080"),
+            ("http://127.8.9.1:80", "http://127.8.9.1"),
+            ("http://[::1]:18080", "http://[::1]:18080"),
+        ];
+        for (text, url) in good {
+            assert_eq!(
+                text.parse::<Endpoint>().map(|endpoint| endpoint.url()),
+                Ok(url.to_owned()),
+                "{text}"
+            );
+        }
+        let bad = [
+            "",
+            "https://",
+            "http://",
+            "://",
+            ":8443",
+            "https://:8443",
+            "cr.example.com:",
+            "cr.example.com:0",
+            "cr.example.com:65536",
+            "cr.example.com:+80",
+            "cr.example.com:80:80",
+            "::1",
+            "[::1",
+            "::1]",
+            "[::1]x",
+            "[::1]:x",
+            "[localhost]",
+            "cr..example.com",
+            ".com",
+            "-cr.example.com",
+            "cr example.com",
+            "cr.example.com ",
+            "例え.jp",
+            "10.0.0",
+            "256.0.0.1",
+            "https://user@cr.example.com",
+            "https://user:pass@localhost",
+            "cr.example.com/api",
+            "cr.example.com?a=b",
+            "cr.example.com#a",
+            "ftp://localhost",
+            "unix:///run/socket",
+            "http://cr.example.com",
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+            "http://127.0.0.1.example.com",
+            "http://[::ffff:10.0.0.1]",
+            "https://cr\\example.com",
+        ];
+        for text in bad {
+            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_metadata_service_is_asked_in_plain_http() {
+        let good = [
+            ("http://100.100.100.200", "http://100.100.100.200"),
+            ("HTTP://100.100.100.200:80/", "http://100.100.100.200"),
+            ("http://100.100.100.200:8080", "http://100.100.100.200:8080"),
+            ("http://localhost:18082", "http://localhost:18082"),
+            ("http://[::1]:18082", "http://[::1]:18082"),
+            (
+                "https://metadata.example.com",
+                "https://metadata.example.com",
+            ),
+        ];
+        for (text, url) in good {
+            assert_eq!(
+                text.parse::<MetadataEndpoint>()
+                    .map(|endpoint| endpoint.0.url()),
+                Ok(url.to_owned()),
+                "{text}"
+            );
+        }
+        let bad = [
+            "",
+            "100.100.100.200",
+            "localhost",
+            "http://100.100.100.201",
+            "http://100.100.100.200.example.com",
+            "http://100.100.100.200@example.com",
+            "http://metadata.example.com",
+            "http://169.254.169.254",
+            "http://localhost/latest",
+            "ftp://100.100.100.200",
+        ];
+        for text in bad {
+            assert!(text.parse::<MetadataEndpoint>().is_err(), "{text:?}");
+        }
+        assert!(
+            "http://100.100.100.200".parse::<Endpoint>().is_err(),
+            "there alone, nowhere else"
+        );
+    }
+
+    /// Above all: what looks like a loopback address and is none.
+    #[test]
+    fn keys_are_asked_for_over_tls_or_at_a_loopback_address() {
+        let good = [
+            "https://keys.example.com",
+            "https://keys.example.com:8443/prod?token=a%20b&c=/?@:",
+            "https://user:pass@keys.example.com/",
+            "https://u@ser:pass@keys.example.com",
+            "HTTP://LocalHost:8080/keys",
+            "http://127.0.0.1?keys",
+            "http://user:pass@[::1]:8080/keys",
+            "http://100.100.100.200/",
+            "http://100.100.100.200/latest/meta-data/ram/security-credentials/reader",
+        ];
+        for text in good {
+            assert!(text.parse::<KeyUri>().is_ok(), "{text}");
+        }
+        let bad = [
+            "",
+            "localhost/keys",
+            "ftp://localhost/keys",
+            "http://",
+            "http:///keys",
+            "http://:8080/keys",
+            "http://localhost:0/keys",
+            "http://localhost:x/keys",
+            "http://keys.example.com",
+            "http://localhost@keys.example.com/",
+            "http://localhost:80@keys.example.com/",
+            "http://localhost.example.com/",
+            "http://127.0.0.1.example.com/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://127.1/",
+            "http://100.100.100.201/",
+            "http://100.100.100.200.example.com/",
+            "http://100.100.100.200@keys.example.com/",
+            "http://localhost\\@keys.example.com/",
+            "http://keys.example.com/?@localhost",
+            "http://keys.example.com/@localhost",
+            "http://keys.example.com#@localhost",
+            "http://localhost/#fragment",
+            "http://localhost/a b",
+            "http://localhost/\n",
+            "http://localhost/é",
+            "http://loc%61lhost/",
+        ];
+        for text in bad {
+            assert!(text.parse::<KeyUri>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_cloud_are_judged_loosely() {
+        let arns = [
+            ("acs:ram::1234567890123456:role/reader", true),
+            ("acs:ram::alias.onaliyun.com:role/path/reader", true),
+            ("acs:ram:::role/reader", false),
+            ("acs:ram::123:role/", false),
+            ("acs:ram::123:role", false),
+            ("acs:ram::123:roles/reader", false),
+            ("acs:ram::123:x:role/reader", false),
+            ("acs:ram::123:role/a b", false),
+            ("acs:ram::123:role/é", false),
+            ("acs:ram::123:oidc-provider/ack", false),
+            ("arn:aws:iam::123:role/reader", false),
+            ("", false),
+        ];
+        for (text, good) in arns {
+            assert_eq!(text.parse::<RoleArn>().is_ok(), good, "{text}");
+        }
+        assert!(
+            "acs:ram::123:oidc-provider/ack"
+                .parse::<ProviderArn>()
+                .is_ok()
+        );
+
+        let long = "a".repeat(65);
+        let sessions = [("ab", true), ("a.b@c_d-9", true), (&long[..64], true)];
+        let no_sessions = [("", false), ("a", false), ("a b", false), ("a/b", false)];
+        for (text, good) in sessions.into_iter().chain(no_sessions) {
+            assert_eq!(text.parse::<SessionName>().is_ok(), good, "{text}");
+        }
+        assert!(long.parse::<SessionName>().is_err());
+
+        let names = [("a", true), ("A-b.c_9", true), (&long[..64], true)];
+        let no_names = [("", false), (".", false), ("..", false), ("a/b", false)];
+        for (text, good) in names.into_iter().chain(no_names) {
+            assert_eq!(text.parse::<RoleName>().is_ok(), good, "{text}");
+        }
+        assert!(long.parse::<RoleName>().is_err());
+    }
 }

@@ -77,8 +77,10 @@ impl Settings {
             .iter()
             .flat_map(Place::items)
         {
-            let has = |key| place.get(key).is_written();
-            if place.is_sound() && !has("repo_namespace") && !has("repo_name") {
+            let entries = place.entries();
+            let is_empty = entries.iter().all(|(_, value)| !value.is_written());
+            // An unknown key alone is a mistake already.
+            if place.is_sound() && is_empty && place.is_filled() != entries.is_empty() {
                 place.refuse(
                     "must have repo_namespace, repo_name or both; repo_name: .* is every repository",
                 );
@@ -123,5 +125,46 @@ impl fmt::Display for WholeName {
 impl PartialEq for WholeName {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str() == other.0.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let matching = [
+            ("mirror", "mirror", true),
+            ("mirror", "mirrors", false),
+            ("mirror", "a-mirror", false),
+            ("a|b", "b", true),
+            ("a|b", "ab", false),
+            ("^a$|^b$", "b", true),
+            ("base-.*", "base-", true),
+            ("(?i)Mirror", "mirror", true),
+            (".*", "odd\nname", true),
+            (r"k8s\.gcr\.io", "k8sxgcrxio", false),
+        ];
+        for (text, name, matches) in matching {
+            let pattern = text.parse::<WholeName>().expect(text);
+            assert_eq!(pattern.0.is_match(name), matches, "{text} {name}");
+        }
+        let long = "a".repeat(1025);
+        for text in [
+            "",
+            "*",
+            "(",
+            "a)(b",
+            "[a",
+            "a\n(b",
+            "(?x)a # b",
+            "(.{999}){999}",
+            &long,
+        ] {
+            let error = text.parse::<WholeName>().expect_err(text);
+            assert!(!error.contains('\n') && !error.contains("# b"), "{error}");
+        }
+        assert!(long[..1024].parse::<WholeName>().is_ok());
     }
 }

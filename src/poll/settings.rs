@@ -34,7 +34,9 @@ impl Settings {
                 self.finished_interval = Period::of(*self.interval);
             } else if place.is_sound() && at.get("interval").is_sound() {
                 let interval = in_words(*self.interval);
-                place.refuse(format!("must not be shorter than poll.interval ({interval})"));
+                place.refuse(format!(
+                    "must not be shorter than poll.interval ({interval})"
+                ));
             }
         }
         if *self.timeout > *self.deadline {
@@ -43,7 +45,9 @@ impl Settings {
                 self.timeout = Period::of(*self.deadline);
             } else if place.is_sound() && at.get("deadline").is_sound() {
                 let deadline = in_words(*self.deadline);
-                place.refuse(format!("must not be longer than poll.deadline ({deadline})"));
+                place.refuse(format!(
+                    "must not be longer than poll.deadline ({deadline})"
+                ));
             }
         }
     }

@@ -56,12 +56,15 @@ impl Limiter {
 mod tests {
     use tokio::time::advance;
 
+    use settings::Count;
+
     use super::*;
+    use crate::config::web::GoDuration;
 
     fn limiter(interval_ms: u64, burst: u32) -> Limiter {
         Limiter::new(RateLimit {
-            interval: Duration::from_millis(interval_ms),
-            burst,
+            interval: GoDuration(Duration::from_millis(interval_ms)),
+            burst: Count::of(burst),
         })
     }
 

@@ -217,7 +217,11 @@ pub(super) fn build(
         config: Arc::new(config),
         client_auth: web.client_auth,
         authorities,
-        allowed_sans: web.client_allowed_sans.iter().map(|san| san.0.clone()).collect(),
+        allowed_sans: web
+            .client_allowed_sans
+            .iter()
+            .map(|san| san.0.clone())
+            .collect(),
     })
 }
 

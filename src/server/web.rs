@@ -359,22 +359,27 @@ fn content(source: &Secret) -> io::Result<SecretSlice<u8>> {
 fn build(web: web::Web, contents: &Contents) -> Result<(Web, Vec<String>), Error> {
     let tls = match &web.tls {
         None => None,
-        Some(tls) => Some(tls::build(tls, web.http.http2 != Some(false), contents).map_err(Error::Mistakes)?),
+        Some(tls) => Some(
+            tls::build(tls, web.http.http2 != Some(false), contents).map_err(Error::Mistakes)?,
+        ),
     };
     let mut headers = HeaderMap::new();
     for (name, value) in &web.http.headers {
         let name = HeaderName::try_from(name.as_str());
         // Both were judged.
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.0.as_bytes()))
-            && !value.is_empty()
-        {
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.0.as_bytes())) {
             headers.insert(name, value);
         }
     }
     let built = Web {
         tls,
         headers,
-        users: Arc::new(web.users.into_iter().map(|(name, hash)| (name, hash.0)).collect()),
+        users: Arc::new(
+            web.users
+                .into_iter()
+                .map(|(name, hash)| (name, hash.0))
+                .collect(),
+        ),
         limiter: web
             .rate_limit
             .map(|limit: RateLimit| Arc::new(Limiter::new(limit))),

@@ -6,12 +6,12 @@ mod show;
 mod value;
 mod yaml;
 
-pub use mistake::{Mistake, did_you_mean, one_of, quotable, quoted};
+pub use mistake::{Mistake, did_you_mean, not_quoted, one_of, quotable, quoted};
 pub use read::{Document, Place, Reader, short_or_long, with_common};
 pub use show::{MASK, show, twins};
 pub use value::{
-    Count, Duration, FilePath, Hidden, Period, Secret, SecretText, YEAR, days, hours, in_words, milliseconds, not,
-    minutes, seconds,
+    Count, Duration, FilePath, Hidden, Period, Secret, SecretText, YEAR, days, hours, in_words,
+    milliseconds, minutes, not, seconds,
 };
 
 #[doc(hidden)]

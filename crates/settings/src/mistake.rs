@@ -48,13 +48,23 @@ pub(crate) fn is_presentable(word: &str) -> bool {
         && !(has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit))
 }
 
-/// `"word" ` where `word` looks like a word that a person typed, else nothing.
+/// ` "word"` where `word` looks like a word that a person typed, else nothing.
 /// For ids and closed sets alone: nothing that may be a secret comes here.
 pub fn quoted(word: &str) -> String {
     if is_presentable(word) && word.len() <= 40 {
-        format!("\"{word}\" ")
+        format!(" \"{word}\"")
     } else {
         String::new()
+    }
+}
+
+/// `, not "word"`, as [`quoted`].
+pub fn not_quoted(word: &str) -> String {
+    let quoted = quoted(word);
+    if quoted.is_empty() {
+        quoted
+    } else {
+        format!(", not{quoted}")
     }
 }
 
@@ -94,11 +104,43 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
 /// What is said about a word that is not in a closed set.
 pub fn one_of(word: &str, names: &[&str]) -> String {
     let meant = did_you_mean(word, names.iter().copied());
-    let quoted = quoted(word);
-    let not = if quoted.is_empty() {
-        String::new()
-    } else {
-        format!(", not {}", quoted.trim_end())
-    };
+    let not = not_quoted(word);
+    let names: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !name.is_empty())
+        .collect();
     format!("must be one of {}{not}{meant}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_starts_with_a_digit_and_is_short_is_quoted() {
+        for text in ["60", "1.5h", "-5s", "0123456789abcdef"] {
+            assert_eq!(quotable(text), format!("\"{text}\" "));
+        }
+        for text in ["", "secret", "5Secret", "0123456789abcdef0", "5 s", "5\n"] {
+            assert_eq!(quotable(text), "");
+        }
+    }
+
+    #[test]
+    fn suggestions_are_near() {
+        let keys = ["interval", "finished_interval", "timeout"];
+        for (word, near) in [
+            ("intervall", "interval"),
+            ("INTERVAL", "interval"),
+            ("itnerval", "interval"),
+            ("time_out", "timeout"),
+            ("finish_interval", "finished_interval"),
+        ] {
+            assert_eq!(did_you_mean(word, keys), format!(" (did you mean {near}?)"));
+        }
+        for word in ["retries", "", &"interval".repeat(9)] {
+            assert_eq!(did_you_mean(word, keys), "");
+        }
+    }
 }

@@ -205,6 +205,11 @@ impl<'a> Place<'a> {
         !self.node.is_some_and(|node| node.refused.get())
     }
 
+    /// Whether a mapping is written here.
+    pub fn is_mapping(&self) -> bool {
+        matches!(self.node.map(|node| &node.kind), Some(Kind::Mapping(_)))
+    }
+
     /// Whether a list or mapping with something in it is written here.
     pub fn is_filled(&self) -> bool {
         match self.node.map(|node| &node.kind) {
@@ -389,8 +394,13 @@ impl<'a> At<'a> {
             let property = &here["properties"][&key];
             let help = if property["x-secret"] == true {
                 format!("; write {key} or {file}")
+            } else if let Value::Array(choices) = &property["enum"] {
+                let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+                format!("; use one of {}", choices.join(", "))
+            } else if let Value::String(example) = &property["examples"][0] {
+                format!("; write one such as {example}")
             } else {
-                example(property)
+                String::new()
             };
             self.note_absent(&key, format!("is missing{help}"));
         }
@@ -425,7 +435,10 @@ impl<'a> At<'a> {
             };
             let Kind::Text(name) = &key.kind else {
                 let kind = key.kind.name();
-                refuse(None, format!("a key must be a text, not {kind}; put it in quotes"));
+                refuse(
+                    None,
+                    format!("a key must be a text, not {kind}; put it in quotes"),
+                );
                 continue;
             };
             if let Some(first) = lines.insert(name, key.line) {
@@ -449,7 +462,8 @@ impl<'a> At<'a> {
                     continue;
                 }
                 let twin = name.strip_suffix("_file").filter(|it| known.contains(it));
-                if let Some(twin) = twin.filter(|it| self.node.get(it).is_some_and(|it| !it.is_null()))
+                if let Some(twin) =
+                    twin.filter(|it| self.node.get(it).is_some_and(|it| !it.is_null()))
                 {
                     refuse(
                         Some(name),
@@ -470,17 +484,13 @@ impl<'a> At<'a> {
             Part::Rest(common) => common,
             _ => &[],
         };
-        let known: Vec<&str> = known.iter().chain(common).copied().collect();
+        let known: Vec<&str> = common.iter().chain(known).copied().collect();
         let meant = did_you_mean(name, known.iter().copied());
-        let word = quoted(name);
-        let allowed = if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        };
-        format!("unknown key {word}{meant}; allowed here: {allowed}")
-            .replace(" ;", ";")
-            .replace("  ", " ")
+        let allowed = known.join(", ");
+        format!(
+            "unknown key{}{meant}; allowed here: {allowed}",
+            quoted(name)
+        )
     }
 
     fn visit_mapping<'de, V: Visitor<'de>>(
@@ -491,7 +501,7 @@ impl<'a> At<'a> {
         let entries = self.entries(known)?;
         visitor.visit_map(Entries {
             at: self,
-            entries: entries.into_iter(),
+            rest: entries.into_iter(),
             next: None,
         })
     }
@@ -511,14 +521,6 @@ fn required(schema: &Value) -> Vec<String> {
         required.extend(key.map(str::to_owned));
     }
     required
-}
-
-fn example(property: &Value) -> String {
-    match &property["examples"][0] {
-        Value::Null => String::new(),
-        Value::String(example) => format!("; write one such as {example}"),
-        other => format!("; write one such as {other}"),
-    }
 }
 
 fn mismatch(expected: &str, found: &Kind) -> String {
@@ -612,6 +614,10 @@ impl<'de> Deserializer<'de> for At<'_> {
         if name != WITH_COMMON {
             return self.deserialize_seq(visitor);
         }
+        let Kind::Mapping(_) = self.node.kind else {
+            let expected = Expecting(visitor, PhantomData).to_string();
+            return self.shape(&expected);
+        };
         let known = Cell::new(&[][..]);
         visitor.visit_seq(CommonAndRest {
             at: self,
@@ -682,7 +688,7 @@ impl<'de, V: Visitor<'de>> Display for Expecting<'de, V> {
 
 struct Entries<'a> {
     at: At<'a>,
-    entries: std::vec::IntoIter<Entry<'a>>,
+    rest: std::vec::IntoIter<Entry<'a>>,
     next: Option<Entry<'a>>,
 }
 
@@ -693,7 +699,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Failure> {
-        self.next = self.entries.next();
+        self.next = self.rest.next();
         let Some((name, _)) = self.next else {
             return Ok(None);
         };
@@ -766,29 +772,36 @@ impl<'de> SeqAccess<'de> for CommonAndRest<'_> {
 ///
 /// # Errors
 ///
-/// As either value's.
-pub fn with_common<'de, C, S, D>(deserializer: D, rest: fn(&C) -> S) -> Result<(C, S::Value), D::Error>
+/// As either value's; `expected` says what a mapping here is.
+pub fn with_common<'de, C, S, D>(
+    deserializer: D,
+    expected: &'static str,
+    rest: fn(&C) -> S,
+) -> Result<(C, S::Value), D::Error>
 where
     C: Deserialize<'de>,
     S: DeserializeSeed<'de>,
     D: Deserializer<'de>,
 {
-    struct Both<C, S>(fn(&C) -> S);
+    struct Both<C, S> {
+        expected: &'static str,
+        rest: fn(&C) -> S,
+    }
     impl<'de, C: Deserialize<'de>, S: DeserializeSeed<'de>> Visitor<'de> for Both<C, S> {
         type Value = (C, S::Value);
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("a mapping")
+            formatter.write_str(self.expected)
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
             let lacking = || <A::Error as de::Error>::custom("two parts of a mapping");
             let common = parts.next_element()?.ok_or_else(lacking)?;
-            let rest = parts.next_element_seed((self.0)(&common))?;
+            let rest = parts.next_element_seed((self.rest)(&common))?;
             Ok((common, rest.ok_or_else(lacking)?))
         }
     }
-    deserializer.deserialize_tuple_struct(WITH_COMMON, 2, Both(rest))
+    deserializer.deserialize_tuple_struct(WITH_COMMON, 2, Both { expected, rest })
 }
 
 /// Reads a text by `short`, a mapping as `T`; `expected` names both.

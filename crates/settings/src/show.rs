@@ -25,15 +25,15 @@ fn name_files(tree: &mut Value) {
     match tree {
         Value::Array(items) => items.iter_mut().for_each(name_files),
         Value::Object(entries) => {
-            let named = std::mem::take(entries)
-                .into_iter()
-                .map(|(key, mut value)| match value.get_mut(FILE) {
+            let named = std::mem::take(entries).into_iter().map(|(key, mut value)| {
+                match value.get_mut(FILE) {
                     Some(path) => (format!("{key}_file"), path.take()),
                     None => {
                         name_files(&mut value);
                         (key, value)
                     }
-                });
+                }
+            });
             *entries = named.collect();
         }
         _ => {}
@@ -63,12 +63,41 @@ pub fn twins(schema: &mut Value) {
                         !one
                     });
                 }
+                let required = entries.get("required").cloned().unwrap_or_default();
+                if let Some(Value::Object(properties)) = entries.get_mut("properties") {
+                    for (key, property) in properties {
+                        let is_required = required
+                            .as_array()
+                            .is_some_and(|it| it.contains(&json!(key)));
+                        if !is_required {
+                            allow_null(property);
+                        }
+                    }
+                }
                 if !alternatives.is_empty() {
                     entries.insert("allOf".to_owned(), Value::Array(alternatives));
                 }
             }
         }
         _ => {}
+    }
+}
+
+/// A key that is null is one that is left out.
+fn allow_null(property: &mut Value) {
+    let Value::Object(property) = property else {
+        return;
+    };
+    if let Some(Value::String(one)) = property.get("type") {
+        let types = json!([one, "null"]);
+        property.insert("type".to_owned(), types);
+    }
+    if let Some(reference) = property.shift_remove("$ref") {
+        let either = json!([{ "$ref": reference }, { "type": "null" }]);
+        property.insert("anyOf".to_owned(), either);
+    }
+    if let Some(Value::Array(choices)) = property.get_mut("enum") {
+        choices.push(Value::Null);
     }
 }
 

@@ -73,7 +73,10 @@ macro_rules! text_value {
                 struct Text;
                 impl $crate::private::serde::de::Visitor<'_> for Text {
                     type Value = $type;
-                    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    fn expecting(
+                        &self,
+                        formatter: &mut std::fmt::Formatter<'_>,
+                    ) -> std::fmt::Result {
                         formatter.write_str($expecting)
                     }
                     fn visit_str<E: $crate::private::serde::de::Error>(
@@ -317,9 +320,7 @@ impl<'de, const DEFAULT: u32, const MIN: u32, const MAX: u32> Deserialize<'de>
     for Count<DEFAULT, MIN, MAX>
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_any(Whole(MIN, MAX))
-            .map(|count| Self(count))
+        deserializer.deserialize_any(Whole(MIN, MAX)).map(Self)
     }
 }
 
@@ -449,7 +450,9 @@ impl<'de> Visitor<'de> for SecretVisitor {
         let text = if self.is_word {
             let word = text.trim();
             if word.is_empty() {
-                return Err(E::custom("is empty; write the value, or name a file instead"));
+                return Err(E::custom(
+                    "is empty; write the value, or name a file instead",
+                ));
             }
             if word.contains(|c: char| c.is_whitespace() || c.is_control()) {
                 let message = "must not hold white space or control characters";
@@ -576,5 +579,75 @@ impl JsonSchema for FilePath {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "format": "path", "pattern": "^(?!~/).+" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Any = Period<0, { seconds(1) }>;
+
+    #[test]
+    fn durations_follow_the_grammar_of_prometheus() {
+        let good = [
+            ("90s", 90_000),
+            ("1h30m", 5_400_000),
+            ("30d", 2_592_000_000),
+            ("1500ms", 1_500),
+            ("1s500ms", 1_500),
+            ("1w2d3h4m5s6ms", 788_645_006),
+            ("1y", 31_536_000_000),
+            ("0h1s", 1_000),
+            ("007s", 7_000),
+        ];
+        for (text, milliseconds) in good {
+            assert_eq!(
+                Any::check(text).map(|period| *period),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        let bad = [
+            "",
+            " ",
+            "s",
+            "60",
+            "0",
+            "-1s",
+            "+1s",
+            "1 s",
+            " 1s",
+            "1s ",
+            "1S",
+            "1M",
+            "1m1h",
+            "1s1s",
+            "1ms1s",
+            "1.5h",
+            "1h30",
+            "h1",
+            "1us",
+            "1min",
+            "999ms",
+            "0s",
+            "366d",
+            "1y1ms",
+            "\u{661}s",
+            "18446744073709551616s",
+            "18446744073709551615y",
+        ];
+        for text in bad {
+            assert!(Any::check(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_written() {
+        for text in ["1ms", "1s", "1m", "1h", "1y", "1h30m", "14d", "1m30s500ms"] {
+            let length = parse_units(text).expect(text);
+            assert_eq!(in_words(length), text);
+        }
+        assert_eq!(in_words(Duration::ZERO), "0s");
     }
 }

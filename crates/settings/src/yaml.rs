@@ -15,7 +15,6 @@ use serde_saphyr::localizer::ExternalMessageSource;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Error, Spanned};
 
-
 /// Levels of lists and mappings; the configuration needs six.
 const MAX_DEPTH: usize = 32;
 /// Nodes of the tree: ten for each of a hundred thousand tasks.
