@@ -2,6 +2,7 @@
 //! answered in the cloud's own words ([`wire`]); what it means is left to `source`. Signing,
 //! retries, rate limit and paging are the [`rpc`] client's.
 
+pub mod settings;
 pub mod wire;
 
 use std::fmt;

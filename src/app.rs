@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::accounts::Accounts;
 use self::reload::{Origin, Reloader};
 use self::signals::Signals;
-use crate::config::{Artifacts, Config, Pattern};
+use crate::config::Config;
 use crate::follow;
 use crate::metrics::own::{Build, Own};
 use crate::model::{Cause, Causes, Meaning, Words};
@@ -37,7 +37,7 @@ use crate::server;
 use crate::shard::Shard;
 use crate::source::{CloudSource, Place};
 use crate::store::state::{State, StateFile};
-use crate::store::{self, ArtifactSeries, Limits, Store, Target};
+use crate::store::{self, Limits, Store, Target};
 
 /// A daemon that has not tried every task by then is ready all the same.
 const READY_AFTER: Duration = Duration::from_secs(60);
@@ -151,7 +151,7 @@ impl Daemon {
         } = self;
         let accounts = Accounts::new(&config, shard, &own, &clock).map_err(Error::Client)?;
         let watches = watches(&config, shard);
-        let (file, state) = match &config.state_path {
+        let (file, state) = match &config.state.path {
             Some(path) => {
                 let (file, state) = state::open(path, &clock).map_err(Error::State)?;
                 (Some(file), state)
@@ -282,13 +282,13 @@ fn source(config: &Config, accounts: &Accounts) -> CloudSource {
         places.map(|(instance, client)| {
             let place = Place {
                 client,
-                endpoint: instance.endpoint.url(),
-                region: instance.region.clone(),
+                endpoint: instance.url(),
+                region: instance.region().to_owned(),
             };
-            (instance.id.as_str().into(), place)
+            ((*instance.id).into(), place)
         }),
-        config.poll.deadline,
-        config.poll.timeout,
+        *config.poll.deadline,
+        *config.poll.timeout,
     )
 }
 
@@ -374,24 +374,25 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
 fn watches(config: &Config, shard: Shard) -> Vec<Watch> {
     let mut watches = Vec::new();
     for instance in &config.instances {
-        let instance_id: Arc<str> = instance.id.as_str().into();
-        let region: Arc<str> = instance.region.as_str().into();
+        let instance_id: Arc<str> = (*instance.id).into();
+        let region: Arc<str> = instance.region().into();
+        let account = account(config, &instance.credentials);
         for task in &instance.tasks {
             if !shard.owns(&[&instance.id, &task.id]) {
                 continue;
             }
             let target = Target {
                 instance_id: Arc::clone(&instance_id),
-                task_id: task.id.as_str().into(),
-                task: task.name.as_str().into(),
+                task_id: (*task.id).into(),
+                task: task.name().into(),
                 region: Arc::clone(&region),
                 origin: store::Origin::Configured,
-                artifacts: artifact_series(config.artifacts),
+                artifacts: config.artifacts,
             };
             watches.push(Watch {
                 target: Arc::new(target),
-                interval: task.interval,
-                account: instance.credentials,
+                interval: task.interval(&config.poll),
+                account,
                 followed: None,
             });
         }
@@ -406,45 +407,39 @@ fn follows(config: &Config, shard: Shard) -> Vec<Follow> {
         let Some(follow) = &instance.follow else {
             continue;
         };
-        let patterns = |patterns: &[Pattern]| {
-            let pair = |one: &Pattern| (one.repo_namespace.clone(), one.repo_name.clone());
-            patterns.iter().map(pair).collect()
-        };
         follows.push(Follow {
             settings: follow::Settings {
-                instance_id: instance.id.as_str().into(),
-                region: instance.region.as_str().into(),
-                interval: follow.interval,
-                stale_after: config.poll.stale_after,
+                instance_id: (*instance.id).into(),
+                region: instance.region().into(),
+                interval: *follow.interval,
+                stale_after: *config.poll.stale_after,
                 filter: follow::Filter {
-                    include: patterns(&follow.include),
-                    exclude: patterns(&follow.exclude),
+                    include: follow.include.clone(),
+                    exclude: follow.exclude.clone(),
                 },
-                runs: follow.runs,
-                max_age: follow.max_age,
-                max_tasks: follow.max_tasks,
-                artifacts: artifact_series(follow.artifacts),
+                runs: follow.runs.size(),
+                max_age: *follow.max_age,
+                max_tasks: follow.max_tasks.size(),
+                artifacts: follow.artifacts,
                 configured: instance
                     .tasks
                     .iter()
-                    .map(|task| task.id.as_str().into())
+                    .map(|task| (*task.id).into())
                     .collect(),
                 shard,
                 words: words(config),
                 causes: causes(config),
             },
-            account: instance.credentials,
+            account: account(config, &instance.credentials),
         });
     }
     follows
 }
 
-fn artifact_series(artifacts: Artifacts) -> ArtifactSeries {
-    match artifacts {
-        Artifacts::All => ArtifactSeries::All,
-        Artifacts::Failed => ArtifactSeries::Failed,
-        Artifacts::None => ArtifactSeries::None,
-    }
+/// The number of an account among those in use.
+fn account(config: &Config, name: &str) -> usize {
+    let used = config.used_credentials();
+    used.iter().position(|it| *it == name).unwrap_or_default()
 }
 
 /// The scheduler fills it.
@@ -459,9 +454,9 @@ fn store(config: &Config, counts_wait: bool, clock: Clock) -> Store {
 
 fn limits(config: &Config) -> Limits {
     Limits {
-        series: config.limits.series,
-        artifacts_per_task: config.limits.artifacts_per_task,
-        stale_after: config.poll.stale_after,
+        series: config.limits.series.size(),
+        artifacts_per_task: config.limits.artifacts_per_task.size(),
+        stale_after: *config.poll.stale_after,
     }
 }
 
@@ -469,18 +464,18 @@ fn settings(config: &Config) -> Settings {
     Settings {
         words: words(config),
         causes: causes(config),
-        interval: config.poll.interval,
-        finished_interval: config.poll.finished_interval,
-        concurrency: config.poll.concurrency,
+        interval: *config.poll.interval,
+        finished_interval: *config.poll.finished_interval,
+        concurrency: config.poll.concurrency.size(),
         instances: config
             .instances
             .iter()
-            .map(|instance| instance.id.as_str().into())
+            .map(|instance| (*instance.id).into())
             .collect(),
         accounts: config
-            .credentials
-            .iter()
-            .map(|credentials| credentials.name.clone())
+            .used_credentials()
+            .into_iter()
+            .map(str::to_owned)
             .collect(),
     }
 }
@@ -514,6 +509,6 @@ pub fn words(config: &Config) -> Words {
     Words::with(
         lists
             .into_iter()
-            .flat_map(|(meaning, words)| words.iter().map(move |word| (meaning, word.clone()))),
+            .flat_map(|(meaning, words)| words.iter().map(move |word| (meaning, word.0.clone()))),
     )
 }

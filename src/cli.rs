@@ -328,7 +328,7 @@ impl Flags {
         let Some(path) = &self.web_config_file else {
             return Ok(WebSource::default());
         };
-        config::web::open(path).map_err(|error| Error::Usage(telemetry::chain(&error)))
+        WebSource::open(path).map_err(|error| Error::Usage(telemetry::chain(&error)))
     }
 
     fn load_config(&self) -> Result<config::Config, Error> {

@@ -7,6 +7,7 @@
 //! [`subscription::Followed`]; `listing` decides how far a list is read.
 
 mod listing;
+pub mod settings;
 mod subscription;
 
 use std::cell::OnceCell;
@@ -17,10 +18,10 @@ use std::time::Duration;
 
 use alibaba_cloud::Reason;
 use alibaba_cloud::clock::Moment;
-use regex::Regex;
 
 use self::listing::{Order, seen_order};
 pub use self::listing::{Plan, RunList};
+use self::settings::Pattern;
 use self::subscription::Followed;
 use crate::model::{
     Assessment, Causes, ListedRun, Rule, Subscription, TaskInfo, TaskStatus, Words,
@@ -42,7 +43,7 @@ const ROWS_PATIENCE: i64 = 3_600_000;
 const REMEMBER_MOST: usize = 100_000;
 
 /// What one instance's `follow:` says, and what bounds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `cri-…`
     pub instance_id: Arc<str>,
@@ -75,27 +76,13 @@ pub struct Settings {
 /// Which repositories are followed: those that an `include` matches, all where
 /// there is none, but none that an `exclude` matches. Each is a pair of
 /// patterns, of the namespace and of the repository that is synchronised into.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
-    /// Anchored.
-    pub include: Vec<(Regex, Regex)>,
-    /// Anchored.
-    pub exclude: Vec<(Regex, Regex)>,
+    /// Repositories to follow.
+    pub include: Vec<Pattern>,
+    /// Repositories that are left out all the same.
+    pub exclude: Vec<Pattern>,
 }
-
-impl PartialEq for Filter {
-    fn eq(&self, other: &Self) -> bool {
-        fn same(ours: &[(Regex, Regex)], theirs: &[(Regex, Regex)]) -> bool {
-            let texts = |(namespace, name): &(Regex, Regex)| {
-                (namespace.as_str().to_owned(), name.as_str().to_owned())
-            };
-            ours.iter().map(texts).eq(theirs.iter().map(texts))
-        }
-        same(&self.include, &other.include) && same(&self.exclude, &other.exclude)
-    }
-}
-
-impl Eq for Filter {}
 
 impl Filter {
     fn passes(&self, subscription: &Subscription) -> bool {
@@ -104,9 +91,7 @@ impl Filter {
             repo_name,
             ..
         } = subscription;
-        let matches = |(namespace, name): &(Regex, Regex)| {
-            namespace.is_match(repo_namespace) && name.is_match(repo_name)
-        };
+        let matches = |pattern: &Pattern| pattern.matches(repo_namespace, repo_name);
         (self.include.is_empty() || self.include.iter().any(matches))
             && !self.exclude.iter().any(matches)
     }

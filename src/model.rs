@@ -5,6 +5,7 @@
 //! them; a time of zero or less means "not known" and is `None` here.
 
 mod cause;
+pub mod settings;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -11,6 +11,7 @@ mod listing;
 mod notice;
 mod reload;
 pub mod schedule;
+pub mod settings;
 mod watch;
 mod words;
 

@@ -5,6 +5,7 @@
 mod announced;
 mod facts;
 mod held;
+pub mod settings;
 pub mod state;
 mod subscription;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use alibaba_cloud::Reason;
 use alibaba_cloud::clock::{Clock, Moment};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -65,9 +67,11 @@ impl Origin {
 }
 
 /// Which artifacts of a task get series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum ArtifactSeries {
     /// Every artifact.
+    #[default]
     All,
     /// Failed ones.
     Failed,

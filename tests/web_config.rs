@@ -11,9 +11,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use aliyun_acr_exporter::config::web;
-use exporter_web::config::{CipherSuite, ClientAuth, Curve, PemSource, TlsVersion};
+use exporter_web::WebSource;
+use exporter_web::config::{ClientAuth, TlsVersion, WebConfig};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use rustls::NamedGroup;
+use rustls::crypto::ring::cipher_suite;
 use tempfile::TempDir;
 
 fn testdata(folder: &str) -> PathBuf {
@@ -87,7 +89,7 @@ fn broken_files_are_refused_in_these_words() {
     let mut wrong = String::new();
     let files = files("broken", &folder);
     for (name, path) in &files {
-        let error = web::open(path).expect_err(name);
+        let error = WebSource::open(path).expect_err(name);
         let found = error
             .to_string()
             .replace(&format!("{}/", folder.path().display()), "")
@@ -114,7 +116,7 @@ fn good_files_are_accepted_and_some_with_a_warning() {
     assert!(files.len() >= 28, "only {} files", files.len());
     let mut warnings = Vec::new();
     for (name, path) in &files {
-        let source = web::open(path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let source = WebSource::open(path).unwrap_or_else(|error| panic!("{name}: {error}"));
         for warning in source.warnings() {
             let inside = format!("{}/", folder.path().display());
             warnings.push(warning.replace(&inside, ""));
@@ -135,17 +137,22 @@ fn good_files_are_accepted_and_some_with_a_warning() {
     );
 }
 
+fn headers(web: &WebConfig) -> Vec<(&str, &str)> {
+    let headers = web.http.headers.iter();
+    headers.map(|(name, value)| (&**name, &*value.0)).collect()
+}
+
 /// What the files say is what is understood.
 #[test]
 fn good_files_mean_what_they_say() {
     let load = |name: &str| {
         let path = testdata("good").join(name);
         let bytes = fs::read(&path).unwrap();
-        web::parse(&bytes, &path).unwrap_or_else(|errors| panic!("{errors:?}"))
+        exporter_web::config::parse(&bytes, &path).unwrap_or_else(|errors| panic!("{errors:?}"))
     };
     let empty = load("empty.yaml");
     assert!(empty.tls.is_none());
-    assert!(empty.headers.is_empty() && empty.users.is_empty());
+    assert!(empty.http.headers.is_empty() && empty.users.is_empty());
     assert_eq!(empty.rate_limit, None);
     for name in [
         "nulls.yaml",
@@ -161,33 +168,31 @@ fn good_files_mean_what_they_say() {
         (tls.min_version, tls.max_version),
         (TlsVersion::Tls12, TlsVersion::Tls13)
     );
-    assert_eq!(tls.cipher_suites, None);
-    assert!(tls.curves.is_empty() && tls.prefer_server_cipher_suites);
-    let PemSource::File(path) = &tls.certificate.source else {
-        panic!("not a file");
-    };
-    assert_eq!(*path, testdata("good").join("server.crt"));
+    assert_eq!(tls.suites(), None);
+    assert!(tls.curves().is_empty() && tls.prefer_server_cipher_suites);
+    let path = tls.certificate.source.file().unwrap();
+    assert_eq!(path, testdata("good").join("server.crt"));
 
     let all = load("tls_all_keys.yaml");
-    let tls = all.tls.unwrap();
+    let tls = all.tls.as_ref().unwrap();
     assert_eq!(tls.client_auth, ClientAuth::RequireAndVerify);
+    let sans: Vec<&str> = tls.client_allowed_sans.iter().map(|san| &*san.0).collect();
     assert_eq!(
-        tls.client_allowed_sans,
+        sans,
         [
             "prometheus.example.org",
             "10.0.0.7",
             "spiffe://cluster/prometheus"
         ]
     );
-    assert_eq!(tls.curves, [Curve::X25519, Curve::P256]);
-    assert_eq!(tls.cipher_suites, Some(vec![CipherSuite::EcdsaAes128Gcm]));
+    let curves: Vec<_> = tls.curves().iter().map(|curve| curve.name()).collect();
+    assert_eq!(curves, [NamedGroup::X25519, NamedGroup::secp256r1]);
+    let suite = cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    assert_eq!(tls.suites(), Some(vec![suite]));
     assert!(!tls.prefer_server_cipher_suites);
-    assert_eq!(
-        all.headers,
-        [("X-Content-Type-Options", "nosniff".to_owned())]
-    );
+    assert_eq!(headers(&all), [("X-Content-Type-Options", "nosniff")]);
     let limit = all.rate_limit.unwrap();
-    assert_eq!((limit.interval.as_millis(), limit.burst), (100, 20));
+    assert_eq!((limit.interval.0.as_millis(), limit.burst.get()), (100, 20));
     assert_eq!(all.users.keys().collect::<Vec<_>>(), ["prometheus"]);
 
     for (name, client_auth) in [
@@ -200,14 +205,14 @@ fn good_files_mean_what_they_say() {
     ] {
         assert_eq!(load(name).tls.unwrap().client_auth, client_auth, "{name}");
     }
-    let headers = load("headers.yaml").headers;
-    assert_eq!(headers.len(), 5);
-    assert!(headers.contains(&("X-XSS-Protection", "0".to_owned())));
-    assert!(load("headers_blank.yaml").headers.is_empty());
+    let five = load("headers.yaml");
+    assert_eq!(headers(&five).len(), 5);
+    assert!(headers(&five).contains(&("X-XSS-Protection", "0")));
+    assert_eq!(headers(&load("headers_blank.yaml")), []);
     let rate = |name: &str| {
         load(name)
             .rate_limit
-            .map(|limit| limit.interval.as_millis())
+            .map(|limit| limit.interval.0.as_millis())
     };
     assert_eq!(rate("rate.yaml"), Some(90_000));
     assert_eq!(rate("rate_fraction.yaml"), Some(1_500));
@@ -231,7 +236,7 @@ fn certificates_may_stand_in_the_file_itself() {
     );
     let path = folder.path().join("inline.yaml");
     fs::write(&path, text).unwrap();
-    let source = web::open(&path).unwrap_or_else(|error| panic!("{error}"));
+    let source = WebSource::open(&path).unwrap_or_else(|error| panic!("{error}"));
     assert!(source.is_tls());
     assert_eq!(
         format!("{source:?}"),
@@ -241,12 +246,12 @@ fn certificates_may_stand_in_the_file_itself() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let error = web::open(Path::new("/nowhere/web.yaml")).unwrap_err();
+    let error = WebSource::open(Path::new("/nowhere/web.yaml")).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /nowhere/web.yaml");
     let folder = folder();
     let path = folder.path().join("web.yaml");
     fs::write(&path, [0xff, 0xfe, 0x41, 0]).unwrap();
-    let error = web::open(&path).unwrap_err().to_string();
+    let error = WebSource::open(&path).unwrap_err().to_string();
     assert!(
         error.ends_with("this is UTF-16; save the file as UTF-8"),
         "{error}"

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::accounts::share;
-use crate::config::{Artifacts, Config, Follow, Instance, Task};
+use super::accounts::{quota, share};
+use crate::config::{Config, Instance, Task};
+use crate::follow::settings::Settings as Follow;
 use crate::shard::Shard;
+use crate::store::ArtifactSeries;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A plan above this share of the rate limit is warned about.
@@ -104,7 +106,7 @@ enum Lever {
 impl Lever {
     /// The interval that a task keeps to.
     fn of(config: &Config, task: &Task) -> Self {
-        if task.interval == config.poll.interval {
+        if task.interval(&config.poll) == *config.poll.interval {
             Self::Interval
         } else {
             Self::OwnInterval
@@ -130,16 +132,17 @@ impl Calls {
             Self::of_follow(config, follow, shard)
         });
         for task in tasks {
-            let finished = config.poll.finished_interval;
+            let finished = *config.poll.finished_interval;
+            let interval = task.interval(&config.poll);
             let own = Lever::of(config, task);
-            let resting = if task.interval < finished {
+            let resting = if interval < finished {
                 Lever::FinishedInterval
             } else {
                 own
             };
             calls.start += 2.0;
-            *calls.steady.entry(resting).or_default() += per_day(finished.max(task.interval));
-            *calls.worst.entry(own).or_default() += 2.0 * per_day(task.interval);
+            *calls.steady.entry(resting).or_default() += per_day(finished.max(interval));
+            *calls.worst.entry(own).or_default() += 2.0 * per_day(interval);
         }
         calls
     }
@@ -147,10 +150,10 @@ impl Calls {
     /// As many runs as there may be, and as many subscriptions as make so many;
     /// lists that hold these and no more. Lists are every shard's own.
     fn of_follow(config: &Config, follow: &Follow, shard: Shard) -> Self {
-        let listings = per_day(follow.interval);
-        let subscriptions = follow.max_tasks.div_ceil(follow.runs);
+        let listings = per_day(*follow.interval);
+        let subscriptions = follow.max_tasks.size().div_ceil(follow.runs.size());
         let rule_pages = pages(config, subscriptions);
-        let run_pages = pages(config, follow.max_tasks);
+        let run_pages = pages(config, follow.max_tasks.size());
         let read_on = (run_pages - 1.0) / listings_until_read_on(config, follow);
         let runs = runs(follow, shard);
         Self {
@@ -162,9 +165,9 @@ impl Calls {
             worst: BTreeMap::from([
                 (
                     Lever::Listings,
-                    listings * 2.0 * f64::from(config.api.max_pages),
+                    listings * 2.0 * f64::from(config.api.max_pages.get()),
                 ),
-                (Lever::Runs, runs * 2.0 * per_day(config.poll.interval)),
+                (Lever::Runs, runs * 2.0 * per_day(*config.poll.interval)),
             ]),
         }
     }
@@ -193,7 +196,7 @@ impl Calls {
 impl<'a> Plan<'a> {
     /// What `shard` does of a configuration.
     pub fn new(config: &'a Config, shard: Shard) -> Self {
-        let mut accounts: BTreeMap<usize, Account> = BTreeMap::new();
+        let mut accounts: Vec<Account> = Vec::new();
         let mut instances = Vec::new();
         for instance in &config.instances {
             let all: Vec<&Task> = instance.tasks.iter().collect();
@@ -205,9 +208,16 @@ impl<'a> Plan<'a> {
             let listings = of_all.worst.get(&Lever::Listings).copied();
             let others = f64::from(shard.total() - 1);
 
-            let (position, name) = account(config, instance);
-            let account = accounts.entry(position).or_default();
-            account.name = name;
+            let name = quota(config, &instance.credentials);
+            let known = accounts.iter().position(|account| account.name == name);
+            let position = known.unwrap_or_else(|| {
+                accounts.push(Account {
+                    name,
+                    ..Account::default()
+                });
+                accounts.len() - 1
+            });
+            let account = &mut accounts[position];
             account.tasks += tasks.len();
             account.runs += follow.map_or(0.0, |follow| runs(follow, shard));
             account.calls.add(&calls);
@@ -222,7 +232,7 @@ impl<'a> Plan<'a> {
             config,
             shard,
             instances,
-            accounts: accounts.into_values().collect(),
+            accounts,
         }
     }
 
@@ -261,7 +271,7 @@ impl<'a> Plan<'a> {
             }
         }
         Some(format!(
-            "{}: {calls:.0} calls a day {when} are {:.0} % of {} {} requests a second; the limit holds, so polls come late then and data may turn stale; to prevent it {}, or raise api.requests_per_second if the account's quota allows",
+            "{}: {calls:.0} calls a day {when} are {:.0} % of {} {} requests a second; the limit holds, so polls come late then and data may turn stale; to prevent it {}, or raise api.requests_per_second.0 if the account's quota allows",
             account.name,
             100.0 * calls / limit,
             if self.is_whole() {
@@ -323,28 +333,25 @@ impl<'a> Plan<'a> {
             tasks,
             calls,
         } = part;
-        let region = if instance.region.is_empty() {
-            "no region"
-        } else {
-            &instance.region
-        };
+        let region = instance.region.as_deref().unwrap_or("no region");
         writeln!(
             f,
             "instance {} ({region}) at {}, credentials {}",
             instance.id,
-            instance.endpoint.url(),
-            self.config.credentials[instance.credentials].name,
+            instance.url(),
+            instance.credentials,
         )?;
         for task in tasks {
-            let resting = poll.finished_interval.max(task.interval);
+            let interval = task.interval(poll);
+            let resting = interval.max(*poll.finished_interval);
             write!(f, "  task {}", task.id)?;
-            if task.name != task.id {
-                write!(f, " ({})", task.name)?;
+            if task.name() != &*task.id {
+                write!(f, " ({})", task.name())?;
             }
             writeln!(
                 f,
                 ": every {}, finished ever more rarely up to every {}",
-                duration(task.interval),
+                duration(interval),
                 duration(resting),
             )?;
         }
@@ -356,10 +363,10 @@ impl<'a> Plan<'a> {
             writeln!(
                 f,
                 "  follow: both lists every {}; at most {}{:.0} runs, each every {} until it is finished, then once a day",
-                duration(follow.interval),
+                duration(*follow.interval),
                 self.about(),
                 runs(follow, self.shard),
-                duration(poll.interval),
+                duration(*poll.interval),
             )?;
         }
         writeln!(
@@ -390,7 +397,7 @@ impl<'a> Plan<'a> {
         )?;
         let runs = if account.runs > 0.0 { " and run" } else { "" };
         let lists = if calls.worst.contains_key(&Lever::Listings) {
-            format!(", lists of {} pages", api.max_pages)
+            format!(", lists of {} pages", api.max_pages.get())
         } else {
             String::new()
         };
@@ -415,7 +422,7 @@ impl<'a> Plan<'a> {
         if self.is_whole() {
             return Ok(());
         }
-        let rate = api.requests_per_second;
+        let rate = api.requests_per_second.0;
         writeln!(
             f,
             "    all {} shards together, each listing for itself: at worst {:.0} a day, {:.1} % of the account's {} requests a second",
@@ -457,33 +464,29 @@ impl<'a> Plan<'a> {
         writeln!(
             f,
             "  at most {} artifacts a task, and {} series in all: artifacts beyond have none",
-            limits.artifacts_per_task, limits.series,
+            limits.artifacts_per_task.get(),
+            limits.series.get(),
         )
     }
 }
 
 /// An instance as RAM names it; the account is the policy's own.
 fn resource(instance: &Instance) -> String {
-    let region = match instance.region.as_str() {
-        "" => "*",
-        region => region,
-    };
+    let region = instance.region.as_deref().unwrap_or("*");
     format!("acs:cr:{region}:*:instance/{}", instance.id)
 }
 
 /// Runs that get series. The newest of the instance do, whosever they are, and a
 /// hash shares them out: so of a shard it is a mean.
 fn runs(follow: &Follow, shard: Shard) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let runs = follow.max_tasks as f64;
-    runs / f64::from(shard.total())
+    f64::from(follow.max_tasks.get()) / f64::from(shard.total())
 }
 
 /// Pages of a list; an empty one has one, too.
 fn pages(config: &Config, rows: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let pages = (rows as f64 / f64::from(config.api.page_size)).ceil();
-    pages.clamp(1.0, f64::from(config.api.max_pages))
+    let pages = (rows as f64 / f64::from(config.api.page_size.get())).ceil();
+    pages.clamp(1.0, f64::from(config.api.max_pages.get()))
 }
 
 /// A list that is newest first is read beyond its first page when a finished run
@@ -499,25 +502,6 @@ fn listings_until_read_on(config: &Config, follow: &Follow) -> f64 {
 
 fn per_day(interval: Duration) -> f64 {
     DAY.as_secs_f64() / interval.as_secs_f64()
-}
-
-/// The account an instance is counted under: entries of one quota group are one.
-fn account(config: &Config, instance: &Instance) -> (usize, String) {
-    let of_instance = &config.credentials[instance.credentials];
-    let Some(group) = &of_instance.quota_group else {
-        return (
-            instance.credentials,
-            format!("credentials {}", of_instance.name),
-        );
-    };
-    let first = config
-        .credentials
-        .iter()
-        .position(|entry| entry.quota_group.as_ref() == Some(group));
-    (
-        first.unwrap_or(instance.credentials),
-        format!("quota group {group}"),
-    )
 }
 
 impl fmt::Display for Plan<'_> {
@@ -536,7 +520,7 @@ impl fmt::Display for Plan<'_> {
         writeln!(
             f,
             "\nAPI calls, the artifacts of a task on one page of {}, retries and STS not counted:",
-            self.config.api.page_size
+            self.config.api.page_size.get()
         )?;
         for account in &self.accounts {
             self.write_account(f, account)?;
@@ -558,11 +542,11 @@ fn tasks(count: usize) -> String {
 }
 
 /// What artifacts add to a task's series.
-fn of_artifacts(artifacts: Artifacts) -> &'static str {
+fn of_artifacts(artifacts: ArtifactSeries) -> &'static str {
     match artifacts {
-        Artifacts::All => " and 2 for each artifact",
-        Artifacts::Failed => " and 2 for each failed artifact",
-        Artifacts::None => "",
+        ArtifactSeries::All => " and 2 for each artifact",
+        ArtifactSeries::Failed => " and 2 for each failed artifact",
+        ArtifactSeries::None => "",
     }
 }
 

@@ -228,7 +228,7 @@ impl Reloader {
         in_force.await.map_err(|_| Failure::Stopping)?;
         accounts.forget_gone(&self.accounts, &self.own);
         let mut later = Vec::new();
-        if config.state_path != self.config.state_path {
+        if config.state != self.config.state {
             later.push("state.path takes effect at the next start".to_owned());
         }
         self.accounts = accounts;

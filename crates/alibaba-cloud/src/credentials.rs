@@ -10,6 +10,7 @@ pub mod cached;
 pub mod chain;
 pub mod credentials_file;
 pub mod ecs_ram_role;
+pub mod entry;
 pub mod environment;
 mod exchange;
 mod external;
@@ -19,6 +20,7 @@ pub mod profile;
 pub mod static_key;
 pub mod sts;
 pub mod uri;
+pub mod values;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -78,6 +80,25 @@ impl Default for Addresses {
             vpc: false,
             metadata: METADATA.to_owned(),
         }
+    }
+}
+
+impl Context {
+    /// The same, with STS asked in `region` or at `endpoint`.
+    #[must_use]
+    pub fn at(&self, region: &Option<values::Region>, endpoint: &Option<values::Endpoint>) -> Self {
+        let mut context = self.clone();
+        context.addresses.sts = endpoint.as_ref().map(values::Endpoint::url);
+        context.addresses.sts_region = region.as_deref().map(str::to_owned);
+        context
+    }
+
+    /// The same, with another metadata service.
+    #[must_use]
+    pub fn with_metadata(&self, endpoint: &values::MetadataEndpoint) -> Self {
+        let mut context = self.clone();
+        context.addresses.metadata = endpoint.0.url();
+        context
     }
 }
 

@@ -16,4 +16,4 @@ mod tls;
 pub use config::WebConfig;
 pub use connections::Limits;
 pub use server::{Handler, Server};
-pub use source::{Error, Parse, WebSource};
+pub use source::{Error, WebSource};

@@ -22,7 +22,7 @@ struct Bucket {
 impl Limiter {
     pub(crate) fn new(limit: RateLimit) -> Self {
         let bucket = Bucket {
-            tokens: f64::from(limit.burst),
+            tokens: f64::from(limit.burst.get()),
             at: Instant::now(),
         };
         Self {
@@ -37,7 +37,7 @@ impl Limiter {
 
     /// Takes a token, or tells after how long there may be one.
     pub(crate) fn take(&self) -> Result<(), Duration> {
-        let RateLimit { interval, burst } = self.limit;
+        let (interval, burst) = (self.limit.interval.0, self.limit.burst.get());
         // No change is ever left half done.
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -56,12 +56,15 @@ impl Limiter {
 mod tests {
     use tokio::time::advance;
 
+    use settings::Count;
+
     use super::*;
+    use crate::config::GoDuration;
 
     fn limiter(interval_ms: u64, burst: u32) -> Limiter {
         Limiter::new(RateLimit {
-            interval: Duration::from_millis(interval_ms),
-            burst,
+            interval: GoDuration(Duration::from_millis(interval_ms)),
+            burst: Count::of(burst),
         })
     }
 

@@ -2,7 +2,7 @@
 //! connection and request it is looked at whether the file, or one that it names,
 //! has changed. What is not valid does not replace what was.
 //!
-//! What the file means is left to the application's parser, TLS to `tls`.
+//! What the file means is `config`'s, TLS is `tls`'s.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,7 +21,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use crate::config::{Pem, PemSource, TlsConfig, WebConfig};
+use settings::{Mistake, Secret};
+
+use crate::config::{self, Pem, TlsConfig, WebConfig};
 use crate::rate::Limiter;
 use crate::tls::{self, Tls};
 
@@ -37,11 +39,6 @@ const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Larger files are no web configuration.
 const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Parses the content of a web configuration file; the path is for messages and
-/// what relative paths in the file are relative to. An error is one line, with
-/// its place; none may quote a secret.
-pub type Parse = fn(&[u8], &Path) -> Result<WebConfig, Vec<String>>;
 
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +58,7 @@ pub enum Error {
 
 /// Where the web configuration comes from, and what of it is in force.
 pub struct WebSource {
-    file: Option<(PathBuf, Parse)>,
+    file: Option<PathBuf>,
     current: RwLock<Arc<Web>>,
     /// Held while the files are read.
     seen: Arc<Mutex<Seen>>,
@@ -133,7 +130,7 @@ impl fmt::Debug for WebSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("WebSource")
-            .field("path", &self.file.as_ref().map(|(path, _)| path))
+            .field("path", &self.file)
             .finish_non_exhaustive()
     }
 }
@@ -144,12 +141,12 @@ impl WebSource {
     /// # Errors
     ///
     /// Where a file cannot be read or what it says cannot be used.
-    pub fn open(path: &Path, parse: Parse) -> Result<Self, Error> {
-        let mut read = Files::read(path, parse);
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut read = Files::read(path);
         let (web, warnings) = read.web.and_then(|web| build(web, &read.contents))?;
         read.seen.is_used = true;
         Ok(Self {
-            file: Some((path.to_owned(), parse)),
+            file: Some(path.to_owned()),
             current: RwLock::new(Arc::new(web)),
             seen: Arc::new(Mutex::new(read.seen)),
             warnings,
@@ -172,13 +169,13 @@ impl WebSource {
     ///
     /// As [`open`](Self::open); what was in force stays so.
     pub async fn reload(self: &Arc<Self>) -> Result<(), Error> {
-        let Some((path, parse)) = self.file.clone() else {
+        let Some(path) = self.file.clone() else {
             return Ok(());
         };
         let mut seen = Arc::clone(&self.seen).lock_owned().await;
         let source = Arc::clone(self);
         let reading = spawn_blocking(move || {
-            let read = Files::read(&path, parse);
+            let read = Files::read(&path);
             *seen = read.seen;
             let (web, _) = read.web.and_then(|web| build(web, &read.contents))?;
             source.put_in_force(web);
@@ -187,11 +184,7 @@ impl WebSource {
         });
         reading.await.unwrap_or_else(|error| {
             Err(Error::Io {
-                path: self
-                    .file
-                    .as_ref()
-                    .map(|(path, _)| path.clone())
-                    .unwrap_or_default(),
+                path: self.file.as_ref().cloned().unwrap_or_default(),
                 source: io::Error::other(error),
             })
         })
@@ -212,24 +205,24 @@ impl WebSource {
     /// Looks at the files like every request does. Whether what they hold now is
     /// the configuration in use; `false` too where they do not answer.
     pub async fn is_up_to_date(self: &Arc<Self>) -> bool {
-        let Some((path, parse)) = self.file.clone() else {
+        let Some(path) = self.file.clone() else {
             return true;
         };
         let look = async {
             let seen = Arc::clone(&self.seen).lock_owned().await;
             let source = Arc::clone(self);
-            spawn_blocking(move || source.look(&path, parse, seen)).await
+            spawn_blocking(move || source.look(&path, seen)).await
         };
         matches!(timeout(LOOK_TIMEOUT, look).await, Ok(Ok(true)))
     }
 
     /// Reads the files where they have changed, and says what came of it once a
     /// change. Whether what they hold is in use.
-    fn look(&self, path: &Path, parse: Parse, mut seen: OwnedMutexGuard<Seen>) -> bool {
+    fn look(&self, path: &Path, mut seen: OwnedMutexGuard<Seen>) -> bool {
         if seen.settled && seen.files.iter().all(|(path, seen)| stamp(path) == *seen) {
             return seen.is_used;
         }
-        let mut read = Files::read(path, parse);
+        let mut read = Files::read(path);
         if read.seen.files == seen.files {
             read.seen.since = seen.since;
             read.seen.settled = seen.since.is_some_and(|since| since.elapsed() >= SETTLED);
@@ -314,7 +307,7 @@ struct Files {
 }
 
 impl Files {
-    fn read(path: &Path, parse: Parse) -> Self {
+    fn read(path: &Path) -> Self {
         // Before the content: what changes in between is read again.
         let mut files = vec![(path.to_owned(), stamp(path))];
         let mut fingerprint = Sha256::new();
@@ -328,7 +321,9 @@ impl Files {
             Err(error) => add(error.to_string().as_bytes()),
         }
         let web = match bytes {
-            Ok(bytes) => parse(&bytes, path).map_err(Error::Invalid),
+            Ok(bytes) => config::parse(&bytes, path).map_err(|mistakes| {
+                Error::Invalid(mistakes.iter().map(Mistake::to_string).collect())
+            }),
             Err(source) => Err(Error::Io {
                 path: path.to_owned(),
                 source,
@@ -337,7 +332,7 @@ impl Files {
         let mut contents = Vec::new();
         if let Some(tls) = web.as_ref().ok().and_then(|web| web.tls.as_ref()) {
             for material in materials(tls) {
-                if let PemSource::File(path) = &material.source {
+                if let Secret::File(path) = &material.source {
                     files.push((path.clone(), stamp(path)));
                 }
                 let content = content(&material.source);
@@ -368,10 +363,10 @@ fn materials(tls: &TlsConfig) -> impl Iterator<Item = &Pem> {
         .chain(&tls.client_ca)
 }
 
-fn content(source: &PemSource) -> io::Result<SecretSlice<u8>> {
+fn content(source: &Secret) -> io::Result<SecretSlice<u8>> {
     match source {
-        PemSource::Inline(text) => Ok(text.expose_secret().as_bytes().to_vec().into()),
-        PemSource::File(path) => read_limited(path, MAX_PEM_BYTES).map(Into::into),
+        Secret::Inline(text) => Ok(text.expose_secret().as_bytes().to_vec().into()),
+        Secret::File(path) => read_limited(path, MAX_PEM_BYTES).map(Into::into),
     }
 }
 
@@ -391,18 +386,24 @@ fn build(web: WebConfig, contents: &Contents) -> Result<(Web, Vec<String>), Erro
         Some(tls) => Some(tls::build(tls, contents).map_err(Error::Invalid)?),
     };
     let mut headers = HeaderMap::new();
-    for (name, value) in &web.headers {
-        let name = HeaderName::try_from(*name);
+    for (name, value) in &web.http.headers {
+        let name = HeaderName::try_from(name.as_str());
         // Both were judged.
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.0.as_bytes())) {
             headers.insert(name, value);
         }
     }
     let built = Web {
         tls,
         headers,
-        users: Arc::new(web.users),
+        users: Arc::new(
+            web.users
+                .into_iter()
+                .map(|(name, hash)| (name, hash.0))
+                .collect(),
+        ),
         limiter: web.rate_limit.map(Limiter::new).map(Arc::new),
     };
-    Ok((built, web.warnings))
+    let warnings = web.warnings.iter().map(Mistake::to_string).collect();
+    Ok((built, warnings))
 }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::ring::{self, cipher_suite};
+use rustls::crypto::ring;
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key,
 };
@@ -22,13 +22,14 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, InconsistentKeys, RootCertStore,
-    ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+    ServerConfig, SignatureScheme, SupportedProtocolVersion,
 };
 use secrecy::{ExposeSecret as _, SecretSlice};
+use settings::Secret;
 use webpki::RawPublicKeyEntity;
 use x509_parser::prelude::{ASN1Time, FromDer as _, GeneralName, X509Certificate};
 
-use crate::config::{CipherSuite, ClientAuth, Curve, Pem, PemSource, TlsConfig, TlsVersion};
+use crate::config::{ClientAuth, Pem, TlsConfig, TlsVersion};
 
 /// TLS in force.
 pub(crate) struct Tls {
@@ -202,7 +203,11 @@ pub(crate) fn build(
         config: Arc::new(config),
         client_auth: web.client_auth,
         authorities,
-        allowed_sans: web.client_allowed_sans.clone(),
+        allowed_sans: web
+            .client_allowed_sans
+            .iter()
+            .map(|san| san.0.clone())
+            .collect(),
     })
 }
 
@@ -213,43 +218,24 @@ fn note<T>(errors: &mut Vec<String>, result: Result<T, String>) -> Option<T> {
 
 fn unreadable(material: &Pem, error: &io::Error) -> String {
     match &material.source {
-        PemSource::File(path) => {
-            material.error(&format!("cannot read {}: {error}", path.display()))
-        }
-        PemSource::Inline(_) => material.error(&format!("cannot be read: {error}")),
+        Secret::File(path) => material.error(&format!("cannot read {}: {error}", path.display())),
+        Secret::Inline(_) => material.error(&format!("cannot be read: {error}")),
     }
 }
 
 fn provider(web: &TlsConfig) -> CryptoProvider {
     let mut provider = ring::default_provider();
-    if let Some(suites) = &web.cipher_suites {
+    if let Some(suites) = web.suites() {
         provider
             .cipher_suites
             .retain(|suite| suite.tls13().is_some());
-        provider
-            .cipher_suites
-            .extend(suites.iter().map(|suite| suite_of(*suite)));
+        provider.cipher_suites.extend(suites);
     }
-    if !web.curves.is_empty() {
-        let group = |curve: &Curve| match curve {
-            Curve::X25519 => ring::kx_group::X25519,
-            Curve::P256 => ring::kx_group::SECP256R1,
-            Curve::P384 => ring::kx_group::SECP384R1,
-        };
-        provider.kx_groups = web.curves.iter().map(group).collect();
+    let curves = web.curves();
+    if !curves.is_empty() {
+        provider.kx_groups = curves;
     }
     provider
-}
-
-fn suite_of(suite: CipherSuite) -> SupportedCipherSuite {
-    match suite {
-        CipherSuite::EcdsaAes128Gcm => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-        CipherSuite::EcdsaAes256Gcm => cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-        CipherSuite::EcdsaChaCha20 => cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        CipherSuite::RsaAes128Gcm => cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        CipherSuite::RsaAes256Gcm => cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-        CipherSuite::RsaChaCha20 => cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-    }
 }
 
 fn versions(web: &TlsConfig) -> Vec<&'static SupportedProtocolVersion> {

@@ -1,4 +1,4 @@
-//! A whole server over real sockets, with a parser of the application's own.
+//! A whole server over real sockets.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,13 +6,11 @@
 )]
 
 use std::fs;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use exporter_web::config::RateLimit;
-use exporter_web::{Error, Handler, Limits, Server, WebConfig, WebSource};
+use exporter_web::{Error, Handler, Limits, Server, WebSource};
 use http_body_util::Full;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
@@ -52,25 +50,12 @@ impl Handler for Exporter {
     }
 }
 
-/// The words `users` and `limit` are all that this application's file may say.
-fn parse(bytes: &[u8], path: &Path) -> Result<WebConfig, Vec<String>> {
-    let mut web = WebConfig::default();
-    for word in String::from_utf8_lossy(bytes).split_whitespace() {
-        match word {
-            "users" => {
-                web.users.insert("anna".to_owned(), HASH.into());
-            }
-            "limit" => {
-                web.rate_limit = Some(RateLimit {
-                    interval: Duration::from_secs(3600),
-                    burst: 1,
-                });
-            }
-            _ => return Err(vec![format!("{}: what is {word}?", path.display())]),
-        }
-    }
-    web.headers.push(("X-Frame-Options", "deny".to_owned()));
-    Ok(web)
+fn users() -> String {
+    format!(
+        "basic_auth_users: {{ anna: '{HASH}' }}
+http_server_config: {{ headers: {{ X-Frame-Options: deny }} }}
+"
+    )
 }
 
 async fn serve(
@@ -107,9 +92,9 @@ async fn get(address: std::net::SocketAddr, path: &str, headers: &str) -> String
 #[tokio::test]
 async fn the_file_decides_who_gets_a_response_and_each_is_observed() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("web.conf");
-    fs::write(&file, "users").unwrap();
-    let web = Arc::new(WebSource::open(&file, parse).unwrap());
+    let file = folder.path().join("web.yaml");
+    fs::write(&file, users()).unwrap();
+    let web = Arc::new(WebSource::open(&file).unwrap());
     let (address, exporter, stop, serving) = serve(Arc::clone(&web)).await;
 
     let response = get(address, "/metrics", ANNA).await;
@@ -128,7 +113,8 @@ async fn the_file_decides_who_gets_a_response_and_each_is_observed() {
     assert!(refusal.starts_with("HTTP/1.1 401 "), "{refusal}");
     assert!(get(address, "/-/healthy", "").await.contains(" 200 "));
 
-    fs::write(&file, "users limit").unwrap();
+    let limited = users() + "rate_limit: { interval: 1h, burst: 1 }\n";
+    fs::write(&file, limited).unwrap();
     assert!(get(address, "/a", ANNA).await.contains(" 200 "));
     assert!(get(address, "/b", ANNA).await.contains(" 429 "));
 
@@ -139,7 +125,7 @@ async fn the_file_decides_who_gets_a_response_and_each_is_observed() {
     assert!(matches!(error, Error::Invalid(_)), "{error}");
     assert_eq!(
         error.to_string(),
-        format!("{}: what is nonsense?", file.display())
+        format!("{}:1:1: must be a mapping, not a text", file.display())
     );
     assert!(get(address, "/c", ANNA).await.contains(" 429 "));
 

@@ -374,7 +374,7 @@ impl Source for Cloud {
 async fn a_day(config: &Config, runs: i64, state: Tasks) -> Counted {
     let cloud = Arc::new(Cloud {
         runs,
-        page: usize::try_from(config.api.page_size).unwrap(),
+        page: config.api.page_size.size(),
         state,
         calls: Mutex::default(),
     });

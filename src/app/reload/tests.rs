@@ -40,7 +40,7 @@ impl Bench {
         let (config, origin) = Origin::load(&path).unwrap();
         let web = folder.path().join("web.yaml");
         std::fs::write(&web, "").unwrap();
-        let web = Arc::new(config::web::open(&web).unwrap());
+        let web = Arc::new(WebSource::open(&web).unwrap());
         let own = Arc::new(Own::new(Build::CURRENT));
         let clock = Clock::fixed(1_000_000);
         let (changes, asked) = mpsc::channel(1);

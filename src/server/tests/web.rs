@@ -21,7 +21,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{PATIENCE, Running, entry, start, start_within};
-use crate::config::web;
 
 // By libxcrypt: "open sesame" and "s3cret".
 const OPEN_SESAME: &str = "$2b$04$qhQRTwbig3OYIK9dUsm5DeQgp0vmt0/j/mm3hA1GPT6ANBEQboqSS";
@@ -100,7 +99,7 @@ impl Site {
     fn open(&self, text: &str) -> Arc<WebSource> {
         self.write("web.yaml", text);
         let path = self.folder.path().join("web.yaml");
-        Arc::new(web::open(&path).unwrap_or_else(|error| panic!("{error}")))
+        Arc::new(WebSource::open(&path).unwrap_or_else(|error| panic!("{error}")))
     }
 
     fn serve(&self, text: &str) -> Running {

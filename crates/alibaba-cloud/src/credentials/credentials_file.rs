@@ -17,6 +17,32 @@ use super::oidc::Oidc;
 use super::static_key::{Setting, StaticKey};
 use super::sts::Role;
 use super::{Context, Credentials, Error, ProvideCredentials};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use settings::FilePath;
+
+use super::values::{Endpoint, MetadataEndpoint, Name, Region};
+
+/// `type: credentials_file`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "CredentialsFileSettings", deny_unknown_fields)]
+pub struct Settings {
+    /// The section; left out, `default`.
+    #[serde(default)]
+    pub profile: Option<Name>,
+    /// The file; left out, `~/.alibabacloud/credentials` or `~/.alibabacloud/credentials.ini`.
+    #[serde(default)]
+    pub file: Option<FilePath>,
+    /// The region whose STS is asked.
+    #[serde(default)]
+    pub sts_region: Option<Region>,
+    /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.
+    #[serde(default)]
+    pub sts_endpoint: Option<Endpoint>,
+    /// The metadata service of ECS instances.
+    #[serde(default)]
+    pub metadata_endpoint: MetadataEndpoint,
+}
 
 const PROVIDER: &str = "credentials_file";
 const FILES: [&str; 2] = [".alibabacloud/credentials", ".alibabacloud/credentials.ini"];

@@ -18,6 +18,32 @@ use super::oidc::Oidc;
 use super::static_key::{Setting, StaticKey};
 use super::sts::Role;
 use super::{Context, Credentials, Error, ProvideCredentials, external};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use settings::FilePath;
+
+use super::values::{Endpoint, MetadataEndpoint, Name, Region};
+
+/// `type: profile`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "ProfileSettings", deny_unknown_fields)]
+pub struct Settings {
+    /// The name of the profile; left out, the one that the file calls `current`.
+    #[serde(default)]
+    pub profile: Option<Name>,
+    /// The file of the tool; left out, `~/.aliyun/config.json`.
+    #[serde(default)]
+    pub file: Option<FilePath>,
+    /// The region whose STS is asked.
+    #[serde(default)]
+    pub sts_region: Option<Region>,
+    /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.
+    #[serde(default)]
+    pub sts_endpoint: Option<Endpoint>,
+    /// The metadata service of ECS instances.
+    #[serde(default)]
+    pub metadata_endpoint: MetadataEndpoint,
+}
 
 const PROVIDER: &str = "profile";
 const FILE: &str = ".aliyun/config.json";

@@ -4,8 +4,9 @@
 //! `serde`'s own type errors quote the offending scalar, which may be a secret,
 //! and are placed at a neighbouring node. So the library is asked for this tree
 //! alone, and what it complains about is said again in our own words. What the
-//! nodes should be is left to `file`.
+//! nodes should be is left to `read`.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -13,8 +14,6 @@ use serde_saphyr::granit_parser::ErrorKind;
 use serde_saphyr::localizer::ExternalMessageSource;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Error, Spanned};
-
-use super::{Mistake, Place};
 
 /// Levels of lists and mappings; the configuration needs six.
 const MAX_DEPTH: usize = 32;
@@ -28,6 +27,15 @@ pub(super) struct Node {
     pub(super) line: u64,
     pub(super) column: u64,
     pub(super) kind: Kind,
+    /// A mistake was found here: reading goes on without it.
+    pub(super) refused: Cell<bool>,
+}
+
+/// Why there is no tree, and where.
+pub(super) struct Broken {
+    pub(super) line: u64,
+    pub(super) column: u64,
+    pub(super) message: String,
 }
 
 /// What a node is.
@@ -57,7 +65,7 @@ impl Kind {
 }
 
 /// The tree of the single document in `text`; an empty one is [`Kind::Null`].
-pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
+pub(super) fn parse(text: &str) -> Result<Node, Broken> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
@@ -72,7 +80,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_ALIAS_NODES,
         },
-        // `file` refuses duplicates itself: it knows the key's path.
+        // `read` refuses duplicates itself: it knows the key's path.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         leading_zero_numbers_as_strings: true,
@@ -87,18 +95,18 @@ pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
                 line: 1,
                 column: 1,
                 kind: Kind::Null,
+                refused: Cell::new(false),
             })
         })
         .map_err(|error| {
             let (line, column) = error
                 .location()
                 .map_or((1, 1), |place| (place.line(), place.column()));
-            let place = Place {
+            Broken {
                 line: line.max(1),
                 column: column.max(1),
-                path: String::new(),
-            };
-            Mistake::new(&place, explain(&error))
+                message: explain(&error),
+            }
         })
 }
 
@@ -196,6 +204,7 @@ impl<'de> Deserialize<'de> for Node {
             line: place.line(),
             column: place.column(),
             kind: node.value,
+            refused: Cell::new(false),
         })
     }
 }
