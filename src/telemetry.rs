@@ -1,6 +1,6 @@
 //! The log: one line an event on standard error, as logfmt or JSON.
 //!
-//! Only this crate's own events appear below `warn`: what libraries trace may
+//! Only events of this workspace appear below `warn`: what libraries trace may
 //! hold request headers, and with them signatures.
 
 use std::error::Error;
@@ -13,6 +13,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+
+/// The crates of this workspace that log.
+const OURS: [&str; 2] = [env!("CARGO_CRATE_NAME"), "exporter_web"];
 
 /// How an event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ where
     let shown = level.unwrap_or(Level::WARN);
     let mut targets = Targets::new()
         .with_default(shown.min(Level::WARN))
-        .with_target(env!("CARGO_CRATE_NAME"), shown);
+        .with_targets(OURS.map(|target| (target, shown)));
     if level.is_none() {
         targets = targets.with_target(RETRIED, Level::ERROR);
     }
@@ -332,11 +335,12 @@ mod tests {
     fn levels_below_the_chosen_one_and_libraries_stay_silent() {
         let (text, counted) = logged(Level::TRACE, Format::Logfmt, || {
             tracing::trace!("ours");
+            tracing::trace!(target: "exporter_web::source", "ours too");
             tracing::trace!(target: "hyper", "authorization: secret");
             tracing::warn!(target: "hyper", "theirs");
         });
-        assert!(text.contains("ours") && text.contains("theirs") && !text.contains("secret"));
-        assert_eq!(counted, ["trace", "warn"]);
+        assert!(text.contains("ours too") && text.contains("theirs") && !text.contains("secret"));
+        assert_eq!(counted, ["trace", "trace", "warn"]);
         let (text, counted) = logged(Level::WARN, Format::Logfmt, || tracing::info!("quiet"));
         assert_eq!((text.as_str(), counted.len()), ("", 0));
     }
