@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
 /// The crates of this workspace that log.
-const OURS: [&str; 2] = [env!("CARGO_CRATE_NAME"), "alibaba_cloud"];
+const OURS: [&str; 3] = [env!("CARGO_CRATE_NAME"), "alibaba_cloud", "exporter_web"];
 
 /// How an event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,11 +336,12 @@ mod tests {
         let (text, counted) = logged(Level::TRACE, Format::Logfmt, || {
             tracing::trace!("ours");
             tracing::trace!(target: "alibaba_cloud::rpc", "ours too");
+            tracing::trace!(target: "exporter_web::source", "ours too");
             tracing::trace!(target: "hyper", "authorization: secret");
             tracing::warn!(target: "hyper", "theirs");
         });
         assert!(text.contains("ours too") && text.contains("theirs") && !text.contains("secret"));
-        assert_eq!(counted, ["trace", "trace", "warn"]);
+        assert_eq!(counted, ["trace", "trace", "trace", "warn"]);
         let (text, counted) = logged(Level::WARN, Format::Logfmt, || tracing::info!("quiet"));
         assert_eq!((text.as_str(), counted.len()), ("", 0));
     }

@@ -271,7 +271,7 @@ impl<'a> Plan<'a> {
             }
         }
         Some(format!(
-            "{}: {calls:.0} calls a day {when} are {:.0} % of {} {} requests a second; the limit holds, so polls come late then and data may turn stale; to prevent it {}, or raise api.requests_per_second.0 if the account's quota allows",
+            "{}: {calls:.0} calls a day {when} are {:.0} % of {} {} requests a second; the limit holds, so polls come late then and data may turn stale; to prevent it {}, or raise api.requests_per_second if the account's quota allows",
             account.name,
             100.0 * calls / limit,
             if self.is_whole() {
