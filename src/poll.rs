@@ -652,7 +652,7 @@ impl<S: Source> Scheduler<S> {
         }
         list.phase = Phase::Waiting;
         self.waiting.push(Reverse((list.due(), item)));
-        list.show(&self.own.follow(list.instance_id()));
+        list.show(&self.own);
         self.store.update_listing(list.entry().clone());
         self.take_listed(place, listed, &mut HashMap::new());
         if let Some(words) = words {
@@ -799,7 +799,7 @@ impl<S: Source> Scheduler<S> {
         }
         self.store.update_listing(list.entry().clone());
         // There from now on.
-        list.show(&self.own.follow(list.instance_id()));
+        list.show(&self.own);
         let words = list.unrecognized();
         self.lists[place] = Some(list);
         self.hold_words(item, words);

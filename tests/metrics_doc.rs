@@ -106,7 +106,7 @@ fn in_the_code() -> BTreeMap<String, Facts> {
     });
     let own = OWN.iter().map(|metric| {
         let facts = (
-            metric.kind.to_owned(),
+            metric.kind.as_str().to_owned(),
             owned(metric.labels),
             unit_of(metric.name).to_owned(),
             "stable".to_owned(),
@@ -321,7 +321,8 @@ fn the_units_of_the_page_are_what_the_document_says() {
     own.action("default", "ListInstance").requests.inc();
     own.state().saved(1.0);
     own.instance("cri-a");
-    own.follow("cri-a").set_last_success(1.0);
+    own.follow_last_success_timestamp_seconds
+        .set(&["cri-a"], 1.0);
     let page = page(Format::OpenMetrics, &own);
     let documented = documented();
     let mut units = BTreeMap::new();

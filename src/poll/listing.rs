@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
-use crate::metrics::own::FollowMetrics;
+use crate::metrics::own::Own;
 use crate::model::{Rule, Subscription, TaskInfo, unrecognized};
 use crate::reason::Reason;
 use crate::store::state::SavedInstance;
@@ -297,17 +297,25 @@ impl Listing {
 
     /// Shows how its lists can be read, or what is known of that from before a
     /// restart.
-    pub(super) fn show(&self, metrics: &FollowMetrics) {
+    #[expect(clippy::cast_precision_loss, reason = "all of them fit into 52 bits")]
+    pub(super) fn show(&self, own: &Own) {
+        let (id, error) = (&*self.entry.instance_id, &self.entry.error);
         if self.entry.last_try_ms.is_some() {
-            metrics.set_up(self.entry.error.is_none());
+            own.follow_up
+                .set(&[id], if error.is_none() { 1.0 } else { 0.0 });
         }
         if let Some(at) = self.entry.last_success_ms {
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
-            metrics.set_last_success(at as f64 / 1000.0);
+            own.follow_last_success_timestamp_seconds
+                .set(&[id], at as f64 / 1000.0);
         }
-        metrics.set_error(self.entry.error.as_ref().map(|error| error.reason));
-        metrics.set_subscriptions(self.follower.subscriptions());
-        metrics.set_tasks_dropped(self.entry.tasks_dropped);
+        own.follow_error.remove(&[id]);
+        if let Some(error) = error {
+            own.follow_error.set(&[id, error.reason.as_str()], 1.0);
+        }
+        own.follow_subscriptions
+            .set(&[id], self.follower.subscriptions() as f64);
+        own.follow_tasks_dropped
+            .set(&[id], self.entry.tasks_dropped as f64);
     }
 
     /// Takes in what a poll of one of its runs has brought; answers what is new of

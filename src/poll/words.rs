@@ -119,7 +119,7 @@ impl UnrecognizedWords {
         self.shown.retain(|word| {
             let stays = self.holders.contains_key(word);
             if !stays {
-                own.hide_unrecognized(word.0, &word.1);
+                own.unrecognized_values.remove(&[word.0, &word.1]);
             }
             stays
         });
@@ -132,7 +132,7 @@ impl UnrecognizedWords {
             news.push(word.clone());
         }
         for (field, word) in &news {
-            own.show_unrecognized(field, word);
+            own.unrecognized_values.set(&[field, word], 1.0);
         }
         self.shown.extend(news.iter().cloned());
         if self.logged.len() >= LOGGED_MAX {

@@ -1243,15 +1243,16 @@ fn promtool_has_nothing_to_say() {
     own.credentials_failures("default").inc();
     own.set_clock_skew(-0.25);
     own.http_request("/metrics", 200);
-    own.show_unrecognized("Status", "ODD");
+    own.unrecognized_values.set(&["Status", "ODD"], 1.0);
     let mut failing = finished_task();
     failing.target = Arc::new(target("crast-2", "a \"b\" \\ c\nd 🚢"));
     failing.error = Some(Arc::new(PollError {
         reason: Reason::Timeout,
         text: String::new(),
     }));
-    own.follow("cri-a").set_up(true);
-    own.follow("cri-a").set_last_success(1_700_000_160.0);
+    own.follow_up.set(&["cri-a"], 1.0);
+    own.follow_last_success_timestamp_seconds
+        .set(&["cri-a"], 1_700_000_160.0);
     own.instance("cri-a").failed(Reason::Timeout);
     own.state().saved(1_700_000_160.0);
     let store = Store::new(LIMITS, [finished_task(), failing]);
