@@ -746,7 +746,7 @@ pub struct Assessment {
     /// Whether it will not change by itself any more.
     pub finished: bool,
     /// Its artifacts after folding.
-    pub artifacts: Artifacts,
+    pub artifacts: Arc<Artifacts>,
     /// Rows that repeated an artifact.
     pub merged_rows: u32,
     /// Earliest start of its artifacts, else the task's own.
@@ -792,7 +792,7 @@ impl Assessment {
             end_ms: end_ms.filter(|_| finished),
             last_success_ms: latest_end(Some(Outcome::Succeeded)),
             counts: folded.counts,
-            artifacts,
+            artifacts: Arc::new(artifacts),
         }
     }
 
@@ -809,44 +809,6 @@ impl Assessment {
     /// End − start of a finished task; never negative.
     pub fn duration_ms(&self) -> Option<i64> {
         duration(self.finished, self.start_ms, self.end_ms)
-    }
-
-    /// All of it but the artifacts.
-    pub fn summary(&self) -> Summary {
-        Summary {
-            status: self.status,
-            counts: self.counts,
-            merged_rows: self.merged_rows,
-            start_ms: self.start_ms,
-            end_ms: self.end_ms,
-            duration_ms: self.duration_ms(),
-            last_success_ms: self.last_success_ms,
-        }
-    }
-}
-
-/// What an [`Assessment`] says of the task as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// How the task stands.
-    pub status: TaskStatus,
-    counts: [u32; 4],
-    /// Rows that repeated an artifact.
-    pub merged_rows: u32,
-    /// As in [`Assessment`].
-    pub start_ms: Option<i64>,
-    /// As in [`Assessment`].
-    pub end_ms: Option<i64>,
-    /// End − start of a finished task; never negative.
-    pub duration_ms: Option<i64>,
-    /// Latest end of a succeeded artifact.
-    pub last_success_ms: Option<i64>,
-}
-
-impl Summary {
-    /// Artifacts of one outcome.
-    pub fn count(&self, outcome: Outcome) -> u32 {
-        self.counts[outcome as usize]
     }
 }
 

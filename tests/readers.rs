@@ -53,7 +53,7 @@ fn task(task_id: &str, artifacts: u32) -> TaskEntry {
     let words = Words::default();
     let folded = Folded::new(rows, &words);
     TaskEntry {
-        data: Some(Arc::new(Assessment::new(folded, None, &words))),
+        data: Some(Assessment::new(folded, None, &words)),
         last_poll_ms: Some(NOW_MS),
         last_success_ms: Some(NOW_MS),
         ..TaskEntry::new(Arc::new(target), Duration::from_secs(60))

@@ -281,7 +281,7 @@ fn run(repository: &str, number: u32, start: i64, end: i64) -> Run {
 }
 
 impl Bench {
-    fn entry(&self, task: &str) -> Option<Arc<TaskEntry>> {
+    fn entry(&self, task: &str) -> Option<TaskEntry> {
         let snapshot = self.store.snapshot();
         let found = snapshot
             .entries()

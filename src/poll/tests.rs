@@ -188,14 +188,11 @@ fn bench_of(
 }
 
 impl Bench {
-    fn entry(&self, task: &str) -> Arc<TaskEntry> {
+    fn entry(&self, task: &str) -> TaskEntry {
         let snapshot = self.store.snapshot();
         let mut entries = snapshot.entries().iter();
-        Arc::clone(
-            entries
-                .find(|entry| &*entry.target.task_id == task)
-                .unwrap(),
-        )
+        let entry = entries.find(|entry| &*entry.target.task_id == task);
+        entry.unwrap().clone()
     }
 
     /// A sample of the exporter's own metrics: the family's only one, or that of `label`.

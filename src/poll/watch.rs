@@ -313,7 +313,7 @@ impl Watched {
 
     pub(super) fn save(&self) -> SavedTask {
         SavedTask {
-            entry: Arc::new(self.entry.clone()),
+            entry: self.entry.clone(),
             asked_finished: self.asked_finished,
         }
     }
@@ -494,8 +494,7 @@ impl Watched {
 
     fn take(&mut self, answer: Answer, asked: bool, settings: &Settings, moment: Moment) {
         let entry = &mut self.entry;
-        let changed =
-            entry.data.as_deref() != Some(&answer.assessment) || entry.info != answer.info;
+        let changed = entry.data.as_ref() != Some(&answer.assessment) || entry.info != answer.info;
         entry.interval = match self.watch.followed {
             Some(interval) if answer.assessment.finished => interval,
             Some(_) => self.watch.interval,
@@ -507,8 +506,8 @@ impl Watched {
                 changed,
             ),
         };
-        if entry.data.as_deref() != Some(&answer.assessment) {
-            entry.data = Some(Arc::new(answer.assessment));
+        if changed {
+            entry.data = Some(answer.assessment);
         }
         // A list may have told something newer meanwhile.
         if !self.again || asked {
