@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use tokio::sync::{mpsc, oneshot};
+
 use super::*;
+use crate::follow;
 use crate::metrics::own::Build;
-use crate::model::TaskStatus;
+use crate::model::{Causes, ListedRun, Row, Rule, TaskInfo, TaskStatus, Words};
+use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::store::{ArtifactSeries, Limits, Origin, TaskEntry};
 

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::metrics::own::Build;
-use crate::model::{Cause, TaskStatus};
+use crate::model::{Cause, Causes, ListedRun, Row, Rule, TaskInfo, TaskStatus, Words};
+use crate::reason::Reason;
 use crate::store::{ArtifactSeries, Limits, Origin, TaskEntry};
 use crate::telemetry::capture::Log;
 
