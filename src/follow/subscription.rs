@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Run, restored_run};
+use super::run::{Run, restored_run};
 use crate::clock::Moment;
 use crate::model::{Causes, Rule, Subscription, TaskStatus, Words};
 use crate::store::state::SavedSubscription;
