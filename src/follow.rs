@@ -22,12 +22,13 @@ use std::time::Duration;
 pub use self::filter::Filter;
 use self::listing::Order;
 pub use self::listing::{Plan, RunList};
-use self::rules::{Place, RuleHistory};
-use self::run::{Gone, Run};
+use self::rules::Place;
+use self::run::Run;
 use self::subscription::Followed;
 use crate::clock::Moment;
 use crate::model::{Causes, Rule, Subscription, TaskInfo, Words};
 use crate::shard::Shard;
+use crate::store::state::{GoneRun, SavedRule};
 use crate::store::{ArtifactSeries, Origin, RunDurations, SubscriptionEntry, Target};
 
 /// The list is read to its end at least so often.
@@ -81,9 +82,9 @@ pub struct Follower {
     runs: HashMap<Arc<str>, Run>,
     /// What the list said last of each run, for the plan of the next listing.
     known: Arc<HashMap<Arc<str>, Arc<TaskInfo>>>,
-    gone: HashMap<Arc<str>, Gone>,
+    gone: HashMap<Arc<str>, GoneRun>,
     /// What each rule synchronizes, followed or not: rules are edited in place.
-    rule_history: HashMap<String, RuleHistory>,
+    rule_history: HashMap<String, SavedRule>,
     durations: Arc<RunDurations>,
     order: Order,
     /// When the list was last read to its end.

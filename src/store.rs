@@ -273,18 +273,29 @@ impl Store {
         );
         let waits = self.change(|inner| {
             let known = inner.subscriptions.remove(&key).map(|known| known.counts);
-            let counted = Arc::clone(&entry.counts);
-            let counts = match known {
-                Some(counts) => counts.with_counted(counted),
-                None if entry.announced => Announced::shown_before(counted, self.counts_wait),
-                None => Announced::new(counted, self.clock.steady_millis(), self.counts_wait),
-            };
+            let counts = self.announced(known, &entry.counts, entry.announced);
             let waits = counts.waits();
             inner.subscriptions.insert(key, Followed { entry, counts });
             waits
         });
         if waits {
             self.counted.notify_one();
+        }
+    }
+
+    /// What is `known` of a count with what is counted now; or a new one, which
+    /// `/metrics` has `shown` before or has not.
+    fn announced<T: Default>(
+        &self,
+        known: Option<Announced<T>>,
+        counted: &Arc<T>,
+        shown: bool,
+    ) -> Announced<T> {
+        let counted = Arc::clone(counted);
+        match known {
+            Some(known) => known.with_counted(counted),
+            None if shown => Announced::shown_before(counted, self.counts_wait),
+            None => Announced::new(counted, self.clock.steady_millis(), self.counts_wait),
         }
     }
 
@@ -304,12 +315,8 @@ impl Store {
     pub fn update_listing(&self, entry: ListingEntry) {
         let waits = self.change(|inner| {
             let known = inner.listings.remove(&entry.instance_id);
-            let counted = Arc::clone(&entry.durations);
-            let durations = match known.map(|known| known.durations) {
-                Some(durations) => durations.with_counted(counted),
-                None if entry.announced => Announced::shown_before(counted, self.counts_wait),
-                None => Announced::new(counted, self.clock.steady_millis(), self.counts_wait),
-            };
+            let known = known.map(|known| known.durations);
+            let durations = self.announced(known, &entry.durations, entry.announced);
             let waits = durations.waits();
             let id = Arc::clone(&entry.instance_id);
             inner.listings.insert(id, Listed { entry, durations });

@@ -8,15 +8,7 @@ use super::run::known;
 use super::subscription::Followed;
 use super::{Follower, REMEMBER, millis, owns};
 use crate::model::{Rule, Subscription};
-
-/// What a rule was when it was last listed.
-#[derive(Clone, Debug)]
-pub(super) struct RuleHistory {
-    pub(super) subscription: Arc<Subscription>,
-    /// When it was edited into this subscription; `None` where it was always so.
-    pub(super) edited_ms: Option<i64>,
-    pub(super) seen_ms: i64,
-}
+use crate::store::state::SavedRule;
 
 /// The rules of a subscription, and which of them.
 pub(super) type Place = (Arc<[Rule]>, usize);
@@ -28,7 +20,8 @@ impl Follower {
         let listed = OnceCell::new();
         for rule in rules.iter().filter(|rule| !rule.rule_id.is_empty()) {
             let Some(history) = self.rule_history.get_mut(&rule.rule_id) else {
-                let history = RuleHistory {
+                let history = SavedRule {
+                    rule_id: rule.rule_id.clone(),
                     subscription: Arc::new(rule.subscription.clone()),
                     edited_ms: None,
                     seen_ms: now_ms,

@@ -29,15 +29,6 @@ pub(super) struct Run {
     pub(super) failing_since_ms: Option<i64>,
 }
 
-/// A run that the list does not hold any more.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Gone {
-    pub(super) seen_ms: i64,
-    pub(super) counted: bool,
-    /// It is one of its subscription's forgotten failures.
-    pub(super) failed: bool,
-}
-
 impl Run {
     pub(super) fn new(info: Arc<TaskInfo>, now: Moment, listing: u64, counted: bool) -> Self {
         Self {

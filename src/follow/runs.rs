@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::listing::{Order, seen_order};
-use super::run::{Gone, Run};
+use super::run::Run;
 use super::{Follower, Listed, REMEMBER, REMEMBER_MOST, RunList, Touched, millis};
 use crate::clock::Moment;
 use crate::model::{ListedRun, Subscription, TaskStatus};
+use crate::store::state::GoneRun;
 
 impl Follower {
     pub(super) fn take_runs(&mut self, list: RunList, now: Moment, listed: &mut Listed) {
@@ -47,7 +48,7 @@ impl Follower {
                 listed.changed.insert(Arc::clone(&task_id));
             } else {
                 let gone = self.gone.remove(&task_id);
-                let counted = gone.map_or(history, |gone| gone.counted);
+                let counted = gone.as_ref().map_or(history, |gone| gone.counted);
                 let run = Run::new(Arc::clone(&info), now, self.listings, counted);
                 if gone.is_some_and(|gone| gone.failed)
                     && let Some(followed) = self.subscriptions.get_mut(&info.subscription())
@@ -87,7 +88,8 @@ impl Follower {
             }
             self.touched.subscription(key);
             Arc::make_mut(&mut self.known).remove(&id);
-            let gone = Gone {
+            let gone = GoneRun {
+                task_id: Arc::clone(&id),
                 seen_ms: run.seen.wall_ms,
                 counted: run.counted,
                 failed,

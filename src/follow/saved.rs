@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::listing::Order;
-use super::rules::RuleHistory;
-use super::run::{Gone, restored_run};
+use super::run::restored_run;
 use super::subscription::Followed;
 use super::{Follower, Listed, owns};
 use crate::clock::Moment;
-use crate::store::state::{GoneRun, SavedInstance, SavedRule};
+use crate::store::state::SavedInstance;
 
 impl Follower {
     /// All of it, for the state file.
@@ -19,27 +18,9 @@ impl Follower {
             last_whole_ms: self.last_whole.map(|then| then.wall_ms),
             newest_first: self.order.newest_first(),
             durations: Arc::clone(&self.durations),
-            rules: self
-                .rule_history
-                .iter()
-                .map(|(rule_id, history)| SavedRule {
-                    rule_id: rule_id.clone(),
-                    subscription: Arc::clone(&history.subscription),
-                    edited_ms: history.edited_ms,
-                    seen_ms: history.seen_ms,
-                })
-                .collect(),
+            rules: self.rule_history.values().cloned().collect(),
             runs: self.runs.iter().map(|(id, run)| run.save(id)).collect(),
-            gone: self
-                .gone
-                .iter()
-                .map(|(id, gone)| GoneRun {
-                    task_id: Arc::clone(id),
-                    seen_ms: gone.seen_ms,
-                    counted: gone.counted,
-                    failed: gone.failed,
-                })
-                .collect(),
+            gone: self.gone.values().cloned().collect(),
             subscriptions: self
                 .subscriptions
                 .iter()
@@ -56,14 +37,8 @@ impl Follower {
         let now = now.into();
         self.last_whole = saved.last_whole_ms.map(|then| now.recall(then));
         self.durations = saved.durations;
-        let history = saved.rules.into_iter().map(|rule| {
-            let history = RuleHistory {
-                subscription: rule.subscription,
-                edited_ms: rule.edited_ms,
-                seen_ms: rule.seen_ms,
-            };
-            (rule.rule_id, history)
-        });
+        let history = saved.rules.into_iter();
+        let history = history.map(|rule| (rule.rule_id.clone(), rule));
         self.rule_history = history.collect();
         self.order = Order::from_newest_first(saved.newest_first);
         let runs = saved.runs.into_iter();
@@ -72,14 +47,8 @@ impl Follower {
         let known = known.map(|(id, run)| (Arc::clone(id), Arc::clone(&run.listed)));
         self.known = Arc::new(known.collect());
         self.touched.all = true;
-        let gone = saved.gone.into_iter().map(|run| {
-            let gone = Gone {
-                seen_ms: run.seen_ms,
-                counted: run.counted,
-                failed: run.failed,
-            };
-            (run.task_id, gone)
-        });
+        let gone = saved.gone.into_iter();
+        let gone = gone.map(|run| (Arc::clone(&run.task_id), run));
         self.gone = gone.collect();
         let mut rules = Vec::new();
         for saved in saved.subscriptions {

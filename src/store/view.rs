@@ -133,9 +133,12 @@ enum Shown {
 impl View {
     /// What the page shows at `steady_ms`.
     pub fn new(snapshot: Arc<Snapshot>, steady_ms: i64, series: Series) -> Self {
+        let limits = snapshot.limits;
         let subscriptions = snapshot.subscription_views(steady_ms);
         let mut fixed: usize = subscriptions.iter().map(series.subscription).sum();
         fixed += snapshot.listings.len() * (series.listing)();
+        let subscriptions = subscriptions.iter().map(|it| (it.fresh, it.counts));
+        let subscriptions = subscriptions.collect();
         let (mut artifacts, mut dropped) = (0, 0);
         let tasks = snapshot.entries.iter().map(|entry| {
             let fresh = snapshot.fresh(entry, steady_ms);
@@ -145,7 +148,7 @@ impl View {
                 shown: &Shown::Every,
             };
             fixed += (series.task)(&every);
-            let (shown, kept, left_out) = every.choose(snapshot.limits.artifacts_per_task);
+            let (shown, kept, left_out) = every.choose(limits.artifacts_per_task);
             artifacts += kept;
             dropped += left_out;
             Choice {
@@ -160,16 +163,13 @@ impl View {
         });
         let mut view = Self {
             tasks,
-            subscriptions: subscriptions
-                .iter()
-                .map(|it| (it.fresh, it.counts))
-                .collect(),
+            subscriptions,
             durations: durations.collect(),
             series: fixed + artifacts,
             dropped,
-            snapshot: Arc::clone(&snapshot),
+            snapshot,
         };
-        let room = snapshot.limits.series.saturating_sub(fixed);
+        let room = limits.series.saturating_sub(fixed);
         if artifacts > room {
             let kept = view.keep_most_urgent(room);
             view.dropped += artifacts - kept;

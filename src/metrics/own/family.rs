@@ -196,7 +196,7 @@ impl<S: Series> Described for Family<S> {
 
 /// In the order of the page: by the names of the labels.
 fn label_values(metric: &proto::Metric) -> impl Iterator<Item = &str> {
-    metric.get_label().iter().map(|label| label.value())
+    metric.get_label().iter().map(proto::LabelPair::value)
 }
 
 #[cfg(test)]
