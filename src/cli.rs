@@ -230,7 +230,7 @@ pub fn main() -> ExitCode {
         cli.log_level(),
         cli.flags.log_format.into(),
         || alibaba_cloud::clock::Clock::system().now_millis(),
-        move |level| counters.log_message(level),
+        move |level| counters.log_messages_total.with(&[level]).inc(),
     );
     match cli.run(own) {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,11 +19,13 @@ use settings::{
     Period, Place, Reader, did_you_mean, not_quoted, quoted, seconds, short_or_long, text_value,
 };
 
+use crate::api;
+use crate::follow;
 use crate::model::settings::{CausePatterns, StatusWords};
+use crate::poll;
 use crate::regions;
 use crate::store::ArtifactSeries;
 use crate::store::settings::{SeriesLimits, StateSettings};
-use crate::{api, follow, poll};
 use alibaba_cloud::credentials::entry::{Entry, Source};
 use alibaba_cloud::credentials::values::{Endpoint, Region};
 use alibaba_cloud::regions::NoEndpoint;

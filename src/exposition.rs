@@ -22,7 +22,7 @@ use crate::metrics::catalog::{
     CATALOG, INSTANCE_LABELS, Kind, SERIES, SUBSCRIPTION_LABELS, TASK_LABELS, Value,
 };
 use crate::model::truncated;
-use crate::store::{HeldView, Snapshot};
+use crate::store::{Snapshot, View};
 
 /// A format of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Format {
 /// metrics come behind it.
 #[derive(Debug)]
 pub struct Content {
-    view: HeldView,
+    view: View,
     task_runs: Runs,
     subscription_runs: Runs,
     instance_runs: Runs,
@@ -95,15 +95,15 @@ impl Runs {
 impl Content {
     /// What is on the page at `steady_ms`, by the steady clock.
     pub fn new(snapshot: Arc<Snapshot>, steady_ms: i64) -> Self {
-        let view = HeldView::new(snapshot, steady_ms, SERIES);
+        let view = View::new(snapshot, steady_ms, SERIES);
         let (mut task_runs, mut subscription_runs) = (Runs::default(), Runs::default());
-        for place in 0..view.tasks() {
-            let target = &view.task(place).entry.target;
+        for task in view.tasks() {
+            let target = &task.entry.target;
             let values = [&*target.instance_id, &target.task_id, &target.task];
             task_runs.push(TASK_LABELS, values);
         }
-        for place in 0..view.subscriptions() {
-            let entry = view.subscription(place).entry;
+        for subscription in view.subscriptions() {
+            let entry = subscription.entry;
             let labels = &entry.subscription;
             let values = [
                 &*entry.instance_id,
@@ -115,7 +115,7 @@ impl Content {
             subscription_runs.push(SUBSCRIPTION_LABELS, values);
         }
         let mut instance_runs = Runs::default();
-        for (instance_id, _) in view.listings() {
+        for (instance_id, _) in view.durations() {
             instance_runs.push(INSTANCE_LABELS, [&**instance_id]);
         }
         Self {
@@ -127,7 +127,7 @@ impl Content {
     }
 
     /// How much there is.
-    pub fn view(&self) -> &HeldView {
+    pub fn view(&self) -> &View {
         &self.view
     }
 }

@@ -115,7 +115,7 @@ impl Reloader {
         stop: CancellationToken,
     ) {
         self.note_loaded();
-        self.own.config_reloaded(true);
+        self.note_reloaded(true);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first is at once.
@@ -241,7 +241,7 @@ impl Reloader {
             Ok(later) => {
                 self.note_loaded();
                 let web_failed = self.origin.as_ref().is_some_and(|it| it.web_failed);
-                self.own.config_reloaded(!web_failed);
+                self.note_reloaded(!web_failed);
                 let instances = self.config.instances.len();
                 let tasks: usize = self
                     .config
@@ -261,7 +261,7 @@ impl Reloader {
             }
             Err(failures) => {
                 if self.origin.is_some() {
-                    self.own.config_reloaded(false);
+                    self.note_reloaded(false);
                 }
                 let lines: Vec<String> = failures.iter().flat_map(Failure::lines).collect();
                 for mistake in &lines {
@@ -275,12 +275,20 @@ impl Reloader {
         }
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "both fit into 52 bits")]
     fn note_loaded(&self) {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
         let now = self.clock.now_millis() as f64 / 1_000.0;
         let shown = self.config.shown();
-        self.own.config_loaded(hash(&shown), now);
+        self.own.config_hash.set(&[], hash(&shown) as f64);
+        self.own
+            .config_last_reload_success_timestamp_seconds
+            .set(&[], now);
         self.show.send_replace(shown.into());
+    }
+
+    fn note_reloaded(&self, successful: bool) {
+        let successful = f64::from(u8::from(successful));
+        self.own.config_last_reload_successful.set(&[], successful);
     }
 }
 

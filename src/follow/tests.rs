@@ -1,9 +1,11 @@
 //! A follower by hand: lists go in, what is wanted and counted comes out.
 
+use super::settings::Pattern;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Folded, Row};
+use crate::model::{Assessment, Folded, ListedRun, Row, TaskStatus};
+use alibaba_cloud::Reason;
 
 const MINUTE: i64 = 60_000;
 const T0: i64 = 1_700_000_000_000;

@@ -216,7 +216,7 @@ struct Subscription {
 impl<'a> Row<'a> {
     fn new(entry: &'a TaskEntry, item: &Item<'a>, steady_ms: i64) -> Self {
         let target = &entry.target;
-        let data = entry.data.as_deref();
+        let data = entry.data.as_ref();
         let info = entry.info.as_deref();
         let age = entry.data_age_ms(steady_ms);
         Self {

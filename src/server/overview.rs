@@ -89,8 +89,8 @@ impl State {
 }
 
 fn is_failing(view: &SubscriptionView<'_>) -> bool {
-    let last = view.entry.last_finished_run.as_ref();
-    view.fresh && last.is_some_and(|run| run.status == TaskStatus::Failed)
+    let last = view.last_finished_run();
+    last.is_some_and(|run| run.status == TaskStatus::Failed)
 }
 
 /// A task, or a subscription of which no run is watched.

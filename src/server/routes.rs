@@ -164,7 +164,7 @@ impl Routes {
             self.settings.store.announce(generation.snapshot());
         }
         let scraped = Scraped {
-            tasks: content.view().tasks(),
+            tasks: content.view().tasks().len(),
             series: content.view().series,
             series_dropped: content.view().dropped,
             ready: self.is_ready(),

@@ -51,7 +51,7 @@ pub(super) fn entry(id: &str, artifacts: u32) -> TaskEntry {
     let words = Words::default();
     let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
     let folded = Folded::new(rows, &words);
-    entry.data = Some(Arc::new(Assessment::new(folded, None, &words)));
+    entry.data = Some(Assessment::new(folded, None, &words));
     entry.last_poll_ms = Some(NOW_MS);
     entry.last_success_ms = Some(NOW_MS);
     entry

@@ -310,7 +310,7 @@ impl Bench {
         calls
     }
 
-    fn entry(&self, id: &str) -> Option<Arc<TaskEntry>> {
+    fn entry(&self, id: &str) -> Option<TaskEntry> {
         let snapshot = self.store.snapshot();
         let mut entries = snapshot.entries().iter();
         entries.find(|entry| &*entry.target.task_id == id).cloned()
