@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use exporter_web::WebSource;
 use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -23,8 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::accounts::Accounts;
 use self::reload::{Origin, Reloader};
 use self::signals::Signals;
-use crate::clock::Clock;
-use crate::config::{Artifacts, Config, Pattern};
+use crate::config::Config;
 use crate::follow;
 use crate::metrics::own::{Build, Own};
 use crate::model::{Cause, Causes, Meaning, Words};
@@ -32,7 +33,7 @@ use crate::poll::{Follow, Requests, Scheduler, Settings, Watch, Work};
 use crate::server;
 use crate::shard::Shard;
 use crate::source::{CloudSource, Place};
-use crate::store::{self, ArtifactSeries, Limits, Store, Target};
+use crate::store::{self, Limits, Store, Target};
 
 /// A daemon that has not tried every task by then is ready all the same.
 const READY_AFTER: Duration = Duration::from_secs(60);
@@ -52,7 +53,7 @@ pub struct Web {
     /// Whether a reload can be asked for over HTTP.
     pub lifecycle: bool,
     /// TLS and who may ask.
-    pub source: Arc<server::WebSource>,
+    pub source: Arc<WebSource>,
 }
 
 /// Why the daemon could not start, or ended early.
@@ -72,7 +73,7 @@ pub enum Error {
     Sockets(#[source] io::Error),
     /// The HTTP client could not be made.
     #[error("cannot make the HTTP client")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] alibaba_cloud::http::Error),
     /// The state file is another daemon's.
     #[error("cannot use the state file")]
     State(#[source] crate::store::state::Error),
@@ -138,23 +139,17 @@ impl Daemon {
     ) -> Result<(), Error> {
         let (own, clock) = (&self.own, &self.clock);
         let accounts = Accounts::new(&config, shard, own, clock).map_err(Error::Client)?;
-        let watches = watches(&config, shard);
-        let opened = config.state_path.as_ref().map(|it| state::open(it, clock));
+        let opened = config.state.path.as_ref().map(|it| state::open(it, clock));
         let (file, state) = opened.transpose().map_err(Error::State)?.unzip();
         let store = Arc::new(store(&config, file.is_some(), clock.clone()));
-        self.log_start(&config, shard, watches.len());
-        let (scheduler, tried_once) = Scheduler::new(
-            Arc::new(source(&config, &accounts)),
-            Arc::clone(&store),
-            Arc::clone(own),
-            clock.clone(),
-            settings(&config),
-            Work {
-                watches,
-                follows: follows(&config, shard),
-                state: state.unwrap_or_default(),
-            },
-        );
+        let work = Work {
+            watches: watches(&config, shard),
+            follows: follows(&config, shard),
+            state: state.unwrap_or_default(),
+        };
+        self.log_start(&config, shard, work.watches.len());
+        let source = Arc::new(source(&config, &accounts));
+        let (scheduler, tried_once) = self.scheduler(source, &store, settings(&config), work);
         let (ask_states, states) = mpsc::channel(1);
         let (send_changes, changes) = mpsc::channel(1);
         let (ask_alive, alive) = mpsc::channel(1);
@@ -186,7 +181,6 @@ impl Daemon {
         };
         let ready = Arc::new(AtomicBool::new(false));
         let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
-        self.log_addresses();
         let web = server::Settings {
             store,
             own: self.own,
@@ -217,6 +211,17 @@ impl Daemon {
         Ok(())
     }
 
+    fn scheduler(
+        &self,
+        source: Arc<CloudSource>,
+        store: &Arc<Store>,
+        settings: Settings,
+        work: Work,
+    ) -> (Scheduler<CloudSource>, watch::Receiver<bool>) {
+        let (store, own) = (Arc::clone(store), Arc::clone(&self.own));
+        Scheduler::new(source, store, own, self.clock.clone(), settings, work)
+    }
+
     fn log_start(&self, config: &Config, shard: Shard, tasks: usize) {
         tracing::info!(
             version = Build::CURRENT.version,
@@ -230,9 +235,6 @@ impl Daemon {
         for warning in self.web.source.warnings() {
             tracing::warn!("{warning}");
         }
-    }
-
-    fn log_addresses(&self) {
         let is_tls = self.web.source.is_tls();
         let scheme = if is_tls { "https" } else { "http" };
         for address in self.addresses() {
@@ -249,13 +251,13 @@ fn source(config: &Config, accounts: &Accounts) -> CloudSource {
         places.map(|(instance, client)| {
             let place = Place {
                 client,
-                endpoint: instance.endpoint.url(),
-                region: instance.region.clone(),
+                endpoint: instance.url(),
+                region: instance.region().to_owned(),
             };
-            (instance.id.as_str().into(), place)
+            ((*instance.id).into(), place)
         }),
-        config.poll.deadline,
-        config.poll.timeout,
+        *config.poll.deadline,
+        *config.poll.timeout,
     )
 }
 
@@ -311,24 +313,25 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
 fn watches(config: &Config, shard: Shard) -> Vec<Watch> {
     let mut watches = Vec::new();
     for instance in &config.instances {
-        let instance_id: Arc<str> = instance.id.as_str().into();
-        let region: Arc<str> = instance.region.as_str().into();
+        let instance_id: Arc<str> = (*instance.id).into();
+        let region: Arc<str> = instance.region().into();
+        let account = account(config, &instance.credentials);
         for task in &instance.tasks {
             if !shard.owns(&[&instance.id, &task.id]) {
                 continue;
             }
             let target = Target {
                 instance_id: Arc::clone(&instance_id),
-                task_id: task.id.as_str().into(),
-                task: task.name.as_str().into(),
+                task_id: (*task.id).into(),
+                task: task.name().into(),
                 region: Arc::clone(&region),
                 origin: store::Origin::Configured,
-                artifacts: artifact_series(config.artifacts),
+                artifacts: config.artifacts,
             };
             watches.push(Watch {
                 target: Arc::new(target),
-                interval: task.interval,
-                account: instance.credentials,
+                interval: task.interval(&config.poll),
+                account,
                 followed: None,
             });
         }
@@ -343,45 +346,39 @@ fn follows(config: &Config, shard: Shard) -> Vec<Follow> {
         let Some(follow) = &instance.follow else {
             continue;
         };
-        let patterns = |patterns: &[Pattern]| {
-            let pair = |one: &Pattern| (one.repo_namespace.clone(), one.repo_name.clone());
-            patterns.iter().map(pair).collect()
-        };
         follows.push(Follow {
             settings: follow::Settings {
-                instance_id: instance.id.as_str().into(),
-                region: instance.region.as_str().into(),
-                interval: follow.interval,
-                stale_after: config.poll.stale_after,
+                instance_id: (*instance.id).into(),
+                region: instance.region().into(),
+                interval: *follow.interval,
+                stale_after: *config.poll.stale_after,
                 filter: follow::Filter {
-                    include: patterns(&follow.include),
-                    exclude: patterns(&follow.exclude),
+                    include: follow.include.clone(),
+                    exclude: follow.exclude.clone(),
                 },
-                runs: follow.runs,
-                max_age: follow.max_age,
-                max_tasks: follow.max_tasks,
-                artifacts: artifact_series(follow.artifacts),
+                runs: follow.runs.size(),
+                max_age: *follow.max_age,
+                max_tasks: follow.max_tasks.size(),
+                artifacts: follow.artifacts,
                 configured: instance
                     .tasks
                     .iter()
-                    .map(|task| task.id.as_str().into())
+                    .map(|task| (*task.id).into())
                     .collect(),
                 shard,
                 words: words(config),
                 causes: causes(config),
             },
-            account: instance.credentials,
+            account: account(config, &instance.credentials),
         });
     }
     follows
 }
 
-fn artifact_series(artifacts: Artifacts) -> ArtifactSeries {
-    match artifacts {
-        Artifacts::All => ArtifactSeries::All,
-        Artifacts::Failed => ArtifactSeries::Failed,
-        Artifacts::None => ArtifactSeries::None,
-    }
+/// The number of an account among those in use.
+fn account(config: &Config, name: &str) -> usize {
+    let used = config.used_credentials();
+    used.iter().position(|it| *it == name).unwrap_or_default()
 }
 
 /// The scheduler fills it.
@@ -396,9 +393,9 @@ fn store(config: &Config, counts_wait: bool, clock: Clock) -> Store {
 
 fn limits(config: &Config) -> Limits {
     Limits {
-        series: config.limits.series,
-        artifacts_per_task: config.limits.artifacts_per_task,
-        stale_after: config.poll.stale_after,
+        series: config.limits.series.size(),
+        artifacts_per_task: config.limits.artifacts_per_task.size(),
+        stale_after: *config.poll.stale_after,
     }
 }
 
@@ -406,18 +403,18 @@ fn settings(config: &Config) -> Settings {
     Settings {
         words: words(config),
         causes: causes(config),
-        interval: config.poll.interval,
-        finished_interval: config.poll.finished_interval,
-        concurrency: config.poll.concurrency,
+        interval: *config.poll.interval,
+        finished_interval: *config.poll.finished_interval,
+        concurrency: config.poll.concurrency.size(),
         instances: config
             .instances
             .iter()
-            .map(|instance| instance.id.as_str().into())
+            .map(|instance| (*instance.id).into())
             .collect(),
         accounts: config
-            .credentials
-            .iter()
-            .map(|credentials| credentials.name.clone())
+            .used_credentials()
+            .into_iter()
+            .map(str::to_owned)
             .collect(),
     }
 }
@@ -451,6 +448,6 @@ pub fn words(config: &Config) -> Words {
     Words::with(
         lists
             .into_iter()
-            .flat_map(|(meaning, words)| words.iter().map(move |word| (meaning, word.clone()))),
+            .flat_map(|(meaning, words)| words.iter().map(move |word| (meaning, word.0.clone()))),
     )
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+
 use crate::api::wire;
 use crate::api::{Budget, Client, Error, Instance};
 use crate::model::{ListedRun, Row, Rule, Subscription, TaskInfo};
 use crate::poll::{Rows, RunList, Source, SourceError};
-use crate::reason::Reason;
 use crate::store::Target;
 use crate::telemetry;
 

@@ -12,32 +12,31 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
-use aliyun_acr_exporter::credentials::cached::Cached;
-use aliyun_acr_exporter::credentials::chain::Chain;
-use aliyun_acr_exporter::credentials::credentials_file::CredentialsFile;
-use aliyun_acr_exporter::credentials::ecs_ram_role::EcsRamRole;
-use aliyun_acr_exporter::credentials::oidc::Oidc;
-use aliyun_acr_exporter::credentials::profile::Profile;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::credentials::sts::Role;
-use aliyun_acr_exporter::credentials::uri::Uri;
-use aliyun_acr_exporter::credentials::{
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::assume_role::AssumeRole;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::chain::Chain;
+use alibaba_cloud::credentials::credentials_file::CredentialsFile;
+use alibaba_cloud::credentials::ecs_ram_role::EcsRamRole;
+use alibaba_cloud::credentials::oidc::Oidc;
+use alibaba_cloud::credentials::profile::Profile;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::sts::Role;
+use alibaba_cloud::credentials::uri::Uri;
+use alibaba_cloud::credentials::{
     Addresses, Context, Credentials, Error, METADATA, ProvideCredentials,
 };
-use aliyun_acr_exporter::http::Http;
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::signing::Algorithm;
+use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::reason::Reason;
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::{
-    Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, World, demo,
-};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::{Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, World, demo};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -48,6 +47,7 @@ const OIDC_PROVIDER: &str = "acs:ram::123456789012:oidc-provider/ack-rrsa-c1";
 struct Setup {
     cloud: Running,
     home: TempDir,
+    own: Arc<Own>,
     context: Context,
 }
 
@@ -64,10 +64,15 @@ impl Setup {
         })
         .expect("a simulated cloud");
         let home = tempfile::tempdir().expect("a folder");
-        let context = context(&cloud.url(), home.path());
+        let own = Arc::new(Own::new(Build::CURRENT));
+        let context = Context {
+            observer: account::observer(&own, "prod"),
+            ..context(&cloud.url(), home.path())
+        };
         Self {
             cloud,
             home,
+            own,
             context,
         }
     }
@@ -90,7 +95,7 @@ impl Setup {
 
     fn metric(&self, series: &str) -> Option<f64> {
         let page = prometheus::TextEncoder::new()
-            .encode_to_string(&self.context.own.gather())
+            .encode_to_string(&self.own.gather())
             .expect("valid metrics");
         let (_, value) = page
             .lines()
@@ -103,8 +108,8 @@ impl Setup {
 fn context(url: &str, home: &Path) -> Context {
     Context {
         name: "prod".to_owned(),
-        http: Http::new().expect("TLS"),
-        own: Arc::new(Own::new(Build::CURRENT)),
+        http: Http::new("test").expect("TLS"),
+        observer: Arc::new(()),
         clock: Clock::system(),
         addresses: Addresses {
             sts: Some(url.to_owned()),
@@ -112,6 +117,7 @@ fn context(url: &str, home: &Path) -> Context {
             ..Addresses::default()
         },
         home: Some(home.to_owned()),
+        session_name: "aliyun-acr-exporter".to_owned(),
     }
 }
 
@@ -407,11 +413,12 @@ async fn sts_is_asked_once_more_with_a_new_request_where_it_is_at_fault() {
     let answers = Mutex::new(vec![UNAVAILABLE.to_owned(), of_sts()]);
     let raw = Raw::start(move |_| answers.lock().expect("not poisoned").remove(0));
     let home = tempfile::tempdir().expect("a folder");
-    let setup = Setup {
-        context: context(&raw.url(), home.path()),
-        ..Setup::new()
+    let setup = Setup::new();
+    let observed = Context {
+        observer: Arc::clone(&setup.context.observer),
+        ..context(&raw.url(), home.path())
     };
-    let provider = AssumeRole::new(&setup.context, role(), known_key());
+    let provider = AssumeRole::new(&observed, role(), known_key());
     assert_eq!(good(&provider).await.access_key_id, "STS.x");
     let requests = raw.requests();
     assert_eq!(requests.len(), 2);
@@ -476,7 +483,7 @@ async fn requests_to_sts_count_as_in_flight() {
         of_sts()
     });
     let context = Context {
-        own: Arc::clone(&own),
+        observer: account::observer(&own, "prod"),
         ..context(&raw.url(), Path::new("/"))
     };
     good(&AssumeRole::new(&context, role(), known_key())).await;
@@ -1486,11 +1493,11 @@ fn client(setup: &Setup, provider: Arc<dyn ProvideCredentials>, algorithm: Algor
             name: "prod".to_owned(),
             provider,
             throttle: Arc::new(Throttle::new(10_000.0, 1000)),
+            observer: Arc::clone(&setup.context.observer),
         },
         Shared {
             http: setup.context.http.clone(),
             in_flight: Arc::new(Semaphore::new(8)),
-            own: Arc::clone(&setup.context.own),
             clock: setup.context.clock.clone(),
         },
         Options {
@@ -1580,7 +1587,7 @@ fn captured() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(move || Capture(Arc::clone(&lines)));
-    let ours = Targets::new().with_target("aliyun_acr_exporter", tracing::Level::TRACE);
+    let ours = Targets::new().with_target("alibaba_cloud", tracing::Level::TRACE);
     let subscriber = tracing_subscriber::registry().with(ours).with(layer);
     (log, tracing::subscriber::set_default(subscriber))
 }

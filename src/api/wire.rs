@@ -10,43 +10,55 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use alibaba_cloud::rpc::{Answer, Answered, NotAnswered, Page, Rows};
 use serde::Deserialize;
 use serde::de::value::{CowStrDeserializer, MapAccessDeserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-/// Reads what a response says about itself, and what it is about. Where it says
-/// that it is no success, it need not be about anything.
-pub fn answer<T: DeserializeOwned + Default>(body: &[u8]) -> Result<(Envelope, T), Unreadable> {
-    match read(body) {
-        Ok(answer) => Ok(answer),
-        Err(error) => {
-            let (envelope, IgnoredAny) = read(body).map_err(Unreadable::NoObject)?;
-            if envelope.is_success() {
-                return Err(Unreadable::Shape(error));
-            }
-            Ok((envelope, T::default()))
+/// A response: what it says about itself, and what it is about.
+#[derive(Debug)]
+pub struct Response<T>(pub Envelope, pub T);
+
+impl<T: DeserializeOwned> Answer for Response<T> {
+    fn read(body: &[u8]) -> Result<Answered<Self>, NotAnswered> {
+        let unreadable = |problem, detail: String| NotAnswered::Unreadable { problem, detail };
+        let (envelope, value) = match parse(body) {
+            Ok(Response(envelope, value)) => (envelope, Ok(value)),
+            // A failure need not be about anything.
+            Err(shape) => match parse(body) {
+                Ok(Response(envelope, IgnoredAny)) => (envelope, Err(shape)),
+                Err(error) => {
+                    let problem = "the answer is no JSON object";
+                    return Err(unreadable(problem, error.to_string()));
+                }
+            },
+        };
+        if envelope.is_failure() {
+            return Err(NotAnswered::Refused);
         }
+        if !envelope.is_success() {
+            let problem = "the answer is JSON and not the API's: it has no Code";
+            return Err(unreadable(problem, String::new()));
+        }
+        let value = value.map_err(|error| {
+            let problem = "the answer has another shape than documented";
+            unreadable(problem, error.to_string())
+        })?;
+        Ok(Answered {
+            request_id: envelope.request_id.clone(),
+            value: Self(envelope, value),
+        })
     }
 }
 
-/// Why a response cannot be used.
-#[derive(Debug)]
-pub enum Unreadable {
-    /// It is no JSON object.
-    NoObject(serde_json::Error),
-    /// It claims success, and its shape is not the documented one.
-    Shape(serde_json::Error),
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<(Envelope, T)> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<Response<T>> {
     // Checked as a whole, text is not checked again string by string.
     match std::str::from_utf8(body) {
         Ok(text) => serde_json::from_str(text),
         Err(_) => serde_json::from_slice(body),
     }
-    .map(|Answer(envelope, value)| (envelope, value))
 }
 
 /// What every response says about itself. `RequestId`, `Code` and `IsSuccess` are
@@ -129,35 +141,30 @@ pub struct RulePage {
     pub rules: Vec<Rule>,
 }
 
-/// One page of some list.
-pub(super) trait Page: DeserializeOwned + Default {
-    /// What it lists.
-    type Rows: Rows;
-
-    fn into_rows(self) -> Self::Rows;
-}
-
-impl Page for TaskResultPage {
+impl Page for Response<TaskResultPage> {
     type Rows = TaskResults;
 
-    fn into_rows(self) -> TaskResults {
-        self.task_results
+    fn into_parts(self) -> (TaskResults, Option<i64>, Option<i64>) {
+        let Self(envelope, page) = self;
+        (page.task_results, envelope.page_size, envelope.total_count)
     }
 }
 
-impl Page for TaskPage {
+impl Page for Response<TaskPage> {
     type Rows = Vec<Task>;
 
-    fn into_rows(self) -> Vec<Task> {
-        self.tasks
+    fn into_parts(self) -> (Vec<Task>, Option<i64>, Option<i64>) {
+        let Self(envelope, page) = self;
+        (page.tasks, envelope.page_size, envelope.total_count)
     }
 }
 
-impl Page for RulePage {
+impl Page for Response<RulePage> {
     type Rows = Vec<Rule>;
 
-    fn into_rows(self) -> Vec<Rule> {
-        self.rules
+    fn into_parts(self) -> (Vec<Rule>, Option<i64>, Option<i64>) {
+        let Self(envelope, page) = self;
+        (page.rules, envelope.page_size, envelope.total_count)
     }
 }
 
@@ -347,54 +354,10 @@ impl<'de> Deserialize<'de> for TaskResults {
     }
 }
 
-/// The rows of a list, as far as they are known.
-pub(super) trait Rows: Default {
-    /// Whether rows have ids: the same one twice means that the list has moved.
-    const IDENTIFIED: bool;
-
-    /// How many there are.
-    fn len(&self) -> usize;
-    /// Takes the rows of the next page.
-    fn append(&mut self, page: Self);
-    /// How many different ones there are.
-    fn distinct(&self) -> usize;
-    /// Drops those that came before.
-    fn dedup(&mut self);
-    /// Whether the same rows are here and there, in whatever order and number.
-    fn same(&self, other: &Self) -> bool;
-}
-
-impl<T: Clone + Eq + Hash> Rows for Vec<T> {
-    const IDENTIFIED: bool = true;
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn append(&mut self, page: Self) {
-        self.extend(page);
-    }
-
-    fn distinct(&self) -> usize {
-        self.iter().collect::<HashSet<_>>().len()
-    }
-
-    fn dedup(&mut self) {
-        let mut seen = HashSet::with_capacity(self.len());
-        self.retain(|row| seen.insert(row.clone()));
-    }
-
-    fn same(&self, other: &Self) -> bool {
-        let (here, there): (HashSet<_>, HashSet<_>) =
-            (self.iter().collect(), other.iter().collect());
-        here == there
-    }
-}
-
 impl Rows for TaskResults {
     const IDENTIFIED: bool = false;
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.len()
     }
 
@@ -566,32 +529,30 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// A response, in one pass: what it says about itself and what it is about.
-struct Answer<T>(Envelope, T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Answer<T> {
+/// In one pass.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Response<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(AnswerVisitor(PhantomData))
+        deserializer.deserialize_map(ResponseVisitor(PhantomData))
     }
 }
 
-struct AnswerVisitor<T>(PhantomData<T>);
+struct ResponseVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for AnswerVisitor<T> {
-    type Value = Answer<T>;
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ResponseVisitor<T> {
+    type Value = Response<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Answer<T>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Response<T>, A::Error> {
         let mut envelope = Envelope::default();
         let rest = WithoutEnvelope {
             map,
             envelope: &mut envelope,
         };
         let value = T::deserialize(MapAccessDeserializer::new(rest))?;
-        Ok(Answer(envelope, value))
+        Ok(Response(envelope, value))
     }
 }
 
@@ -632,13 +593,7 @@ mod tests {
     use super::*;
 
     fn from_value<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
-        read(value.to_string().as_bytes()).map(|(_, value)| value)
-    }
-
-    impl PartialEq for TaskResults {
-        fn eq(&self, other: &Self) -> bool {
-            self.iter().eq(other.iter())
-        }
+        parse(value.to_string().as_bytes()).map(|Response(_, value)| value)
     }
 
     fn page(row: &Value) -> TaskResultPage {
@@ -659,7 +614,8 @@ mod tests {
 
     #[test]
     fn a_page_is_read() {
-        let (envelope, page) = answer::<TaskResultPage>(SAMPLE.as_bytes()).expect("an answer");
+        let Response(envelope, page) =
+            parse::<TaskResultPage>(SAMPLE.as_bytes()).expect("a response");
         assert!(envelope.is_success());
         assert_eq!(envelope.request_id, "30D2EC43-5E7D-4C0C-9FA5-D8E2D8D1F0B4");
         let stated = (envelope.page_size, envelope.total_count);
@@ -681,7 +637,7 @@ mod tests {
 
     #[test]
     fn a_task_is_flat_and_its_message_is_its_own() {
-        let (_, task) = read::<Task>(
+        let Response(_, task) = parse::<Task>(
             br#"{"RequestId": "R", "Code": "success", "IsSuccess": "true", "TaskId": "crast-1",
                 "TaskStatus": "RUNNING", "TaskResult": "SUCCESS", "TaskType": "AUTO",
                 "SourceProvider": "DOCKER_HUB", "SourceNamespaceName": "library",
@@ -784,7 +740,7 @@ mod tests {
             (json!({"Code": "INSTANCE_NOT_EXIST"}), false),
         ] {
             let body = answer.to_string();
-            let (envelope, IgnoredAny) = read(body.as_bytes()).expect("an envelope");
+            let Response(envelope, IgnoredAny) = parse(body.as_bytes()).expect("an envelope");
             assert_eq!(envelope.is_success(), expected, "{answer}");
         }
     }
@@ -829,7 +785,7 @@ mod tests {
     #[test]
     fn escapes_are_resolved_and_broken_text_is_an_error() {
         let body = br#"{"T\u0061sks": [{"T\u0061skId": "a\u0062", "TaskStatus": 1.5, "Message": "\ud83e\udd80"}]}"#;
-        let (_, page) = read::<TaskPage>(body).expect("a page");
+        let Response(_, page) = parse::<TaskPage>(body).expect("a page");
         let task = &page.tasks[0];
         assert_eq!(task.task_id, "ab");
         assert_eq!(task.task_status, "1.5");
@@ -837,7 +793,7 @@ mod tests {
         // Half a character, and bytes that are no text.
         for text in [&b"\\ud83e"[..], b"\xff"] {
             let body = [br#"{"Message": ""#, text, br#""}"#].concat();
-            assert!(read::<Task>(&body).is_err(), "{text:?}");
+            assert!(parse::<Task>(&body).is_err(), "{text:?}");
         }
     }
 
@@ -882,17 +838,17 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read::<IgnoredAny>(&bytes);
-            let _ = read::<TaskResultPage>(&bytes);
-            let _ = read::<Task>(&bytes);
+            let _ = parse::<IgnoredAny>(&bytes);
+            let _ = parse::<TaskResultPage>(&bytes);
+            let _ = parse::<Task>(&bytes);
         }
 
         #[test]
         fn any_object_is_an_envelope_and_a_task(value in json_value()) {
             let bytes = serde_json::to_vec(&value).expect("JSON");
-            let _ = read::<TaskResultPage>(&bytes);
-            prop_assert_eq!(read::<IgnoredAny>(&bytes).is_ok(), value.is_object());
-            prop_assert_eq!(read::<Task>(&bytes).is_ok(), value.is_object());
+            let _ = parse::<TaskResultPage>(&bytes);
+            prop_assert_eq!(parse::<IgnoredAny>(&bytes).is_ok(), value.is_object());
+            prop_assert_eq!(parse::<Task>(&bytes).is_ok(), value.is_object());
         }
 
         #[test]

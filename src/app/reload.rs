@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use exporter_web::WebSource;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -14,11 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Accounts, asked_anew};
 use super::{follows, limits, settings, source, systemd, watches};
-use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::poll::Change;
-use crate::server::{ReloadRequest, WebSource};
+use crate::server::ReloadRequest;
 use crate::shard::Shard;
 use crate::source::CloudSource;
 use crate::store::Store;
@@ -80,7 +81,7 @@ impl Reloader {
         stop: CancellationToken,
     ) {
         self.note_loaded();
-        self.own.config_reloaded(true);
+        self.note_reloaded(true);
         let mut looks = interval_at(Instant::now() + LOOK, LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -135,7 +136,7 @@ impl Reloader {
         &mut self,
         origin: &mut Origin,
         read: Result<Vec<u8>, Vec<String>>,
-        web: Result<(), config::Error>,
+        web: Result<(), exporter_web::Error>,
     ) -> Result<String, String> {
         let tried = read.as_deref().ok().map(digest);
         let tried_before = std::mem::replace(&mut origin.tried, tried);
@@ -147,7 +148,10 @@ impl Reloader {
             // This file is good: the next look tries it again if it has changed.
             origin.tried = tried_before;
         }
-        let web = web.map_err(|error| lines(&error));
+        let web = web.map_err(|error| match error {
+            exporter_web::Error::Invalid(lines) => lines,
+            error @ exporter_web::Error::Io { .. } => vec![telemetry::chain(&error)],
+        });
         let applied = match (config, web) {
             (Ok(config), Ok(())) => {
                 systemd::reloading();
@@ -160,8 +164,7 @@ impl Reloader {
                 Err(wrong.flatten().collect())
             }
         };
-        self.own
-            .config_reloaded(applied.is_ok() && !origin.web_failed);
+        self.note_reloaded(applied.is_ok() && !origin.web_failed);
         applied.map_err(|lines| rejected(&lines))
     }
 
@@ -191,7 +194,7 @@ impl Reloader {
         let instances = instances.len();
         tracing::info!(instances, tasks, "the configuration was reloaded");
         let mut told = "The configuration was reloaded.\n".to_owned();
-        if before.state_path != self.config.state_path {
+        if before.state != self.config.state {
             let later = "state.path takes effect at the next start";
             tracing::warn!("{later}");
             told.extend([later, "\n"]);
@@ -199,12 +202,20 @@ impl Reloader {
         Ok(told)
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "both fit into 52 bits")]
     fn note_loaded(&self) {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
         let now = self.clock.now_millis() as f64 / 1_000.0;
         let shown = self.config.shown();
-        self.own.config_loaded(hash(&shown), now);
+        self.own.config_hash.set(&[], hash(&shown) as f64);
+        self.own
+            .config_last_reload_success_timestamp_seconds
+            .set(&[], now);
         self.show.send_replace(shown.into());
+    }
+
+    fn note_reloaded(&self, successful: bool) {
+        let successful = f64::from(u8::from(successful));
+        self.own.config_last_reload_successful.set(&[], successful);
     }
 }
 

@@ -9,13 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use alibaba_cloud::clock::Clock;
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::metrics::own::{Own, StateMetrics};
 use crate::store::Store;
 use crate::store::state::{self, Checksum, Found, State, StateFile};

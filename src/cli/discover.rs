@@ -79,8 +79,8 @@ async fn ask(
     let instance = &config.instances[0];
     // As long as the daemon would take for it.
     let follow = instance.follow.as_ref();
-    let interval = follow.map_or(config.poll.deadline, |follow| follow.interval);
-    let budget = || Budget::new(config.poll.deadline.max(interval));
+    let interval = follow.map_or(*config.poll.deadline, |follow| *follow.interval);
+    let budget = || Budget::new(interval.max(*config.poll.deadline));
 
     let rules = async { client.rules(place, &mut budget()).await };
     let mut read: Vec<ListedRun> = Vec::new();
@@ -132,9 +132,9 @@ async fn ask(
     }
 
     let mut answer = Answer {
-        instance_id: instance.id.clone(),
-        region: said(instance.region.clone()),
-        endpoint: instance.endpoint.url(),
+        instance_id: instance.id.to_string(),
+        region: instance.region.as_deref().map(str::to_owned),
+        endpoint: instance.url(),
         rules,
         tasks_total: tasks.as_ref().map(Vec::len),
         tasks_whole: tasks.as_ref().map(|_| whole),
@@ -402,13 +402,13 @@ fn entry(config: &Config, rules: &[RuleRow]) -> Result<String, Error> {
         repo_namespace: exactly(namespace),
         repo_name: ".*",
     });
-    let credentials = &config.credentials[instance.credentials].name;
     let mut file = File {
         instances: [Entry {
             id: &instance.id,
-            region: Some(instance.region.as_str()).filter(|region| !region.is_empty()),
+            region: instance.region.as_deref(),
             endpoint: None,
-            credentials: Some(credentials.as_str()).filter(|name| *name != DEFAULT_CREDENTIALS),
+            credentials: Some(instance.credentials.as_str())
+                .filter(|name| *name != DEFAULT_CREDENTIALS),
             follow: Follow {
                 include: include.collect(),
             },
@@ -417,7 +417,7 @@ fn entry(config: &Config, rules: &[RuleRow]) -> Result<String, Error> {
     // Where `api.network` is `vpc` it is written too, whatever file it is pasted into.
     let bare = judged(&file, &written(&file)?);
     if !bare.is_ok_and(|config| config.instances[0].endpoint == instance.endpoint) {
-        file.instances[0].endpoint = Some(instance.endpoint.url());
+        file.instances[0].endpoint = Some(instance.url());
     }
     let yaml = written(&file)?;
     judged(&file, &yaml).map_err(|error| {

@@ -51,7 +51,7 @@ async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<A
     let reached = Reached::new(config, own)?;
     let (client, place) = (&reached.client, reached.place());
     let task_id = &arguments.task_id;
-    let mut budget = Budget::new(config.poll.deadline);
+    let mut budget = Budget::new(*config.poll.deadline);
     let rows = match client.task_results(place, task_id, &mut budget).await {
         Ok(rows) => rows,
         Err(error) => return Err(Error::Failed(with_signer(&error, client).await)),

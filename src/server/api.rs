@@ -1,12 +1,12 @@
 //! `/api/v1/tasks`: what the status page shows of tasks, as JSON, page by page.
 //! `openapi.json` describes it together with every other path.
 
+use alibaba_cloud::clock::Moment;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::overview::{Filter, Item, Wanted as State, position, tasks_after};
 use super::query;
-use crate::clock::Moment;
 use crate::model::{Assessment, Outcome, TaskInfo};
 use crate::store::{PollError, Snapshot, SubscriptionView, TaskEntry};
 
@@ -216,7 +216,7 @@ struct Subscription {
 impl<'a> Row<'a> {
     fn new(entry: &'a TaskEntry, item: &Item<'a>, steady_ms: i64) -> Self {
         let target = &entry.target;
-        let data = entry.data.as_deref();
+        let data = entry.data.as_ref();
         let info = entry.info.as_deref();
         let age = entry.data_age_ms(steady_ms);
         Self {

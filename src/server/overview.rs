@@ -2,9 +2,9 @@
 //! states, together with the subscription whose run it is, and which of them a
 //! filter leaves. How that looks is `status_page`'s and `api`'s.
 
+use alibaba_cloud::clock::Moment;
 use regex::{Regex, RegexBuilder};
 
-use crate::clock::Moment;
 use crate::model::{Assessment, Subscription, TaskStatus};
 use crate::store::{ListingEntry, Snapshot, SubscriptionView, TaskEntry};
 
@@ -89,8 +89,8 @@ impl State {
 }
 
 fn is_failing(view: &SubscriptionView<'_>) -> bool {
-    let last = view.entry.last_finished_run.as_ref();
-    view.fresh && last.is_some_and(|run| run.status == TaskStatus::Failed)
+    let last = view.last_finished_run();
+    last.is_some_and(|run| run.status == TaskStatus::Failed)
 }
 
 /// A task, or a subscription of which no run is watched.

@@ -7,6 +7,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::sync::LazyLock;
 
+use alibaba_cloud::clock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
@@ -16,7 +17,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::overview::{Filter, Item, Overview, State, Wanted as States};
 use super::query;
-use crate::clock;
 use crate::model::{Assessment, Outcome, TaskStatus};
 use crate::store::{ListingEntry, SubscriptionEntry, SubscriptionView, TaskEntry};
 use crate::telemetry::is_unsafe;
@@ -525,7 +525,7 @@ impl<'a> Row<'a> {
     }
 
     fn of_task(item: &'a Item<'a>, task: &'a TaskEntry, now: clock::Moment) -> Self {
-        let data = task.data.as_deref();
+        let data = task.data.as_ref();
         let start_ms = data.and_then(|data| data.start_ms);
         let took = data.and_then(|data| match data.duration_ms() {
             Some(millis) => Some(Took::Whole(millis)),
@@ -613,7 +613,7 @@ fn row(out: &mut String, row: &Row<'_>, now_ms: i64) -> fmt::Result {
     labels(out, row)?;
     success(out, row.item, now_ms)?;
     out.push_str("</th><td data-label=\"Artifacts\"><span>");
-    match row.item.task.and_then(|task| task.data.as_deref()) {
+    match row.item.task.and_then(|task| task.data.as_ref()) {
         Some(data) => counts(out, data)?,
         None => out.push('–'),
     }
@@ -885,7 +885,7 @@ fn runs(
         );
     }
     let newer_succeeded = entry.last_finished_run.as_ref().is_some_and(|run| {
-        let this = item.task.and_then(|task| task.data.as_deref()?.start_ms);
+        let this = item.task.and_then(|task| task.data.as_ref()?.start_ms);
         view.fresh && run.status == TaskStatus::Succeeded && run.start_ms > this
     });
     if item.state == State::Failed && newer_succeeded {

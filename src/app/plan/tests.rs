@@ -8,11 +8,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use alibaba_cloud::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::app::{follows, settings, store, watches};
-use crate::clock::Clock;
 use crate::config;
 use crate::metrics::own::{Build, Own};
 use crate::model::{ListedRun, Row, Rule, TaskInfo};
@@ -371,7 +371,7 @@ impl Source for Cloud {
 async fn a_day(config: &Config, runs: i64, state: Tasks) -> Counted {
     let cloud = Arc::new(Cloud {
         runs,
-        page: usize::try_from(config.api.page_size).unwrap(),
+        page: config.api.page_size.size(),
         state,
         calls: Mutex::default(),
     });

@@ -11,7 +11,7 @@ use super::*;
 use crate::metrics::own::{Build, Own};
 use crate::model::{Rule, Subscription};
 use crate::store::state::{SavedInstance, SavedSubscription, decode};
-use crate::store::{Counts, Limits, Series, SubscriptionEntry};
+use crate::store::{Counts, Limits, Series, SubscriptionEntry, View};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -105,9 +105,12 @@ fn shown(store: &Store) -> u64 {
     let none = Series {
         task: |_| 0,
         subscription: |_| 0,
-        listing: 0,
+        listing: || 0,
     };
-    store.snapshot().view(0, none).subscriptions[0].facts.runs
+    View::new(store.snapshot(), 0, none)
+        .subscription(0)
+        .counts
+        .runs
 }
 
 impl Run {
