@@ -13,7 +13,6 @@ mod frames;
 mod gate;
 mod negotiate;
 mod overview;
-mod query;
 mod rate;
 mod routes;
 mod scrapes;

@@ -258,11 +258,11 @@ impl Routes {
     }
 
     async fn status(&self, query: Option<&str>) -> Response<Page> {
-        let wanted = status_page::Wanted {
+        let wanted = status_page::StatusPageQuery {
             telemetry_path: self.settings.telemetry_path.clone(),
             ready: self.is_ready(),
             series_dropped: self.settings.own.series_dropped.get(),
-            ..status_page::Wanted::by(query.unwrap_or_default())
+            ..status_page::StatusPageQuery::parse(query.unwrap_or_default())
         };
         let page = self
             .view(move |snapshot, now| status_page::render(&Overview::new(snapshot, now), &wanted));
@@ -303,10 +303,10 @@ impl Routes {
     }
 
     async fn tasks(&self, query: Option<&str>) -> Response<Page> {
-        let wanted = match api::Wanted::by(query.unwrap_or_default()) {
+        let wanted = match api::TasksQuery::parse(query.unwrap_or_default()) {
             Ok(wanted) => wanted,
             Err(refusal) => {
-                let mut response = typed(refusal.to_json().into(), JSON);
+                let mut response = typed(refusal.into(), JSON);
                 *response.status_mut() = StatusCode::BAD_REQUEST;
                 return response;
             }
