@@ -28,7 +28,7 @@ fn assert_file(path: &str, expected: &str) {
 #[test]
 fn the_schema_is_what_the_types_say() {
     let mut schema: Value = schemars::schema_for!(Config).to_value();
-    settings::twins(&mut schema);
+    settings::complete_schema(&mut schema);
     let text = serde_json::to_string_pretty(&schema).expect("JSON") + "\n";
     assert_file("src/config/schema.json", &text);
     let _ = config::SCHEMA;
