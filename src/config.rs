@@ -45,7 +45,7 @@ const DEFAULT_CREDENTIALS: &str = "default";
 /// A longer circle is shown with its first entries alone.
 const MAX_SHOWN: usize = 8;
 
-/// Everything the file says, with defaults filled in.
+/// The file `config.yaml`. Only `instances` is required.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Configuration of aliyun-acr-exporter", extend("required" = ["instances"]))]
@@ -58,6 +58,7 @@ pub struct Config {
     pub api: api::settings::Settings,
     /// Named accounts. The entry `default` exists without being written: the official chain.
     #[serde(default)]
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9_.-]{1,64}$"}))]
     pub credentials: BTreeMap<String, Entry>,
     /// The registry instances, and their tasks.
     #[serde(default)]
@@ -66,10 +67,10 @@ pub struct Config {
     /// Which artifacts of configured tasks get series of their own.
     #[serde(default)]
     pub artifacts: ArtifactSeries,
-    /// Words of the cloud, added to the built-in ones.
+    /// Words of the cloud, added to the built-in ones; case does not matter.
     #[serde(default)]
     pub status: StatusWords,
-    /// Why a task failed, by its message.
+    /// Regular expressions on the message of a failed task, tried before the built-in ones.
     #[serde(default)]
     pub causes: CausePatterns,
     /// What bounds the metrics of what is watched.
@@ -84,7 +85,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
-    /// The id of the instance.
+    /// The id of the instance; each instance is listed once.
     pub id: InstanceId,
     /// The region of the instance; required unless `endpoint` is given.
     #[serde(default)]
@@ -93,14 +94,14 @@ pub struct Instance {
     #[serde(default = "default_credentials")]
     pub credentials: String,
     /// The server of the API; replaces the one of `region` and `api.network`. Plain http only to
-    /// a loopback address.
+    /// a loopback address. With it, the region may be one that this version does not know.
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
-    /// The tasks to watch, named one by one.
+    /// The tasks to watch, each an id or a mapping; required unless `follow` is given.
     #[serde(default, deserialize_with = "tasks")]
     #[schemars(with = "Vec<TaskForm>")]
     pub tasks: Vec<Task>,
-    /// Finds the tasks instead of naming them; `{}` takes the defaults.
+    /// Finds the tasks instead of naming them; `{}` takes the defaults. Left out, none are found.
     #[serde(default)]
     pub follow: Option<follow::settings::Settings>,
 }
@@ -113,9 +114,9 @@ fn default_credentials() -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// The id of the task.
+    /// The id of the task; each task is listed once in its instance.
     pub id: TaskId,
-    /// The label `task`; left out, the id.
+    /// The label `task`, which several tasks may share; left out, the id.
     #[serde(default)]
     pub name: Option<TaskName>,
     /// The interval of this task; left out, `poll.interval`.
@@ -197,7 +198,7 @@ texts! {
     };
     /// `crast-…`
     TaskId: |text| id(text, "crast-"), {
-        "type": "string", "pattern": "^crast-[A-Za-z0-9_-]{1,122}$", "examples": ["crast-y64sq01bgad0abcd"],
+        "type": "string", "pattern": "^crast-[A-Za-z0-9_-]{1,122}$", "examples": ["crast-y64sq01bgad0abcd", "crast-wkpfwqozjiq0abcd"],
     };
     /// A name that a person gave to a task.
     TaskName: |text| {

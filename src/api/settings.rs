@@ -22,7 +22,7 @@ pub struct Settings {
     pub burst: Count<5, 1, 10_000>,
     /// Attempts after the first.
     pub retries: Count<3, 0, 10>,
-    /// Rows of one page.
+    /// Rows asked for in one request.
     pub page_size: Count<100, 1, 100>,
     /// Pages of one list; a longer one is a failed poll, never a partial page.
     pub max_pages: Count<100, 1, 1_000_000>,

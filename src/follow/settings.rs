@@ -18,6 +18,7 @@ pub struct Settings {
     /// Between two listings of rules and tasks.
     pub interval: Period<{ minutes(5) }, { seconds(1) }>,
     /// Repositories to follow: those that one of these matches; all of them where there is none.
+    #[schemars(extend("examples" = [[{"repo_namespace": "mirror", "repo_name": "base-.*"}]]))]
     pub include: Vec<Pattern>,
     /// Repositories that are left out all the same.
     pub exclude: Vec<Pattern>,
@@ -25,10 +26,11 @@ pub struct Settings {
     pub runs: Count<1, 1, 1000>,
     /// A run that began longer ago gets no task series.
     pub max_age: Period<{ days(30) }, { seconds(1) }>,
-    /// Runs of the instance that get task series, the newest first; subscriptions always have
-    /// theirs.
+    /// Runs of the instance that get task series, the newest first; 0 is none. Subscriptions
+    /// always have theirs.
     pub max_tasks: Count<1000, 0, 100_000>,
-    /// Which artifacts of followed runs get series of their own.
+    /// Which artifacts of followed runs get series of their own. Every run has a new id, so
+    /// these series turn over.
     pub artifacts: ArtifactSeries,
 }
 
@@ -41,7 +43,6 @@ impl Default for Settings {
             runs: Count::default(),
             max_age: Period::default(),
             max_tasks: Count::default(),
-            // Every run has a new id: series turn over.
             artifacts: ArtifactSeries::Failed,
         }
     }
@@ -52,10 +53,10 @@ impl Default for Settings {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("minProperties" = 1))]
 pub struct Pattern {
-    /// Of the namespace that is synchronized into.
+    /// The namespace that is synchronized into; left out, every one.
     #[serde(default)]
     pub repo_namespace: Option<WholeName>,
-    /// Of the repository that is synchronized into.
+    /// The repository that is synchronized into; left out, every one.
     #[serde(default)]
     pub repo_name: Option<WholeName>,
 }
@@ -93,7 +94,7 @@ impl Settings {
 #[derive(Clone, Debug)]
 pub struct WholeName(Regex);
 
-text_value!(WholeName, "a text", { "type": "string", "format": "regex", "minLength": 1, "maxLength": 1024 });
+text_value!(WholeName, "a text", { "type": "string", "x-type": "regular expression", "minLength": 1, "maxLength": 1024 });
 
 impl FromStr for WholeName {
     type Err = String;

@@ -47,7 +47,7 @@ impl StatusWords {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word(pub String);
 
-text_value!(Word, "a text", { "type": "string", "pattern": "^\\S(.*\\S)?$", "maxLength": 128 });
+text_value!(Word, "a text", { "type": "string", "pattern": "^\\S([\\s\\S]*\\S)?$", "maxLength": 128 });
 
 impl FromStr for Word {
     type Err = String;
@@ -73,6 +73,7 @@ impl fmt::Display for Word {
 #[serde(default, deny_unknown_fields)]
 pub struct CausePatterns {
     /// The source limits the rate of pulls.
+    #[schemars(extend("examples" = [["pull rate exceeded"]]))]
     pub rate_limited: Vec<Search>,
     /// A quota or the storage is used up.
     pub quota: Vec<Search>,
@@ -82,7 +83,7 @@ pub struct CausePatterns {
     pub not_found: Vec<Search>,
     /// The source cannot be reached.
     pub network: Vec<Search>,
-    /// Everything else.
+    /// Messages that a built-in pattern puts into the wrong class.
     pub other: Vec<Search>,
 }
 
@@ -90,7 +91,7 @@ pub struct CausePatterns {
 #[derive(Clone, Debug)]
 pub struct Search(pub Regex);
 
-text_value!(Search, "a text", { "type": "string", "format": "regex", "minLength": 1, "maxLength": 1024 });
+text_value!(Search, "a text", { "type": "string", "x-type": "regular expression", "minLength": 1, "maxLength": 1024 });
 
 impl FromStr for Search {
     type Err = String;

@@ -184,7 +184,7 @@ impl WebSource {
         });
         reading.await.unwrap_or_else(|error| {
             Err(Error::Io {
-                path: self.file.as_ref().cloned().unwrap_or_default(),
+                path: self.file.clone().unwrap_or_default(),
                 source: io::Error::other(error),
             })
         })

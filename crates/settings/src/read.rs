@@ -425,7 +425,7 @@ impl<'a> At<'a> {
                 continue;
             }
             let property = &here["properties"][&key];
-            let help = if property["x-secret"] == true {
+            let help = if property["x-type"] == "secret" {
                 format!("; write {key} or {file}")
             } else if let Value::Array(choices) = &property["enum"] {
                 let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
@@ -548,7 +548,7 @@ fn required(schema: &Value) -> Vec<String> {
     let mut required: Vec<String> = names
         .filter_map(|name| name.as_str().map(str::to_owned))
         .collect();
-    // Secrets, of which `twins` has made a choice.
+    // Secrets, of which `complete_schema` has made a choice.
     for one in schema["allOf"].as_array().into_iter().flatten() {
         let key = one["oneOf"][0]["required"][0].as_str();
         required.extend(key.map(str::to_owned));

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::value::PATH_PATTERN;
+
 /// What is shown in place of a secret, as Prometheus writes it.
 pub const MASK: &str = "<secret>";
 
@@ -26,13 +28,11 @@ fn name_files(tree: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(name_files),
         Value::Object(entries) => {
             let named = std::mem::take(entries).into_iter().map(|(key, mut value)| {
-                match value.get_mut(FILE) {
-                    Some(path) => (format!("{key}_file"), path.take()),
-                    None => {
-                        name_files(&mut value);
-                        (key, value)
-                    }
+                if let Some(path) = value.get_mut(FILE) {
+                    return (format!("{key}_file"), path.take());
                 }
+                name_files(&mut value);
+                (key, value)
             });
             *entries = named.collect();
         }
@@ -41,46 +41,63 @@ fn name_files(tree: &mut Value) {
 }
 
 /// Completes a schema that schemars derived: each secret may be written at
-/// `KEY` or in the file that `KEY_file` names, and every key may be null, which
-/// is the same as leaving it out.
-pub fn twins(schema: &mut Value) {
+/// `KEY` or in the file that `KEY_file` names, every key may be null, which
+/// is the same as leaving it out, what is required has no default, and descriptions
+/// have no line breaks of the source.
+pub fn complete_schema(schema: &mut Value) {
     match schema {
-        Value::Array(items) => items.iter_mut().for_each(twins),
+        Value::Array(items) => items.iter_mut().for_each(complete_schema),
         Value::Object(entries) => {
-            entries.values_mut().for_each(twins);
-            if let Some(Value::Object(properties)) = entries.get_mut("properties") {
-                let secrets = add_files(properties);
-                let mut alternatives = Vec::new();
-                if let Some(Value::Array(required)) = entries.get_mut("required") {
-                    required.retain(|key| {
-                        let one = secrets.iter().any(|secret| key == secret);
-                        if one {
-                            let file = format!("{}_file", key.as_str().unwrap_or_default());
-                            alternatives.push(json!({
-                                "oneOf": [{ "required": [key] }, { "required": [file] }],
-                            }));
-                        }
-                        !one
-                    });
-                }
-                let required = entries.get("required").cloned().unwrap_or_default();
-                if let Some(Value::Object(properties)) = entries.get_mut("properties") {
-                    for (key, property) in properties {
-                        let is_required = required
-                            .as_array()
-                            .is_some_and(|it| it.contains(&json!(key)));
-                        if !is_required {
-                            allow_null(property);
-                        }
-                    }
-                }
-                if !alternatives.is_empty() {
-                    entries.insert("allOf".to_owned(), Value::Array(alternatives));
-                }
+            entries.values_mut().for_each(complete_schema);
+            if let Some(Value::String(description)) = entries.get_mut("description") {
+                let paragraphs = description.split("\n\n").map(|it| it.replace('\n', " "));
+                *description = paragraphs.collect::<Vec<_>>().join("\n\n");
             }
+            complete_mapping(entries);
         }
         _ => {}
     }
+}
+
+fn complete_mapping(mapping: &mut Map<String, Value>) {
+    let mut required = match mapping.get("required") {
+        Some(Value::Array(keys)) => keys.clone(),
+        _ => Vec::new(),
+    };
+    let Some(Value::Object(properties)) = mapping.get_mut("properties") else {
+        return;
+    };
+    let mut either = Vec::new();
+    for key in add_files(properties) {
+        let file = format!("{key}_file");
+        let secret = json!(key);
+        let (inline, in_file) = (written(&[&key]), written(&[&file]));
+        if required.contains(&secret) {
+            required.retain(|it| *it != secret);
+            either.push(json!({ "oneOf": [inline, in_file] }));
+        } else {
+            either.push(json!({ "not": written(&[&key, &file]) }));
+        }
+    }
+    for (key, property) in properties {
+        if !required.contains(&json!(key)) {
+            allow_null(property);
+        } else if let Value::Object(property) = property {
+            property.remove("default");
+        }
+    }
+    if !either.is_empty() {
+        mapping.insert("allOf".to_owned(), either.into());
+        mapping.insert("required".to_owned(), required.into());
+    }
+}
+
+/// The schema of a mapping in which these texts are written.
+fn written(keys: &[&str]) -> Value {
+    let texts = keys
+        .iter()
+        .map(|key| ((*key).to_owned(), json!({ "type": "string" })));
+    json!({ "required": keys, "properties": texts.collect::<Map<_, _>>() })
 }
 
 /// A key that is null is one that is left out.
@@ -105,14 +122,15 @@ fn allow_null(property: &mut Value) {
 fn add_files(properties: &mut Map<String, Value>) -> Vec<String> {
     let mut secrets = Vec::new();
     for (key, property) in std::mem::take(properties) {
-        let is_secret = property.get("x-secret").is_some();
-        let description = property.get("description").cloned();
+        let is_secret = property.get("x-type").is_some_and(|it| it == "secret");
         properties.insert(key.clone(), property);
         if is_secret {
-            let mut file = json!({ "type": ["string", "null"], "format": "path" });
-            if let Some(Value::String(text)) = description {
-                file["description"] = format!("The file that holds it: {text}").into();
-            }
+            let file = json!({
+                "type": "string",
+                "x-type": "path",
+                "pattern": PATH_PATTERN,
+                "description": format!("The file that holds `{key}`."),
+            });
             properties.insert(format!("{key}_file"), file);
             secrets.push(key);
         }

@@ -34,6 +34,9 @@ const UNITS: [(&str, u64); 7] = [
 /// "never" anyway.
 pub const YEAR: u64 = days(365);
 
+/// Not empty, and not below `~/`; without a lookahead, which many checkers lack.
+pub(crate) const PATH_PATTERN: &str = "^([^~]|~[^/]|~$)";
+
 const DURATION_HELP: &str = "write a duration such as 60s or 1h30m";
 
 /// Milliseconds, for the bounds of a [`Period`].
@@ -227,8 +230,9 @@ impl<const DEFAULT: u64, const MIN: u64, const MAX: u64> JsonSchema for Period<D
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "format": "duration",
-            "pattern": "^(?=[0-9])([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
+            "x-type": "duration",
+            "minLength": 1,
+            "pattern": "^([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
             "x-minimum": in_words(Duration::from_millis(MIN)),
             "x-maximum": in_words(Duration::from_millis(MAX)),
         })
@@ -496,9 +500,9 @@ impl JsonSchema for Secret {
         "Secret".into()
     }
 
-    /// `twins` puts `KEY_file` beside it.
+    /// `complete_schema` puts `KEY_file` beside it.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 1, "x-secret": true })
+        json_schema!({ "type": "string", "x-type": "secret", "pattern": "^\\s*\\S+\\s*$" })
     }
 }
 
@@ -578,7 +582,7 @@ impl JsonSchema for FilePath {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "path", "pattern": "^(?!~/).+" })
+        json_schema!({ "type": "string", "x-type": "path", "pattern": PATH_PATTERN })
     }
 }
 

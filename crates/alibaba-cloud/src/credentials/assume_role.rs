@@ -19,15 +19,16 @@ use super::values::{Endpoint, Policy, Region, RoleArn, SessionName};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename = "AssumeRoleSettings", deny_unknown_fields)]
 pub struct Settings {
-    /// The role to assume.
+    /// The role to assume, `acs:ram::ACCOUNT:role/NAME`.
     pub role_arn: RoleArn,
-    /// The entry under `credentials` whose keys assume the role.
+    /// The entry under `credentials` whose keys assume the role. It may assume a role itself.
     #[schemars(example = &"default")]
     pub source: String,
     /// What the owner of the role demands of a third party.
     #[serde(default, alias = "external_id_file")]
     pub external_id: Option<Secret>,
-    /// The name of the session, which the audit log shows.
+    /// The name of the session, which the audit log shows: 2 to 64 letters, digits, `.`, `@`,
+    /// `_` and `-`.
     #[serde(default)]
     pub role_session_name: SessionName,
     /// How long a key lives; the role's own limit counts too.
@@ -36,7 +37,8 @@ pub struct Settings {
     /// A RAM policy in JSON that narrows the role's permissions.
     #[serde(default)]
     pub policy: Option<Policy>,
-    /// The region whose STS is asked.
+    /// The region whose STS is asked; left out, the central STS. Required with
+    /// `api.network: vpc` and without `sts_endpoint`.
     #[serde(default)]
     pub sts_region: Option<Region>,
     /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.

@@ -26,7 +26,7 @@ use super::values::{Endpoint, MetadataEndpoint, Region};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename = "ChainSettings", deny_unknown_fields)]
 pub struct Settings {
-    /// The region whose STS is asked.
+    /// The region whose STS is asked; left out, the central STS.
     #[serde(default)]
     pub sts_region: Option<Region>,
     /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.

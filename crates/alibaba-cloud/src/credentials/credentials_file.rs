@@ -33,7 +33,7 @@ pub struct Settings {
     /// The file; left out, `~/.alibabacloud/credentials` or `~/.alibabacloud/credentials.ini`.
     #[serde(default)]
     pub file: Option<FilePath>,
-    /// The region whose STS is asked.
+    /// The region whose STS is asked; left out, the central STS.
     #[serde(default)]
     pub sts_region: Option<Region>,
     /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.

@@ -22,10 +22,11 @@ use super::values::{MetadataEndpoint, RoleName};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename = "EcsRamRoleSettings", deny_unknown_fields)]
 pub struct Settings {
-    /// The role of the instance; left out, the metadata service tells it.
+    /// The name of the role, not its ARN; left out, the metadata service is asked for it.
     #[serde(default)]
     pub role_name: Option<RoleName>,
-    /// Whether a metadata service that hands out no token is left alone.
+    /// Whether a metadata service that gives no token is an error; otherwise it is asked without
+    /// one.
     #[serde(default)]
     pub disable_imdsv1: bool,
     /// The metadata service of ECS instances.

@@ -74,7 +74,7 @@ sources! {
     Profile(profile::Settings) = "profile",
     /// A section of the ini file that the vendor's SDKs share.
     CredentialsFile(credentials_file::Settings) = "credentials_file",
-    /// A role assumed with an `OpenID` Connect token: RRSA in ACK.
+    /// A role assumed with an OIDC token: RRSA in ACK.
     Oidc(oidc::Settings) = "oidc",
     /// The RAM role of the ECS instance, from its metadata service.
     EcsRamRole(ecs_ram_role::Settings) = "ecs_ram_role",
@@ -254,13 +254,16 @@ impl JsonSchema for Entry {
             keys.insert("title".to_owned(), json!(name));
             keys.insert("description".to_owned(), json!(doc.trim()));
             let mut all = serde_json::Map::new();
-            all.insert("type".to_owned(), json!({ "const": word }));
+            let kind = json!({ "const": word, "description": "Where the keys come from." });
+            all.insert("type".to_owned(), kind);
             if let Some(Value::Object(mut properties)) = keys.remove("properties") {
                 all.append(&mut properties);
             }
             let mut group = json!(group);
-            group["description"] =
-                "Entries of one account share one rate limit: give them the same name here.".into();
+            group["description"] = "Entries of one account share one rate limit: give them the \
+                same name here. Left out, the name of the entry."
+                .into();
+            group["default"] = Value::Null;
             all.insert("quota_group".to_owned(), group);
             keys.insert("properties".to_owned(), Value::Object(all));
             let mut required = vec![json!("type")];

@@ -20,13 +20,15 @@ use super::values::{Endpoint, Policy, ProviderArn, Region, RoleArn, SessionName}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename = "OidcSettings", deny_unknown_fields)]
 pub struct Settings {
-    /// The role to assume.
+    /// The role to assume, `acs:ram::ACCOUNT:role/NAME`.
     pub role_arn: RoleArn,
-    /// The identity provider that signs the token.
+    /// The identity provider that signs the token, `acs:ram::ACCOUNT:oidc-provider/NAME`.
     pub oidc_provider_arn: ProviderArn,
     /// The file that holds the token; it is read each time.
+    #[schemars(example = &"/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token")]
     pub oidc_token_file: FilePath,
-    /// The name of the session, which the audit log shows.
+    /// The name of the session, which the audit log shows: 2 to 64 letters, digits, `.`, `@`,
+    /// `_` and `-`.
     #[serde(default)]
     pub role_session_name: SessionName,
     /// How long a key lives; the role's own limit counts too.
@@ -35,7 +37,8 @@ pub struct Settings {
     /// A RAM policy in JSON that narrows the role's permissions.
     #[serde(default)]
     pub policy: Option<Policy>,
-    /// The region whose STS is asked.
+    /// The region whose STS is asked; left out, the central STS. Required with
+    /// `api.network: vpc` and without `sts_endpoint`.
     #[serde(default)]
     pub sts_region: Option<Region>,
     /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.

@@ -34,7 +34,7 @@ pub struct Settings {
     /// The file of the tool; left out, `~/.aliyun/config.json`.
     #[serde(default)]
     pub file: Option<FilePath>,
-    /// The region whose STS is asked.
+    /// The region whose STS is asked; left out, what the profile says, else the central STS.
     #[serde(default)]
     pub sts_region: Option<Region>,
     /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.

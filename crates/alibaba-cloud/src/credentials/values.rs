@@ -20,7 +20,10 @@ pub struct Endpoint {
     pub authority: String,
 }
 
-text_value!(Endpoint, "a text", { "type": "string", "format": "uri", "examples": ["https://HOST"] });
+text_value!(Endpoint, "a text", {
+    "type": "string", "x-type": "endpoint", "examples": ["https://HOST"],
+    "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://)?[^/?#@\\s]+/?$",
+});
 
 impl Endpoint {
     /// `host` by https.
@@ -96,7 +99,9 @@ impl FromStr for Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataEndpoint(pub Endpoint);
 
-text_value!(MetadataEndpoint, "a text", { "type": "string", "format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://" });
+text_value!(MetadataEndpoint, "a text", {
+    "type": "string", "x-type": "endpoint", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\\s]+/?$",
+});
 
 impl Default for MetadataEndpoint {
     fn default() -> Self {
@@ -129,7 +134,10 @@ impl FromStr for MetadataEndpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUri(pub Hidden);
 
-text_value!(KeyUri, "a text", { "type": "string", "format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "examples": ["https://HOST/PATH"] });
+text_value!(KeyUri, "a text", {
+    "type": "string", "x-type": "URI", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://",
+    "examples": ["https://HOST/PATH"],
+});
 
 impl FromStr for KeyUri {
     type Err = String;
@@ -282,13 +290,13 @@ macro_rules! texts {
 texts! {
     /// `acs:ram::ACCOUNT:role/NAME`
     RoleArn: |text| arn(text, "role"), {
-        "type": "string", "pattern": "^acs:ram::[^:]+:role/.+$",
+        "type": "string", "pattern": "^acs:ram::[!-9;-~]+:role/[!-~]+$",
         "examples": ["acs:ram::1234567890123456:role/acr-reader"],
     };
 
     /// `acs:ram::ACCOUNT:oidc-provider/NAME`
     ProviderArn: |text| arn(text, "oidc-provider"), {
-        "type": "string", "pattern": "^acs:ram::[^:]+:oidc-provider/.+$",
+        "type": "string", "pattern": "^acs:ram::[!-9;-~]+:oidc-provider/[!-~]+$",
         "examples": ["acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0123"],
     };
 
@@ -315,13 +323,13 @@ texts! {
         serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
             .map(|_| ())
             .map_err(|_| r#"must be a RAM policy in JSON, such as {"Version": "1", "Statement": […]}"#.to_owned())
-    }, { "type": "string", "contentMediaType": "application/json", "pattern": "^\\s*\\{" };
+    }, { "type": "string", "x-type": "JSON as a text", "pattern": "^\\s*\\{" };
 
     /// A name that a person gave.
     Name: |text| {
         let is_name = !text.is_empty() && text.trim() == text;
         is_name.then_some(()).ok_or_else(|| "must be a name without surrounding white space".to_owned())
-    }, { "type": "string", "pattern": "^\\S(.*\\S)?$" };
+    }, { "type": "string", "pattern": "^\\S([\\s\\S]*\\S)?$" };
 
     /// The id of a region.
     Region: |text| {
@@ -330,7 +338,7 @@ texts! {
         is_region.then_some(()).ok_or_else(|| {
             format!("must be the id of a region, such as cn-hangzhou: lower-case letters, digits and dashes{}", not_quoted(text))
         })
-    }, { "type": "string", "pattern": "^[a-z0-9-]{1,64}$", "examples": ["cn-hangzhou"] };
+    }, { "type": "string", "x-type": "region", "pattern": "^[a-z0-9-]{1,64}$", "examples": ["cn-hangzhou"] };
 }
 
 impl Default for SessionName {
