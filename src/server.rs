@@ -6,7 +6,6 @@
 mod api;
 mod body;
 mod overview;
-mod query;
 mod routes;
 mod status_page;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde_json::{Value, json};
+use settings::in_words;
 
 use super::accounts::{quota, share};
 use crate::config::{Config, Instance, Task};
@@ -42,22 +43,6 @@ pub struct Plan<'a> {
     shard: Shard,
     instances: Vec<Part<'a>>,
     accounts: Vec<Account>,
-}
-
-/// A RAM policy, its keys in the order that the vendor writes them.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Policy {
-    version: &'static str,
-    statement: Vec<Statement>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Statement {
-    effect: &'static str,
-    action: &'static [&'static str],
-    resource: Vec<String>,
 }
 
 /// What of an instance is the shard's.
@@ -156,6 +141,7 @@ impl Calls {
         let run_pages = pages(config, follow.max_tasks.size());
         let read_on = (run_pages - 1.0) / listings_until_read_on(config, follow);
         let runs = runs(follow, shard);
+        let longest = f64::from(config.api.max_pages.get());
         Self {
             start: rule_pages + run_pages + runs,
             steady: BTreeMap::from([
@@ -163,10 +149,7 @@ impl Calls {
                 (Lever::FinishedRuns, runs),
             ]),
             worst: BTreeMap::from([
-                (
-                    Lever::Listings,
-                    listings * 2.0 * f64::from(config.api.max_pages.get()),
-                ),
+                (Lever::Listings, listings * 2.0 * longest),
                 (Lever::Runs, runs * 2.0 * per_day(*config.poll.interval)),
             ]),
         }
@@ -174,13 +157,11 @@ impl Calls {
 
     fn add(&mut self, other: &Self) {
         self.start += other.start;
-        for (sum, more) in [
-            (&mut self.steady, &other.steady),
-            (&mut self.worst, &other.worst),
-        ] {
-            for (lever, calls) in more {
-                *sum.entry(*lever).or_default() += calls;
-            }
+        for (lever, calls) in &other.steady {
+            *self.steady.entry(*lever).or_default() += calls;
+        }
+        for (lever, calls) in &other.worst {
+            *self.worst.entry(*lever).or_default() += calls;
         }
     }
 
@@ -238,10 +219,8 @@ impl<'a> Plan<'a> {
 
     /// What deserves a second look, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let accounts = self.accounts.iter();
-        accounts
-            .filter_map(|account| self.crowded(account))
-            .collect()
+        let crowded = self.accounts.iter().map(|account| self.crowded(account));
+        crowded.flatten().collect()
     }
 
     fn crowded(&self, account: &Account) -> Option<String> {
@@ -249,17 +228,11 @@ impl<'a> Plan<'a> {
         let limit = rate * DAY.as_secs_f64();
         let Calls { steady, worst, .. } = &account.calls;
         let runs = if account.runs > 0.0 { " and run" } else { "" };
+        let finished = format!("once every task{runs} is finished");
+        let empty = format!("at worst, with every task{runs} empty or running,");
         let (calls, by, when) = [
-            (
-                account.calls.steady(),
-                steady,
-                format!("once every task{runs} is finished"),
-            ),
-            (
-                account.calls.worst(),
-                worst,
-                format!("at worst, with every task{runs} empty or running,"),
-            ),
+            (account.calls.steady(), steady, finished),
+            (account.calls.worst(), worst, empty),
         ]
         .into_iter()
         .find(|(calls, ..)| *calls > CROWDED * limit)?;
@@ -286,30 +259,19 @@ impl<'a> Plan<'a> {
 
     /// The least RAM policy that this configuration needs, as JSON.
     pub fn ram_policy(&self) -> String {
-        let resources = |followed: bool| -> Vec<String> {
+        let statement = |actions: &[&str], followed: bool| -> Option<Value> {
             let instances = self.config.instances.iter();
-            instances
+            let resources: Vec<String> = instances
                 .filter(|instance| !followed || instance.follow.is_some())
                 .map(resource)
-                .collect()
+                .collect();
+            let allow = json!({"Effect": "Allow", "Action": actions, "Resource": resources});
+            (!resources.is_empty()).then_some(allow)
         };
-        let statement = |action: &'static [&'static str], resource: Vec<String>| Statement {
-            effect: "Allow",
-            action,
-            resource,
-        };
-        let statements = [
-            statement(&ACTIONS, resources(false)),
-            statement(&FOLLOW_ACTIONS, resources(true)),
-        ];
-        let policy = Policy {
-            version: "1",
-            statement: statements
-                .into_iter()
-                .filter(|one| !one.resource.is_empty())
-                .collect(),
-        };
-        serde_json::to_string_pretty(&policy).expect("texts become JSON")
+        let statements = [statement(&ACTIONS, false), statement(&FOLLOW_ACTIONS, true)];
+        let statements: Vec<Value> = statements.into_iter().flatten().collect();
+        // In the vendor's order of keys.
+        format!("{:#}", json!({"Version": "1", "Statement": statements}))
     }
 
     /// Requests a second and account that the process may make.
@@ -351,8 +313,8 @@ impl<'a> Plan<'a> {
             writeln!(
                 f,
                 ": every {}, finished ever more rarely up to every {}",
-                duration(interval),
-                duration(resting),
+                in_words(interval),
+                in_words(resting),
             )?;
         }
         let others = instance.tasks.len() - tasks.len();
@@ -363,10 +325,10 @@ impl<'a> Plan<'a> {
             writeln!(
                 f,
                 "  follow: both lists every {}; at most {}{:.0} runs, each every {} until it is finished, then once a day",
-                duration(*follow.interval),
+                in_words(*follow.interval),
                 self.about(),
                 runs(follow, self.shard),
-                duration(*poll.interval),
+                in_words(*poll.interval),
             )?;
         }
         writeln!(
@@ -401,17 +363,11 @@ impl<'a> Plan<'a> {
         } else {
             String::new()
         };
+        let finished = format!("every task{runs} finished");
+        let empty = format!("every task{runs} empty: rows and task each time{lists}");
         for (what, calls, when) in [
-            (
-                "steady",
-                calls.steady(),
-                format!("every task{runs} finished"),
-            ),
-            (
-                "worst ",
-                calls.worst(),
-                format!("every task{runs} empty: rows and task each time{lists}"),
-            ),
+            ("steady", calls.steady(), finished),
+            ("worst ", calls.worst(), empty),
         ] {
             let share = 100.0 * calls / limit;
             writeln!(
@@ -554,25 +510,6 @@ fn of_artifacts(artifacts: ArtifactSeries) -> &'static str {
 fn short(rate: f64) -> f64 {
     let scale = if rate < 0.1 { 1e6 } else { 1e3 };
     (rate * scale).round() / scale
-}
-
-/// As the configuration writes it, exact to the millisecond.
-fn duration(duration: Duration) -> String {
-    let mut rest = duration.as_millis();
-    let mut text = String::new();
-    for (unit, millis) in [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ] {
-        if rest >= millis {
-            text.push_str(&format!("{}{unit}", rest / millis));
-            rest %= millis;
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use tracing::error;
 
 use super::body::Page;
 use super::overview::Overview;
-use super::{Settings, api, query, status_page};
+use super::{Settings, api, status_page};
 use crate::exposition::page::{self, Pages};
 use crate::exposition::text::{self, Writer};
 use crate::exposition::{Format, Names};
@@ -188,11 +188,11 @@ impl Routes {
     }
 
     async fn status(&self, query: Option<&str>) -> Response<Page> {
-        let wanted = status_page::Wanted {
+        let wanted = status_page::StatusPageQuery {
             telemetry_path: self.settings.telemetry_path.clone(),
             ready: self.is_ready(),
             series_dropped: self.settings.own.series_dropped.get(),
-            ..status_page::Wanted::by(query.unwrap_or_default())
+            ..status_page::StatusPageQuery::parse(query.unwrap_or_default())
         };
         let page = self
             .view(move |snapshot, now| status_page::render(&Overview::new(snapshot, now), &wanted));
@@ -233,10 +233,10 @@ impl Routes {
     }
 
     async fn tasks(&self, query: Option<&str>) -> Response<Page> {
-        let wanted = match api::Wanted::by(query.unwrap_or_default()) {
+        let wanted = match api::TasksQuery::parse(query.unwrap_or_default()) {
             Ok(wanted) => wanted,
             Err(refusal) => {
-                let mut response = typed(refusal.to_json().into(), JSON);
+                let mut response = typed(refusal.into(), JSON);
                 *response.status_mut() = StatusCode::BAD_REQUEST;
                 return response;
             }
@@ -335,10 +335,9 @@ impl Handler for Routes {
 
 /// The families that `name[]=` asks for, every one without it.
 fn names(query: Option<&str>) -> Names {
-    let pairs = query::pairs(query.unwrap_or_default());
-    let wanted: BTreeSet<_> = pairs
+    let wanted: BTreeSet<_> = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .filter(|(key, _)| key == "name[]")
-        .map(|(_, name)| name)
+        .map(|(_, name)| name.into_owned())
         .collect();
     if wanted.is_empty() {
         Names::Every

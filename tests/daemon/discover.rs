@@ -475,7 +475,7 @@ fn an_instance_that_cannot_be_found_is_wrong_usage() {
     let lines: Vec<_> = said.err.lines().collect();
     assert!(lines[0].starts_with("INSTANCE_ID: "), "{}", said.err);
     assert!(
-        lines[1].starts_with("--region: unknown region (did you mean cn-hangzhou?)"),
+        lines[1].starts_with("--region: unknown region \"cn-hangzou\" (did you mean cn-hangzhou?)"),
         "{}",
         said.err
     );

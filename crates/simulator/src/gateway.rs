@@ -52,7 +52,7 @@ pub(super) struct Refusal {
     pub(super) code: String,
     message: String,
     /// `AccessDeniedDetail`.
-    detail: Option<Value>,
+    detail: Option<Box<Value>>,
 }
 
 impl Refusal {
@@ -71,7 +71,7 @@ impl Refusal {
         detail: Value,
     ) -> Self {
         Self {
-            detail: Some(detail),
+            detail: Some(Box::new(detail)),
             ..Self::new(403, code, message)
         }
     }
@@ -104,7 +104,7 @@ impl Refusal {
             ),
         });
         if let Some(detail) = &self.detail {
-            body["AccessDeniedDetail"] = detail.clone();
+            body["AccessDeniedDetail"] = *detail.clone();
         }
         body
     }

@@ -378,7 +378,7 @@ async fn what_was_kept_is_there_at_the_next_start() {
             request.send(state(5)).unwrap();
         }
     });
-    let metrics = Own::new(Build::CURRENT).state();
+    let own = Arc::new(Own::new(Build::CURRENT));
     let limits = Limits {
         series: 100,
         artifacts_per_task: 100,
@@ -389,7 +389,15 @@ async fn what_was_kept_is_there_at_the_next_start() {
     let stop = CancellationToken::new();
     // Asked to end from the start: the last save is all there is.
     stop.cancel();
-    keep(file, store.clone(), requests, clock.clone(), metrics, stop).await;
+    keep(
+        Some(file),
+        store.clone(),
+        requests,
+        clock.clone(),
+        own,
+        stop,
+    )
+    .await;
     // The saver is gone, and so the poller knows that nobody will ask any more.
     answers.await.unwrap();
     assert_eq!(shown(&store), 5);
