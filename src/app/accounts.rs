@@ -10,17 +10,16 @@ use alibaba_cloud::clock::Clock;
 use alibaba_cloud::credentials::assume_role::AssumeRole;
 use alibaba_cloud::credentials::cached::Cached;
 use alibaba_cloud::credentials::chain::Chain;
-use alibaba_cloud::credentials::credentials_file::CredentialsFile;
 use alibaba_cloud::credentials::ecs_ram_role::EcsRamRole;
 use alibaba_cloud::credentials::environment::{self, Environment};
 use alibaba_cloud::credentials::oidc::Oidc;
-use alibaba_cloud::credentials::profile::Profile;
 use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
 use alibaba_cloud::credentials::sts::Role;
 use alibaba_cloud::credentials::uri::Uri;
+use alibaba_cloud::credentials::vendor_file::VendorFile;
 use alibaba_cloud::credentials::{self, Addresses, Context, ProvideCredentials};
 use alibaba_cloud::http::{self, Http};
-use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::rpc::Throttle;
 use alibaba_cloud::signing::Algorithm;
 use tokio::sync::Semaphore;
 
@@ -315,7 +314,7 @@ fn provider(
             addresses,
         } => {
             let context = context(Some(addresses));
-            Arc::new(Profile::new(&context, file.clone(), name.clone()))
+            Arc::new(VendorFile::profile(&context, file.clone(), name.clone()))
         }
         CredentialsSource::CredentialsFile {
             section,
@@ -323,7 +322,7 @@ fn provider(
             addresses,
         } => {
             let (context, section) = (context(Some(addresses)), Some(section.clone()));
-            Arc::new(CredentialsFile::new(&context, file.clone(), section))
+            Arc::new(VendorFile::section(&context, file.clone(), section))
         }
         CredentialsSource::Oidc {
             role_arn,

@@ -53,19 +53,7 @@ impl Reason {
 
     /// Every reason that an API request can fail for: all but
     /// [`Reason::Credentials`], without which no request is sent.
-    pub const API: [Self; 11] = [
-        Self::Throttled,
-        Self::Auth,
-        Self::Forbidden,
-        Self::Clock,
-        Self::NotFound,
-        Self::BadRequest,
-        Self::Timeout,
-        Self::Connect,
-        Self::Server,
-        Self::Decode,
-        Self::Other,
-    ];
+    pub const API: [Self; 11] = *Self::ALL.first_chunk().expect("fewer than all");
 
     /// The value of the label `reason`.
     pub const fn as_str(self) -> &'static str {
