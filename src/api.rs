@@ -2,16 +2,17 @@
 //! answered in the cloud's own words ([`wire`]); what it means is left to `source`. Signing,
 //! retries, rate limit and paging are the [`rpc`] client's.
 
+pub mod settings;
 pub mod wire;
 
 use std::fmt;
 
-use alibaba_cloud::rpc::{self, Answer, Answered, Call, NotAnswered, Product};
+use alibaba_cloud::rpc::{self, Call, Product};
 use alibaba_cloud::signing::Param;
 
 pub use alibaba_cloud::rpc::{Account, Budget, Error, List, Options, Shared};
 
-use self::wire::{Fields, Rule, RulePage, Task, TaskPage, TaskResultPage, TaskResults, Unreadable};
+use self::wire::{Response, Rule, RulePage, Task, TaskPage, TaskResultPage, TaskResults};
 
 /// How the exporter names itself to the cloud.
 pub const USER_AGENT: &str = concat!("aliyun-acr-exporter/", env!("CARGO_PKG_VERSION"));
@@ -69,8 +70,10 @@ impl Client {
     ) -> Result<TaskResults, Error> {
         let params = of_task(instance, task_id);
         let call = call(TASK_RESULTS, &instance, &params);
-        let list = self.list::<TaskResultPage>(&call, budget, |_| true).await?;
-        Ok(list.rows)
+        let list = self
+            .0
+            .list::<Response<TaskResultPage>>(&call, budget, |_| true);
+        Ok(list.await?.rows)
     }
 
     /// The rules of an instance, over all pages.
@@ -81,7 +84,8 @@ impl Client {
     ) -> Result<List<Vec<Rule>>, Error> {
         let params = of_instance(instance);
         let call = call(RULES, &instance, &params);
-        self.list::<RulePage>(&call, budget, |_| true).await
+        let list = self.0.list::<Response<RulePage>>(&call, budget, |_| true);
+        list.await
     }
 
     /// The tasks of an instance in the cloud's order, over all pages or until
@@ -94,8 +98,9 @@ impl Client {
     ) -> Result<List<Vec<Task>>, Error> {
         let params = of_instance(instance);
         let call = call(TASKS, &instance, &params);
-        self.list::<TaskPage>(&call, budget, |page| go_on(page))
-            .await
+        let go_on = |page: &Vec<Task>| go_on(page);
+        let list = self.0.list::<Response<TaskPage>>(&call, budget, go_on);
+        list.await
     }
 
     /// Whether the artifacts of a task can be read: one page of one row.
@@ -107,7 +112,8 @@ impl Client {
     ) -> Result<(), Error> {
         let params = of_task(instance, task_id);
         let call = call(TASK_RESULTS, &instance, &params);
-        self.first::<TaskResultPage>(&call, budget).await
+        let page = self.0.page::<Response<TaskResultPage>>(&call, 1, 1, budget);
+        page.await.map(|_| ())
     }
 
     /// Whether the rules of an instance can be read: one page of one.
@@ -118,7 +124,8 @@ impl Client {
     ) -> Result<(), Error> {
         let params = of_instance(instance);
         let call = call(RULES, &instance, &params);
-        self.first::<RulePage>(&call, budget).await
+        let page = self.0.page::<Response<RulePage>>(&call, 1, 1, budget);
+        page.await.map(|_| ())
     }
 
     /// One task itself.
@@ -130,7 +137,7 @@ impl Client {
     ) -> Result<Task, Error> {
         let params = of_task(instance, task_id);
         let call = call(TASK, &instance, &params);
-        let Enveloped::<Task>(task) = self.0.call(&call, budget).await?;
+        let Response::<Task>(_, task) = self.0.call(&call, budget).await?;
         // An unknown id may be answered with a success about no task.
         if task.task_id != task_id {
             let problem = "the API knows no task with this id";
@@ -142,24 +149,6 @@ impl Client {
     /// See [`rpc::Client::signer`].
     pub async fn signer(&self) -> Option<String> {
         self.0.signer().await
-    }
-
-    async fn list<P: wire::Page>(
-        &self,
-        call: &Call<'_>,
-        budget: &mut Budget,
-        go_on: impl FnMut(&P::Rows) -> bool,
-    ) -> Result<List<P::Rows>, Error> {
-        self.0.list::<Enveloped<P>>(call, budget, go_on).await
-    }
-
-    async fn first<P: wire::Page>(
-        &self,
-        call: &Call<'_>,
-        budget: &mut Budget,
-    ) -> Result<(), Error> {
-        let page = self.0.page::<Enveloped<P>>(call, 1, 1, budget).await;
-        page.map(|_| ())
     }
 }
 
@@ -181,41 +170,4 @@ fn of_task<'a>(instance: Instance<'a>, task_id: &'a str) -> [Param<'a>; 2] {
         ("InstanceId", instance.id.into()),
         ("TaskId", task_id.into()),
     ]
-}
-
-/// An answer within the registry's envelope, which says whether it is a success.
-struct Enveloped<T>(T);
-
-impl<T: Fields> Answer for Enveloped<T> {
-    fn read(body: &[u8]) -> Result<Answered<Self>, NotAnswered> {
-        let unreadable = |problem, detail: String| NotAnswered::Unreadable { problem, detail };
-        let (envelope, value) = wire::answer(body).map_err(|error| match error {
-            Unreadable::NoObject(error) => {
-                unreadable("the answer is no JSON object", error.to_string())
-            }
-            Unreadable::Shape(error) => unreadable(
-                "the answer has another shape than documented",
-                error.to_string(),
-            ),
-        })?;
-        if envelope.is_success() {
-            Ok(Answered {
-                value: Self(value),
-                request_id: envelope.request_id,
-            })
-        } else if envelope.is_failure() {
-            Err(NotAnswered::Refused)
-        } else {
-            let problem = "the answer is JSON and not the API's: it has no Code";
-            Err(unreadable(problem, String::new()))
-        }
-    }
-}
-
-impl<P: wire::Page> rpc::Page for Enveloped<P> {
-    type Rows = P::Rows;
-
-    fn into_parts(self) -> (P::Rows, Option<i64>, Option<i64>) {
-        self.0.into_parts()
-    }
 }

@@ -22,15 +22,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::builder::Resettable;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use exporter_web::WebSource;
+use tracing::Level;
 
 use crate::api;
 use crate::app::reload::Origin;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
-use crate::server::WebSource;
 use crate::shard::Shard;
 use crate::telemetry;
 
@@ -137,9 +138,10 @@ struct Flags {
         env = "ALIYUN_ACR_EXPORTER_LOG_LEVEL",
         global = true,
         value_name = "LEVEL",
+        value_parser = log_level(),
         ignore_case = true
     )]
-    log_level: Option<LogLevel>,
+    log_level: Option<Level>,
 
     /// How log messages are written
     #[arg(
@@ -150,22 +152,12 @@ struct Flags {
         default_value = "logfmt",
         ignore_case = true
     )]
-    log_format: LogFormat,
+    log_format: telemetry::Format,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Logfmt,
-    Json,
+fn log_level() -> impl TypedValueParser<Value = Level> {
+    let levels = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]);
+    levels.map(|level| level.parse().expect("one of tracing's levels"))
 }
 
 #[derive(Debug, Subcommand)]
@@ -228,9 +220,9 @@ pub fn main() -> ExitCode {
     let counters = Arc::clone(&own);
     telemetry::init(
         cli.log_level(),
-        cli.flags.log_format.into(),
+        cli.flags.log_format,
         || alibaba_cloud::clock::Clock::system().now_millis(),
-        move |level| counters.log_message(level),
+        move |level| counters.log_messages_total.with(&[level]).inc(),
     );
     match cli.run(own) {
         Ok(()) => ExitCode::SUCCESS,
@@ -262,15 +254,14 @@ impl Cli {
     }
 
     /// What was typed, or what fits the command; see [`telemetry::init`].
-    fn log_level(&self) -> Option<tracing::Level> {
+    fn log_level(&self) -> Option<Level> {
         let runs_on = match self.command {
             None | Some(Command::Serve) => true,
             #[cfg(feature = "demo")]
             Some(Command::Demo | Command::Simulate(_)) => true,
             _ => false,
         };
-        let typed = self.flags.log_level.map(Into::into);
-        typed.or(runs_on.then_some(tracing::Level::INFO))
+        self.flags.log_level.or(runs_on.then_some(Level::INFO))
     }
 
     fn run(self, own: Arc<Own>) -> Result<(), Error> {
@@ -371,27 +362,6 @@ fn is_address(text: &str) -> bool {
     };
     let is_port = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
     is_port && (host.is_empty() || is_name(host))
-}
-
-impl From<LogLevel> for tracing::Level {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Error => Self::ERROR,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Trace => Self::TRACE,
-        }
-    }
-}
-
-impl From<LogFormat> for telemetry::Format {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Logfmt => Self::Logfmt,
-            LogFormat::Json => Self::Json,
-        }
-    }
 }
 
 fn long_version() -> &'static str {

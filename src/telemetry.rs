@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 
+use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
@@ -15,14 +16,14 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
 /// The crates of this workspace that log.
-const OURS: [&str; 2] = [env!("CARGO_CRATE_NAME"), "alibaba_cloud"];
+const OURS: [&str; 3] = [env!("CARGO_CRATE_NAME"), "alibaba_cloud", "exporter_web"];
 
 /// How an event is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// `key=value` pairs.
+    /// `key=value` pairs
     Logfmt,
-    /// One JSON object.
+    /// One JSON object
     Json,
 }
 
@@ -123,74 +124,47 @@ where
         let time = jiff::Timestamp::from_millisecond((self.now)())
             .map_or_else(|_| String::new(), |time| format!("{time:.3}"));
         let mut fields = Fields::default();
+        fields.0.insert("time".to_owned(), time.into());
+        fields
+            .0
+            .insert("level".to_owned(), name(*event.metadata().level()).into());
+        // Its place; the event has the text.
+        fields.0.insert("msg".to_owned(), "".into());
         event.record(&mut fields);
-        let head = [
-            ("time", time),
-            ("level", name(*event.metadata().level()).to_owned()),
-            ("msg", fields.message),
-        ];
-        let pairs = head
-            .iter()
-            .map(|(key, value)| (*key, value.as_str(), true))
-            .chain(
-                fields
-                    .others
-                    .iter()
-                    .map(|(key, value, text)| (*key, value.as_str(), *text)),
-            );
         match self.format {
-            Format::Logfmt => logfmt(&mut writer, pairs),
-            Format::Json => json(&mut writer, pairs),
+            Format::Logfmt => {
+                let pairs = fields
+                    .0
+                    .iter()
+                    .map(|(key, value)| format!("{key}={}", logfmt(value)));
+                writeln!(writer, "{}", pairs.collect::<Vec<_>>().join(" "))
+            }
+            Format::Json => writeln!(writer, "{}", json(&Value::Object(fields.0))),
         }
     }
 }
 
-type Pair<'a> = (&'a str, &'a str, bool);
-
-fn logfmt<'a>(writer: &mut Writer<'_>, pairs: impl Iterator<Item = Pair<'a>>) -> fmt::Result {
-    for (index, (key, value, _)) in pairs.enumerate() {
-        let space = if index == 0 { "" } else { " " };
-        let bare = !value.is_empty()
-            && value
-                .chars()
-                .all(|c| !c.is_whitespace() && !is_unsafe(c) && !"\"=\\".contains(c));
-        if bare {
-            write!(writer, "{space}{key}={value}")?;
-        } else {
-            write!(writer, "{space}{key}={}", quoted(value))?;
-        }
+/// Text without quotes where it needs none.
+fn logfmt(value: &Value) -> String {
+    let is_special = |c: char| c.is_whitespace() || is_unsafe(c) || "\"=\\".contains(c);
+    match value {
+        Value::String(text) if !text.is_empty() && !text.contains(is_special) => text.clone(),
+        value => json(value),
     }
-    writeln!(writer)
 }
 
-fn json<'a>(writer: &mut Writer<'_>, pairs: impl Iterator<Item = Pair<'a>>) -> fmt::Result {
-    for (index, (key, value, text)) in pairs.enumerate() {
-        let open = if index == 0 { '{' } else { ',' };
-        if text {
-            write!(writer, "{open}{}:{}", quoted(key), quoted(value))?;
-        } else {
-            write!(writer, "{open}{}:{value}", quoted(key))?;
-        }
-    }
-    writeln!(writer, "}}")
-}
-
-/// JSON's quoting serves logfmt too. It leaves in place what a terminal obeys.
-fn quoted(text: &str) -> String {
-    let json = serde_json::Value::from(text).to_string();
-    if !json.contains(is_unsafe) {
-        return json;
-    }
-    let mut quoted = String::with_capacity(json.len());
-    for c in json.chars() {
+/// JSON in which characters that a terminal obeys are escaped too.
+fn json(value: &Value) -> String {
+    let mut json = String::new();
+    for c in value.to_string().chars() {
         if is_unsafe(c) {
             // All of them are in the first plane.
-            quoted.push_str(&format!("\\u{:04x}", u32::from(c)));
+            json.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
-            quoted.push(c);
+            json.push(c);
         }
     }
-    quoted
+    json
 }
 
 /// Characters that a terminal obeys, or that break a line or turn text around
@@ -200,51 +174,49 @@ pub fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// The fields of an event, in order.
 #[derive(Default)]
-struct Fields {
-    message: String,
-    /// Name, value, and whether the value is text rather than a number or a bool.
-    others: Vec<(&'static str, String, bool)>,
-}
+struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn put(&mut self, field: &Field, value: String, text: bool) {
-        if field.name() == "message" {
-            self.message = value;
-        } else {
-            self.others.push((field.name(), value, text));
-        }
+    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        let key = match field.name() {
+            "message" => "msg",
+            name => name,
+        };
+        self.0.insert(key.to_owned(), value.into());
     }
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"), true);
+        self.put(field, format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.to_owned(), true);
+        self.put(field, value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.put(field, chain(value), true);
+        self.put(field, chain(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.to_string(), false);
+        self.put(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.to_string(), false);
+        self.put(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.to_string(), false);
+        self.put(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no infinities.
-        self.put(field, value.to_string(), !value.is_finite());
+        let finite = value.is_finite().then(|| Value::from(value));
+        self.put(field, finite.unwrap_or_else(|| value.to_string().into()));
     }
 }
 
@@ -261,8 +233,8 @@ mod tests {
     fn nothing_in_a_value_is_obeyed_by_a_terminal() {
         let hostile = "a\u{9b}31m\u{7f}b\u{202e}c\u{2028}d\u{85}";
         let told = "\"a\\u009b31m\\u007fb\\u202ec\\u2028d\\u0085\"";
-        assert_eq!(quoted(hostile), told);
-        assert_eq!(quoted("grün 中文"), "\"grün 中文\"");
+        assert_eq!(json(&hostile.into()), told);
+        assert_eq!(json(&"grün 中文".into()), "\"grün 中文\"");
     }
 
     #[derive(Clone, Default)]
@@ -336,11 +308,12 @@ mod tests {
         let (text, counted) = logged(Level::TRACE, Format::Logfmt, || {
             tracing::trace!("ours");
             tracing::trace!(target: "alibaba_cloud::rpc", "ours too");
+            tracing::trace!(target: "exporter_web::source", "ours too");
             tracing::trace!(target: "hyper", "authorization: secret");
             tracing::warn!(target: "hyper", "theirs");
         });
         assert!(text.contains("ours too") && text.contains("theirs") && !text.contains("secret"));
-        assert_eq!(counted, ["trace", "trace", "warn"]);
+        assert_eq!(counted, ["trace", "trace", "trace", "warn"]);
         let (text, counted) = logged(Level::WARN, Format::Logfmt, || tracing::info!("quiet"));
         assert_eq!((text.as_str(), counted.len()), ("", 0));
     }

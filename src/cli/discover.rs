@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::api::Budget;
 use crate::app::words;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
-use crate::model::{ListedRun, TaskInfo, TaskStatus, Words};
+use crate::model::{ListedRun, Rule, TaskInfo, TaskStatus, Words};
 use crate::source;
+use alibaba_cloud::clock::seconds;
 
 use super::place::{Place, Reached};
-use super::table::{self, join, seconds, time};
+use super::table::{self, table, time};
 use super::{Error, Flags, block_on_or_signal, print, tell, with_signer};
 
 /// Of credentials that an instance need not name.
@@ -49,13 +51,8 @@ pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Resul
     if answer.rules.is_some() || answer.tasks.is_some() {
         let text = match arguments.output {
             Output::Table => answer.table(),
-            Output::Json => {
-                let json = serde_json::to_string_pretty(&answer);
-                json.map_err(|error| Error::failed(&error))? + "\n"
-            }
-            Output::Yaml => {
-                serde_saphyr::to_string(&answer).map_err(|error| Error::failed(&error))?
-            }
+            Output::Json => table::json(&answer)?,
+            Output::Yaml => table::yaml(&answer)?,
             Output::Config => entry(&config, answer.rules.as_deref().unwrap_or_default())?,
         };
         print(text.as_bytes())?;
@@ -79,8 +76,8 @@ async fn ask(
     let instance = &config.instances[0];
     // As long as the daemon would take for it.
     let follow = instance.follow.as_ref();
-    let interval = follow.map_or(config.poll.deadline, |follow| follow.interval);
-    let budget = || Budget::new(config.poll.deadline.max(interval));
+    let interval = follow.map_or(*config.poll.deadline, |follow| *follow.interval);
+    let budget = || Budget::new(interval.max(*config.poll.deadline));
 
     let rules = async { client.rules(place, &mut budget()).await };
     let mut read: Vec<ListedRun> = Vec::new();
@@ -102,7 +99,7 @@ async fn ask(
         Ok(list) => {
             let rules = list.rows.into_iter().map(|wire| {
                 let tag_count = wire.tag_count;
-                RuleRow::new(source::rule(wire), tag_count)
+                rule_row(&source::rule(wire), tag_count)
             });
             Some(rules.collect())
         }
@@ -132,9 +129,9 @@ async fn ask(
     }
 
     let mut answer = Answer {
-        instance_id: instance.id.clone(),
-        region: said(instance.region.clone()),
-        endpoint: instance.endpoint.url(),
+        instance_id: instance.id.to_string(),
+        region: instance.region.as_deref().map(str::to_owned),
+        endpoint: instance.url(),
         rules,
         tasks_total: tasks.as_ref().map(Vec::len),
         tasks_whole: tasks.as_ref().map(|_| whole),
@@ -144,10 +141,7 @@ async fn ask(
     answer.tasks = tasks.map(|mut tasks| {
         tasks.sort_by_key(|task| Reverse(recency(&task.info, &words)));
         tasks.truncate(usize::try_from(arguments.limit).unwrap_or(usize::MAX));
-        tasks
-            .iter()
-            .map(|task| TaskRow::new(task, &words))
-            .collect()
+        tasks.iter().map(|task| task_row(task, &words)).collect()
     });
     Ok((answer, failures))
 }
@@ -181,116 +175,81 @@ struct Answer {
     instance_id: String,
     region: Option<String>,
     endpoint: String,
-    /// In the cloud's order; null where the list could not be read.
-    rules: Option<Vec<RuleRow>>,
-    /// Those that could be read, shown or not.
+    /// In the order of the API; null where the list could not be read.
+    rules: Option<Vec<Value>>,
+    /// Tasks that could be read, shown or not.
     tasks_total: Option<usize>,
     /// Whether these are all of them.
     tasks_whole: Option<bool>,
     /// The newest first; null where the list could not be read.
-    tasks: Option<Vec<TaskRow>>,
+    tasks: Option<Vec<Value>>,
 }
 
-/// A rule in the cloud's words; null where it said nothing.
-#[derive(Serialize)]
-struct RuleRow {
-    rule_id: Option<String>,
-    repo_namespace: Option<String>,
-    repo_name: Option<String>,
-    source_provider: Option<String>,
-    source_repository: Option<String>,
-    tag_regexp: Option<String>,
-    tag_count: Option<i64>,
-    create_time: Option<String>,
+const RULE_COLUMNS: [(&str, &str); 7] = [
+    ("RULE", "rule_id"),
+    ("NAMESPACE", "repo_namespace"),
+    ("REPOSITORY", "repo_name"),
+    ("SOURCE", "source_provider source_repository"),
+    ("TAG REGEXP", "tag_regexp"),
+    ("TAG COUNT", "tag_count"),
+    ("CREATED", "create_time"),
+];
+
+const TASK_COLUMNS: [(&str, &str); 9] = [
+    ("TASK", "task_id"),
+    ("NAMESPACE", "repo_namespace"),
+    ("REPOSITORY", "repo_name"),
+    ("STATUS", "status"),
+    ("RESULT", "result"),
+    ("START", "start_time"),
+    ("END", "end_time"),
+    ("SECONDS", "duration_seconds"),
+    ("SELECTED", "selected_tags"),
+];
+
+/// A rule as the API returned it; null where it returned nothing.
+fn rule_row(rule: &Rule, tag_count: Option<i64>) -> Value {
+    let subscription = &rule.subscription;
+    json!({
+        "rule_id": text(&rule.rule_id),
+        "repo_namespace": text(&subscription.repo_namespace),
+        "repo_name": text(&subscription.repo_name),
+        "source_provider": text(&subscription.source_provider),
+        "source_repository": text(&subscription.source_repository),
+        "tag_regexp": text(&rule.tag_regexp),
+        "tag_count": tag_count,
+        "create_time": rule.created_ms.and_then(time),
+    })
 }
 
-/// A task in the cloud's words; null where it said nothing.
-#[derive(Serialize)]
-struct TaskRow {
-    task_id: Option<String>,
-    status: Option<String>,
-    result: Option<String>,
-    r#type: Option<String>,
-    source_provider: Option<String>,
-    source_repository: Option<String>,
-    repo_namespace: Option<String>,
-    repo_name: Option<String>,
-    message: Option<String>,
-    source_tags: Option<i64>,
-    selected_tags: Option<i64>,
-    start_time: Option<String>,
-    end_time: Option<String>,
-    /// End − start of a task that does not run.
-    duration_seconds: Option<f64>,
+/// A task as the API returned it; null where it returned nothing.
+fn task_row(task: &ListedRun, words: &Words) -> Value {
+    let info = &task.info;
+    let is_running = info.status(words) == TaskStatus::Running;
+    let (start_ms, end_ms) = (known(info.start_ms), known(info.end_ms));
+    let duration_ms = end_ms
+        .zip(start_ms)
+        .map(|(end_ms, start_ms)| end_ms - start_ms);
+    json!({
+        "task_id": text(&task.task_id),
+        "status": text(&info.status),
+        "result": text(&info.result),
+        "type": text(&info.task_type),
+        "source_provider": text(&info.source_provider),
+        "source_repository": text(&info.source_repository),
+        "repo_namespace": text(&info.repo_namespace),
+        "repo_name": text(&info.repo_name),
+        "message": text(&info.message),
+        "source_tags": info.source_tags,
+        "selected_tags": info.selected_tags,
+        "start_time": start_ms.and_then(time),
+        "end_time": end_ms.and_then(time),
+        "duration_seconds": duration_ms.filter(|ms| *ms >= 0 && !is_running).map(seconds),
+    })
 }
 
-impl RuleRow {
-    fn new(rule: crate::model::Rule, tag_count: Option<i64>) -> Self {
-        let of = rule.subscription;
-        Self {
-            rule_id: said(rule.rule_id),
-            repo_namespace: said(of.repo_namespace),
-            repo_name: said(of.repo_name),
-            source_provider: said(of.source_provider),
-            source_repository: said(of.source_repository),
-            tag_regexp: said(rule.tag_regexp),
-            tag_count,
-            create_time: rule.created_ms.and_then(time),
-        }
-    }
-
-    fn cells(&self) -> Vec<String> {
-        let provider = self.source_provider.as_deref().unwrap_or_default();
-        let source = self.source_repository.as_deref().unwrap_or_default();
-        vec![
-            cell(self.rule_id.as_ref()),
-            cell(self.repo_namespace.as_ref()),
-            cell(self.repo_name.as_ref()),
-            join(" ", provider, source),
-            cell(self.tag_regexp.as_ref()),
-            cell(self.tag_count),
-            cell(self.create_time.as_ref()),
-        ]
-    }
-}
-
-impl TaskRow {
-    fn new(task: &ListedRun, words: &Words) -> Self {
-        let info = (*task.info).clone();
-        let runs = info.status(words) == TaskStatus::Running;
-        let (start_ms, end_ms) = (known(info.start_ms), known(info.end_ms));
-        let duration = end_ms.zip(start_ms).map(|(end, start)| end - start);
-        Self {
-            task_id: said(task.task_id.to_string()),
-            status: said(info.status),
-            result: said(info.result),
-            r#type: said(info.task_type),
-            source_provider: said(info.source_provider),
-            source_repository: said(info.source_repository),
-            repo_namespace: said(info.repo_namespace),
-            repo_name: said(info.repo_name),
-            message: said(info.message),
-            source_tags: info.source_tags,
-            selected_tags: info.selected_tags,
-            start_time: start_ms.and_then(time),
-            end_time: end_ms.and_then(time),
-            duration_seconds: duration.filter(|ms| *ms >= 0 && !runs).map(seconds),
-        }
-    }
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            cell(self.task_id.as_ref()),
-            cell(self.repo_namespace.as_ref()),
-            cell(self.repo_name.as_ref()),
-            cell(self.status.as_ref()),
-            cell(self.result.as_ref()),
-            cell(self.start_time.as_ref()),
-            cell(self.end_time.as_ref()),
-            cell(self.duration_seconds),
-            cell(self.selected_tags),
-        ]
-    }
+fn text(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 impl Answer {
@@ -314,117 +273,58 @@ impl Answer {
             }
             _ => text.push_str("tasks: could not be read\n"),
         }
-        let rules = self.rules.iter().flatten().map(RuleRow::cells);
-        text.push_str(&below(
-            &[
-                "RULE",
-                "NAMESPACE",
-                "REPOSITORY",
-                "SOURCE",
-                "TAG REGEXP",
-                "TAG COUNT",
-                "CREATED",
-            ],
-            &rules.collect::<Vec<_>>(),
-        ));
-        let tasks = self.tasks.iter().flatten().map(TaskRow::cells);
-        text.push_str(&below(
-            &[
-                "TASK",
-                "NAMESPACE",
-                "REPOSITORY",
-                "STATUS",
-                "RESULT",
-                "START",
-                "END",
-                "SECONDS",
-                "SELECTED",
-            ],
-            &tasks.collect::<Vec<_>>(),
-        ));
+        let tables = [
+            (&self.rules, &RULE_COLUMNS[..]),
+            (&self.tasks, &TASK_COLUMNS),
+        ];
+        for (rows, columns) in tables {
+            if let Some(rows) = rows.as_ref().filter(|rows| !rows.is_empty()) {
+                text.push('\n');
+                text.push_str(&table(columns, rows));
+            }
+        }
         text
     }
 }
 
-/// A table under an empty line, nothing where it has no row.
-fn below(header: &[&str], rows: &[Vec<String>]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    format!("\n{}", table::align(header, rows))
-}
-
-fn cell(value: Option<impl ToString>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-fn said(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-/// An entry of `instances:`.
-#[derive(Serialize)]
-struct Entry<'a> {
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    region: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credentials: Option<&'a str>,
-    follow: Follow,
-}
-
-#[derive(Serialize)]
-struct Follow {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    include: Vec<Include>,
-}
-
-#[derive(Serialize)]
-struct Include {
-    repo_namespace: String,
-    repo_name: &'static str,
-}
-
-/// The whole file as far as an entry is concerned.
-#[derive(Serialize)]
-struct File<'a> {
-    instances: [Entry<'a>; 1],
-}
-
-/// What follows the namespaces of `rules`, to paste under `instances:`.
-fn entry(config: &Config, rules: &[RuleRow]) -> Result<String, Error> {
+/// An entry that follows the namespaces of `rules`, to paste under `instances:`.
+fn entry(config: &Config, rules: &[Value]) -> Result<String, Error> {
     let instance = &config.instances[0];
-    let namespaces = rules.iter().map(|rule| rule.repo_namespace.as_deref());
+    let credentials =
+        Some(instance.credentials.as_str()).filter(|name| *name != DEFAULT_CREDENTIALS);
+    let namespaces = rules.iter().map(|rule| rule["repo_namespace"].as_str());
     let namespaces: BTreeSet<&str> = namespaces.map(Option::unwrap_or_default).collect();
-    let include = namespaces.iter().map(|namespace| Include {
-        repo_namespace: exactly(namespace),
-        repo_name: ".*",
-    });
-    let credentials = &config.credentials[instance.credentials].name;
-    let mut file = File {
-        instances: [Entry {
-            id: &instance.id,
-            region: Some(instance.region.as_str()).filter(|region| !region.is_empty()),
-            endpoint: None,
-            credentials: Some(credentials.as_str()).filter(|name| *name != DEFAULT_CREDENTIALS),
-            follow: Follow {
-                include: include.collect(),
-            },
-        }],
+    let include = namespaces
+        .iter()
+        .map(|namespace| json!({ "repo_namespace": exactly(namespace), "repo_name": ".*" }));
+    let include: Vec<_> = include.collect();
+    let follow = match include.as_slice() {
+        [] => json!({}),
+        include => json!({ "include": include }),
     };
-    // Where `api.network` is `vpc` it is written too, whatever file it is pasted into.
-    let bare = judged(&file, &written(&file)?);
-    if !bare.is_ok_and(|config| config.instances[0].endpoint == instance.endpoint) {
-        file.instances[0].endpoint = Some(instance.endpoint.url());
+    let file = |endpoint: Option<String>| {
+        let keys = [
+            ("id", json!(&*instance.id)),
+            ("region", json!(instance.region.as_deref())),
+            ("endpoint", json!(endpoint)),
+            ("credentials", json!(credentials)),
+            ("follow", follow.clone()),
+        ];
+        let keys = keys.into_iter().filter(|(_, value)| !value.is_null());
+        write(&json!({ "instances": [keys.collect::<Value>()] }))
+    };
+    // If `api.network` is `vpc`, the endpoint is written too: the file that the entry
+    // is pasted into may differ.
+    let mut yaml = file(None)?;
+    let parsed = parse(&yaml, credentials);
+    if !parsed.is_ok_and(|config| config.instances[0].endpoint == instance.endpoint) {
+        yaml = file(Some(instance.url()))?;
     }
-    let yaml = written(&file)?;
-    judged(&file, &yaml).map_err(|error| {
+    parse(&yaml, credentials).map_err(|error| {
         Error::Failed(format!("no configuration follows these rules:\n{error}"))
     })?;
     let (_, entry) = yaml.split_once('\n').unwrap_or_default();
-    // Numbers alone: what the cloud says could end a comment.
+    // Numbers only: text of the API could end a comment.
     let comment = match rules.len() {
         0 => {
             tell(&format!(
@@ -447,7 +347,7 @@ fn exactly(name: &str) -> String {
     }
 }
 
-fn written(file: &File<'_>) -> Result<String, Error> {
+fn write(file: &Value) -> Result<String, Error> {
     let options = serde_saphyr::ser_options! {
         compact_list_indent: false,
         prefer_block_scalars: false,
@@ -455,19 +355,19 @@ fn written(file: &File<'_>) -> Result<String, Error> {
     serde_saphyr::to_string_with_options(file, options).map_err(|error| Error::failed(&error))
 }
 
-/// The configuration that the file is when it is written so.
-fn judged(file: &File<'_>, yaml: &str) -> Result<Config, config::Error> {
-    let mut whole = yaml.to_owned();
-    // Which credentials these are is known where the entry is pasted.
-    if let Some(name) = file.instances[0].credentials {
-        whole.push_str(&format!("credentials: {{{name:?}: {{type: default}}}}\n"));
-    }
-    config::parse(&whole, "discovered")
+/// Parses the file, with credentials of this name in it.
+fn parse(yaml: &str, credentials: Option<&str>) -> Result<Config, config::Error> {
+    let credentials =
+        credentials.map(|name| format!("credentials: {{{name:?}: {{type: default}}}}\n"));
+    config::parse(
+        &(yaml.to_owned() + &credentials.unwrap_or_default()),
+        "discovered",
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::model::{Rule, Subscription};
+    use crate::model::Subscription;
 
     use super::*;
 
@@ -502,7 +402,7 @@ mod tests {
         assert_eq!(kept, [run("b", 2), run("c", 3), run("a", 4)]);
     }
 
-    fn rule(namespace: &str) -> RuleRow {
+    fn rule(namespace: &str) -> Value {
         let rule = Rule {
             rule_id: "crasr-1".to_owned(),
             subscription: Subscription {
@@ -515,7 +415,7 @@ mod tests {
             created_ms: None,
             modified_ms: None,
         };
-        RuleRow::new(rule, None)
+        rule_row(&rule, None)
     }
 
     #[test]

@@ -1,51 +1,60 @@
 //! `healthcheck`: asks a running daemon whether it is healthy, as an image's
-//! HEALTHCHECK does. It speaks to this machine and needs no client library for
-//! one line of an answer.
+//! HEALTHCHECK does.
 //!
-//! It finds out by itself whether TLS is spoken: the web configuration may say
-//! something else by now than what is in force. Nothing secret is sent and the
-//! path is open, so it does not matter whose certificate it is.
+//! It tries both HTTP and HTTPS, since the web configuration may have changed
+//! after the daemon loaded it. Nothing secret is sent and the path is open, so
+//! any certificate is accepted.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::sync::Arc;
+use std::error::Error as _;
+use std::io;
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use reqwest::redirect::Policy;
+use rustls::crypto::ring;
 
-use super::{Error, Flags};
+use super::{Error, Flags, block_on};
+use crate::telemetry;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(super) fn run(flags: &Flags) -> Result<(), Error> {
-    let address = &flags.listen_addresses()?[0];
-    let address = target(address)?;
-    let mut ways: [(&str, Way); 2] = [("http", plain), ("https", over_tls)];
+    let address = target(&flags.listen_addresses()?[0])?;
+    let mut schemes = ["http", "https"];
     if flags.web_config_file.is_some() {
-        ways.reverse();
+        schemes.reverse();
     }
+    block_on(check(address, schemes))?
+}
+
+async fn check(address: SocketAddr, schemes: [&str; 2]) -> Result<(), Error> {
+    // Fails only if there is one already.
+    let _ = ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .tls_danger_accept_invalid_certs(true)
+        .no_proxy()
+        .redirect(Policy::none())
+        .timeout(TIMEOUT)
+        .build()
+        .map_err(|error| Error::failed(&error))?;
     let mut failures = Vec::new();
-    for (scheme, way) in ways {
+    for scheme in schemes {
         let url = format!("{scheme}://{address}/-/healthy");
-        // Who is not there, or says nothing, does not speak the other one either.
-        let asked = connect(address).map_err(|error| (error, true));
-        let asked = asked.and_then(|stream| {
-            way(stream, address).map_err(|error| {
-                let silent = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut];
-                let is_silent = silent.contains(&error.kind());
-                (error, is_silent)
-            })
-        });
-        match asked {
+        match client
+            .get(&url)
+            .send()
+            .await
+            .map(|response| response.status().as_u16())
+        {
             Ok(200) => return Ok(()),
             Ok(status) => {
                 failures = vec![format!("unhealthy: {url} answered {status}")];
                 break;
             }
-            Err((error, is_last)) => {
+            Err(error) => {
+                let is_last = error.is_timeout() || is_refused(&error);
+                let error = telemetry::chain(&error.without_url());
                 failures.push(format!("unhealthy: {url}: {error}"));
                 if is_last {
                     break;
@@ -56,8 +65,14 @@ pub(super) fn run(flags: &Flags) -> Result<(), Error> {
     Err(Error::Failed(failures.join("\n")))
 }
 
-/// Asks, and answers the status.
-type Way = fn(TcpStream, SocketAddr) -> io::Result<u16>;
+/// Whether nobody listens, so that the other scheme would fail too.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut sources = iter::successors(error.source(), |&error| error.source());
+    sources.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
 
 /// Where a daemon with this listen address is reached from its own machine.
 fn target(listen: &str) -> Result<SocketAddr, Error> {
@@ -78,83 +93,6 @@ fn target(listen: &str) -> Result<SocketAddr, Error> {
         });
     }
     Ok(address)
-}
-
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    Ok(stream)
-}
-
-fn plain(stream: TcpStream, address: SocketAddr) -> io::Result<u16> {
-    status(stream, address)
-}
-
-fn over_tls(stream: TcpStream, address: SocketAddr) -> io::Result<u16> {
-    let provider = Arc::new(ring::default_provider());
-    let anyone = Anyone(provider.signature_verification_algorithms);
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(anyone))
-        .with_no_client_auth();
-    let name = ServerName::from(address.ip());
-    let session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    status(StreamOwned::new(session, stream), address)
-}
-
-fn status(mut stream: impl Read + Write, address: SocketAddr) -> io::Result<u16> {
-    write!(
-        stream,
-        "GET /-/healthy HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head)?;
-    std::str::from_utf8(&head)
-        .ok()
-        .and_then(|head| head.strip_prefix("HTTP/1.1 ")?.parse().ok())
-        .ok_or_else(|| io::Error::other("the answer is not HTTP"))
-}
-
-/// Takes everybody for the daemon; see the module.
-#[derive(Debug)]
-struct Anyone(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub(super) fn serve(flags: &Flags, own: Arc<Own>) -> Result<(), Error> {
     // Both files may be wrong.
     let ((config, origin), web) = both(flags.load_origin(), web(flags))?;
     let shard = flags.shard()?;
-    own.set_shard(shard.index(), shard.total());
+    own.shard_index.set(i64::from(shard.index()));
+    own.shards.set(i64::from(shard.total()));
     block_on(async {
         let daemon = bind(web, own).await?;
         run(daemon, config, Some(origin), shard).await

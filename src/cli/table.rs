@@ -1,78 +1,88 @@
-//! How results are written: columns for people, aligned by the number of
-//! characters, and single values.
+//! How results are written: columns for people, aligned by display width, and
+//! single values.
 
-use std::fmt::Write as _;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use serde_json::Value;
 
+use super::Error;
 use crate::telemetry;
+use alibaba_cloud::clock::rfc3339;
 
-/// Rows under a header, two spaces apart, the last column as long as it likes.
-pub(super) fn align(header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
+/// Rows under a header, two spaces apart and never wrapped. Each column has a
+/// header and the [`cell`] of these keys.
+pub(super) fn table(columns: &[(&str, &str)], rows: &[Value]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(columns.iter().map(|(header, _)| header));
     for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(shown(cell).chars().count());
-        }
+        table.add_row(columns.iter().map(|(_, keys)| cell(row, keys, " ")));
     }
-    let mut text = String::new();
-    let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
-    for row in std::iter::once(&header).chain(rows) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{:width$}  ", shown(cell));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
-    text
+    table.trim_fmt() + "\n"
 }
 
-/// A terminal obeys control characters and turns text around at others; a
-/// value of the cloud must do neither.
-pub(super) fn shown(cell: &str) -> String {
-    let mut text = String::with_capacity(cell.len());
-    for c in cell.chars() {
+/// The values of `keys`, which spaces separate, as far as the row has them.
+pub(super) fn cell(row: &Value, keys: &str, separator: &str) -> String {
+    let values = keys.split(' ').map(|key| match &row[key] {
+        Value::Null => String::new(),
+        Value::String(text) => harmless(text),
+        // Without the fraction of a whole number.
+        value => value
+            .as_f64()
+            .map_or_else(|| value.to_string(), |number| number.to_string()),
+    });
+    let values: Vec<_> = values.filter(|value| !value.is_empty()).collect();
+    values.join(separator)
+}
+
+/// Escapes what a terminal obeys, and characters that change the direction of text.
+fn harmless(text: &str) -> String {
+    let mut harmless = String::with_capacity(text.len());
+    for c in text.chars() {
         if telemetry::is_unsafe(c) {
-            text.extend(c.escape_unicode());
+            harmless.extend(c.escape_unicode());
         } else {
-            text.push(c);
+            harmless.push(c);
         }
     }
-    text
+    harmless
 }
 
-/// Those of two parts that are there.
-pub(super) fn join(by: &str, a: &str, b: &str) -> String {
-    let parts: Vec<&str> = [a, b].into_iter().filter(|part| !part.is_empty()).collect();
-    parts.join(by)
+pub(super) fn json(answer: &impl Serialize) -> Result<String, Error> {
+    let json = serde_json::to_string_pretty(answer);
+    json.map(|json| json + "\n")
+        .map_err(|error| Error::failed(&error))
 }
 
-/// Unix milliseconds in RFC 3339, UTC; zero and less mean "not known".
-pub(super) fn time(millis: i64) -> Option<String> {
-    let time = jiff::Timestamp::from_millisecond(millis).ok()?;
-    (millis > 0).then(|| time.to_string())
+pub(super) fn yaml(answer: &impl Serialize) -> Result<String, Error> {
+    serde_saphyr::to_string(answer).map_err(|error| Error::failed(&error))
 }
 
-/// Milliseconds as seconds.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "durations are far below 2^53 ms"
-)]
-pub(super) fn seconds(millis: i64) -> f64 {
-    millis as f64 / 1_000.0
+/// RFC 3339 in UTC; zero and less mean "unknown".
+pub(super) fn time(unix_ms: i64) -> Option<String> {
+    rfc3339(unix_ms).filter(|_| unix_ms > 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_harmless() {
-        let rows = vec![
-            vec!["1.27".to_owned(), "é\u{1b}[31m".to_owned(), "x".to_owned()],
-            vec!["1".to_owned(), String::new(), "y\u{202e}y".to_owned()],
+        let rows = [
+            json!({ "tag": "1.27", "status": "é\u{1b}[31m", "result": "x" }),
+            json!({ "tag": 1.0, "status": null, "result": "y\u{202e}y" }),
         ];
         assert_eq!(
-            align(&["TAG", "S", "RESULT"], &rows),
+            table(
+                &[("TAG", "tag"), ("S", "status"), ("RESULT", "result")],
+                &rows
+            ),
             [
                 "TAG   S            RESULT\n",
                 "1.27  é\\u{1b}[31m  x\n",
@@ -80,6 +90,35 @@ mod tests {
             ]
             .concat()
         );
+    }
+
+    #[test]
+    fn columns_are_aligned_by_display_width() {
+        // Each of these characters takes two columns of a terminal; the accent takes none.
+        let rows = [
+            json!({ "provider": "GCR", "source": "base/pause", "tag": "1" }),
+            json!({ "provider": "镜像", "source": "仓库", "tag": "2" }),
+            json!({ "provider": "", "source": "e\u{301}", "tag": "3" }),
+        ];
+        assert_eq!(
+            table(&[("SOURCE", "provider source"), ("TAG", "tag")], &rows),
+            [
+                "SOURCE          TAG\n",
+                "GCR base/pause  1\n",
+                "镜像 仓库       2\n",
+                "e\u{301}               3\n",
+            ]
+            .concat()
+        );
+    }
+
+    #[test]
+    fn long_cells_are_not_wrapped() {
+        let long = "a ".repeat(500) + "b";
+        let rows = [json!({ "message": long, "tag": "1" })];
+        let text = table(&[("MESSAGE", "message"), ("TAG", "tag")], &rows);
+        assert_eq!(text.lines().nth(1), Some(format!("{long}  1").as_str()));
+        assert_eq!(text.lines().count(), 2);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use alibaba_cloud::clock::Moment;
 
-use super::{Run, restored_run};
+use super::run::{Run, restored_run};
 use crate::model::{Causes, Rule, Subscription, TaskStatus, Words};
 use crate::store::state::SavedSubscription;
 use crate::store::{Counts, RecentRun, RunSummary, SubscriptionEntry};

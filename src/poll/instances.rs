@@ -78,6 +78,6 @@ impl Instances {
 impl Instance {
     fn show_lag(&self) {
         let first = self.overdue.first().map(|(due, _)| *due);
-        self.metrics.set_most_overdue(first);
+        self.metrics.lag.set(first);
     }
 }

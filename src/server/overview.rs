@@ -1,14 +1,17 @@
-//! What people and scripts are shown of the snapshot: every task in one of nine
-//! states, together with the subscription whose run it is, and which of them a
-//! filter leaves. How that looks is `status_page`'s and `api`'s.
+//! What the status page and `/api/v1/tasks` share: every task in one of nine
+//! states, with the subscription that it is a run of, and the filters over them.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::iter;
 
 use alibaba_cloud::clock::Moment;
 use regex::{Regex, RegexBuilder};
 
 use crate::model::{Assessment, Subscription, TaskStatus};
-use crate::store::{ListingEntry, Snapshot, SubscriptionView, TaskEntry};
+use crate::store::{ListingEntry, RunSummary, Snapshot, SubscriptionView, TaskEntry};
 
-/// How something stands, the most urgent first.
+/// The state of a task or subscription, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
     /// A subscription whose last finished run failed, whatever runs now.
@@ -21,6 +24,28 @@ pub(super) enum State {
     NotPolled,
     Empty,
     Succeeded,
+}
+
+/// How a state or a filter is shown.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    /// Its name in queries and in JSON.
+    pub(super) key: &'static str,
+    pub(super) word: &'static str,
+    pub(super) icon: &'static str,
+    /// A class of the style sheet.
+    pub(super) tone: &'static str,
+}
+
+impl Look {
+    fn new(key: &'static str, word: &'static str, icon: &'static str, tone: &'static str) -> Self {
+        Self {
+            key,
+            word,
+            icon,
+            tone,
+        }
+    }
 }
 
 impl State {
@@ -36,119 +61,155 @@ impl State {
         Self::Succeeded,
     ];
 
-    fn of_task(fresh: Option<&Assessment>, entry: &TaskEntry) -> Self {
-        match fresh.map(|data| data.status) {
-            Some(TaskStatus::Failed) => Self::Failed,
-            _ if entry.up() == Some(false) => Self::PollFailing,
-            Some(TaskStatus::Running) => Self::Running,
-            Some(TaskStatus::Unknown) => Self::Unknown,
-            Some(TaskStatus::Empty) => Self::Empty,
-            Some(TaskStatus::Succeeded) => Self::Succeeded,
-            None if entry.data.is_some() => Self::Stale,
-            None => Self::NotPolled,
-        }
-    }
-
-    /// Of a subscription of which no run is watched.
-    fn of_subscription(view: &SubscriptionView<'_>) -> Self {
-        if !view.fresh {
-            return Self::Stale;
-        }
-        match view.entry.last_run.as_ref().map(|run| run.status) {
-            _ if is_failing(view) => Self::Failing,
-            Some(TaskStatus::Failed) => Self::Failed,
-            Some(TaskStatus::Running) => Self::Running,
-            Some(TaskStatus::Unknown) => Self::Unknown,
-            Some(TaskStatus::Succeeded) => Self::Succeeded,
-            Some(TaskStatus::Empty) | None => Self::Empty,
-        }
-    }
-
-    /// As it stands in queries and in JSON.
-    pub(super) fn key(self) -> &'static str {
+    pub(super) fn look(self) -> Look {
         match self {
-            Self::Failing => "failing",
-            Self::Failed => "failed",
-            Self::PollFailing => "poll_failing",
-            Self::Stale => "stale",
-            Self::Running => "running",
-            Self::Unknown => "unknown",
-            Self::NotPolled => "not_polled",
-            Self::Empty => "empty",
-            Self::Succeeded => "succeeded",
+            Self::Failing => Look::new("failing", "failing", "✕", "bad"),
+            Self::Failed => Look::new("failed", "failed", "✕", "bad"),
+            Self::PollFailing => Look::new("poll_failing", "poll failing", "!", "warn"),
+            Self::Stale => Look::new("stale", "stale", "⌛", "warn"),
+            Self::Running => Look::new("running", "running", "▸", "busy"),
+            Self::Unknown => Look::new("unknown", "unknown", "?", "odd"),
+            Self::NotPolled => Look::new("not_polled", "not polled yet", "…", "calm"),
+            Self::Empty => Look::new("empty", "empty", "–", "calm"),
+            Self::Succeeded => Look::new("succeeded", "succeeded", "✓", "good"),
         }
     }
 
-    /// Whether somebody may have to do something.
-    pub(super) fn is_wrong(self) -> bool {
-        matches!(
-            self,
-            Self::Failing | Self::Failed | Self::PollFailing | Self::Stale | Self::Unknown
-        )
+    /// Whether somebody may have to act.
+    pub(super) fn needs_attention(self) -> bool {
+        use State::{Failed, Failing, PollFailing, Stale, Unknown};
+        matches!(self, Failing | Failed | PollFailing | Stale | Unknown)
+    }
+
+    fn of_status(status: TaskStatus) -> Self {
+        match status {
+            TaskStatus::Failed => Self::Failed,
+            TaskStatus::Running => Self::Running,
+            TaskStatus::Unknown => Self::Unknown,
+            TaskStatus::Empty => Self::Empty,
+            TaskStatus::Succeeded => Self::Succeeded,
+        }
     }
 }
 
 fn is_failing(view: &SubscriptionView<'_>) -> bool {
-    let last = view.entry.last_finished_run.as_ref();
-    view.fresh && last.is_some_and(|run| run.status == TaskStatus::Failed)
+    let last = view.last_finished_run();
+    last.is_some_and(|run| run.status == TaskStatus::Failed)
 }
 
-/// A task, or a subscription of which no run is watched.
+/// A task, or a subscription without a watched run.
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
     pub(super) state: State,
     pub(super) task: Option<&'a TaskEntry>,
-    /// The task's data, where it is fresh.
+    /// The task's data, if it is fresh.
     pub(super) fresh: Option<&'a Assessment>,
-    /// What the task is a run of, or else what this item is.
+    /// What the task is a run of, or what this item is.
     pub(super) subscription: Option<SubscriptionView<'a>>,
 }
 
 impl<'a> Item<'a> {
     fn of_task(
-        snapshot: &Snapshot,
         task: &'a TaskEntry,
+        fresh: Option<&'a Assessment>,
         subscription: Option<SubscriptionView<'a>>,
-        steady_ms: i64,
     ) -> Self {
-        let fresh = snapshot.fresh(task, steady_ms);
-        // A poll may know of the end before the next listing does.
-        let is_over_and_well =
-            fresh.is_some_and(|data| data.finished && data.status == TaskStatus::Succeeded);
-        let fails = subscription.filter(|it| is_newest(task, it) && is_failing(it));
-        let state = match fails {
-            Some(_) if !is_over_and_well => State::Failing,
-            _ => State::of_task(fresh, task),
-        };
-        Self {
-            state,
+        let mut item = Self {
+            state: State::NotPolled,
             task: Some(task),
             fresh,
             subscription,
+        };
+        let status = fresh.map(|data| data.status);
+        // A poll may see the end of a run before the next listing does.
+        let has_succeeded =
+            fresh.is_some_and(|data| data.finished && data.status == TaskStatus::Succeeded);
+        let fails = item.is_newest_run() && subscription.is_some_and(|view| is_failing(&view));
+        item.state = match status {
+            _ if fails && !has_succeeded => State::Failing,
+            Some(TaskStatus::Failed) => State::Failed,
+            _ if task.up() == Some(false) => State::PollFailing,
+            Some(status) => State::of_status(status),
+            None if task.data.is_some() => State::Stale,
+            None => State::NotPolled,
+        };
+        item
+    }
+
+    fn of_subscription(view: SubscriptionView<'a>) -> Self {
+        let status = view.entry.last_run.as_ref().map(|run| run.status);
+        let state = match status {
+            _ if !view.fresh => State::Stale,
+            _ if is_failing(&view) => State::Failing,
+            Some(status) => State::of_status(status),
+            None => State::Empty,
+        };
+        Self {
+            state,
+            task: None,
+            fresh: None,
+            subscription: Some(view),
         }
     }
 
-    /// Instance, and task or "".
-    fn key(&self) -> (&'a str, &'a str) {
-        let task = self.task.map(|task| &task.target);
-        match (task, &self.subscription) {
-            (Some(target), _) => (&target.instance_id, &target.task_id),
+    pub(super) fn last_run(&self) -> Option<&'a RunSummary> {
+        self.subscription?.entry.last_run.as_ref()
+    }
+
+    /// Whether the task is the newest run of its subscription, and represents it.
+    fn is_newest_run(&self) -> bool {
+        let task_id = self.task.map(|task| &task.target.task_id);
+        task_id.is_some() && task_id == self.last_run().map(|run| &run.task_id)
+    }
+
+    /// Instance and task id; the id is "" for a subscription.
+    pub(super) fn key(&self) -> (&'a str, &'a str) {
+        match (self.task, &self.subscription) {
+            (Some(task), _) => (&task.target.instance_id, &task.target.task_id),
             (None, Some(view)) => (&view.entry.instance_id, ""),
             (None, None) => ("", ""),
         }
     }
-}
 
-/// Whether the task is the subscription's newest run, and so stands for it.
-fn is_newest(task: &TaskEntry, view: &SubscriptionView<'_>) -> bool {
-    let newest = view.entry.last_run.as_ref();
-    newest.is_some_and(|run| run.task_id == task.target.task_id)
+    /// What is copied from where; unknown until the API has returned the task.
+    pub(super) fn labels(&self) -> Option<Cow<'a, Subscription>> {
+        let labels = match self.task {
+            Some(task) => Cow::Owned(task.info.as_ref()?.subscription()),
+            None => Cow::Borrowed(&*self.subscription?.entry.subscription),
+        };
+        Some(labels)
+    }
+
+    /// The text that the API returned with the task.
+    pub(super) fn message(&self) -> &'a str {
+        let info = self.task.and_then(|task| task.info.as_deref());
+        info.map_or("", |info| info.message.trim())
+    }
+
+    /// Whether name, id, instance, repositories or errors match.
+    fn mentions(&self, text: &Regex) -> bool {
+        let (instance_id, task_id) = self.key();
+        let mut texts = [instance_id, task_id, self.message()]
+            .map(Cow::from)
+            .to_vec();
+        if let Some(task) = self.task {
+            texts.push((&*task.target.task).into());
+        }
+        if let Some(error) = self.task.and_then(|task| task.error.as_ref()) {
+            texts.extend([error.reason.as_str().into(), error.text.as_str().into()]);
+        }
+        if let Some(it) = self.labels() {
+            texts.push(format!("{}/{}", it.repo_namespace, it.repo_name).into());
+            texts.push(format!("{} {}", it.source_provider, it.source_repository).into());
+        }
+        texts.iter().any(|part| text.is_match(part))
+    }
 }
 
 /// Everything at one moment.
 pub(super) struct Overview<'a> {
     pub(super) now: Moment,
-    /// The most urgent first, those of one state by instance and id.
+    /// The most urgent first, then by instance and id.
     pub(super) items: Vec<Item<'a>>,
     /// The followed instances, ordered by id.
     pub(super) listings: Vec<&'a ListingEntry>,
@@ -156,29 +217,17 @@ pub(super) struct Overview<'a> {
 
 impl<'a> Overview<'a> {
     pub(super) fn new(snapshot: &'a Snapshot, now: Moment) -> Self {
-        let subscriptions = Subscriptions(snapshot.subscription_views(now.steady_ms));
-        let mut stood_for = vec![false; subscriptions.0.len()];
-        let mut items = Vec::with_capacity(snapshot.entries().len());
-        for task in snapshot.entries() {
-            let index = subscriptions.index_of(task);
-            let subscription = index.map(|index| subscriptions.0[index]);
-            if let (Some(index), Some(view)) = (index, &subscription) {
-                stood_for[index] |= is_newest(task, view);
-            }
-            let item = Item::of_task(snapshot, task, subscription, now.steady_ms);
-            items.push(item);
-        }
-        let others = subscriptions.0.iter().zip(stood_for);
-        items.extend(
-            others
-                .filter(|(_, stood_for)| !stood_for)
-                .map(|(view, _)| Item {
-                    state: State::of_subscription(view),
-                    task: None,
-                    fresh: None,
-                    subscription: Some(*view),
-                }),
-        );
+        let mut items: Vec<_> = tasks_after(snapshot, now.steady_ms, &[]).collect();
+        let newest_runs = items.iter().filter(|item| item.is_newest_run());
+        let newest_runs: HashSet<_> = newest_runs.map(Item::key).collect();
+        let is_watched = |view: &SubscriptionView<'_>| {
+            let entry = view.entry;
+            let last_run = entry.last_run.as_ref();
+            last_run.is_some_and(|run| newest_runs.contains(&(&*entry.instance_id, &*run.task_id)))
+        };
+        let mut others = snapshot.subscription_views(now.steady_ms);
+        others.retain(|view| !is_watched(view));
+        items.extend(others.into_iter().map(Item::of_subscription));
         items.sort_by_key(|item| (item.state, item.key()));
         Self {
             now,
@@ -187,13 +236,14 @@ impl<'a> Overview<'a> {
         }
     }
 
-    pub(super) fn count(&self, state: State) -> usize {
-        self.items.iter().filter(|item| item.state == state).count()
+    pub(super) fn count(&self, states: StateFilter) -> usize {
+        let states = self.items.iter().filter(|item| states.matches(item.state));
+        states.count()
     }
 }
 
 /// The tasks behind `after`, ordered by instance and id. `after` is a
-/// [`position`], perhaps of a task that is gone.
+/// [`position`]; its task may be gone.
 pub(super) fn tasks_after<'a>(
     snapshot: &'a Snapshot,
     steady_ms: i64,
@@ -201,174 +251,97 @@ pub(super) fn tasks_after<'a>(
 ) -> impl Iterator<Item = Item<'a>> {
     let entries = snapshot.entries();
     let first = entries.partition_point(|entry| position(entry).as_slice() <= after);
-    let subscriptions = Subscriptions(snapshot.subscription_views(steady_ms));
+    let views = snapshot.subscription_views(steady_ms).into_iter();
+    let subscriptions: HashMap<_, _> = views
+        .map(|view| ((&*view.entry.instance_id, &*view.entry.subscription), view))
+        .collect();
     entries[first..].iter().map(move |task| {
-        let subscription = subscriptions
-            .index_of(task)
-            .map(|index| subscriptions.0[index]);
-        Item::of_task(snapshot, task, subscription, steady_ms)
+        let info = task.info.as_ref().filter(|_| !subscriptions.is_empty());
+        let view = info.and_then(|info| {
+            subscriptions
+                .get(&(&*task.target.instance_id, &info.subscription()))
+                .copied()
+        });
+        Item::of_task(task, snapshot.fresh(task, steady_ms), view)
     })
 }
 
 /// Orders tasks by instance and id: ids have no NUL.
 pub(super) fn position(entry: &TaskEntry) -> Vec<u8> {
     let target = &entry.target;
-    [
-        target.instance_id.as_bytes(),
-        &[0],
-        target.task_id.as_bytes(),
-    ]
-    .concat()
+    format!("{}\0{}", target.instance_id, target.task_id).into_bytes()
 }
 
-/// Ordered by instance and labels.
-struct Subscriptions<'a>(Vec<SubscriptionView<'a>>);
-
-impl Subscriptions<'_> {
-    /// The one that the task is a run of.
-    fn index_of(&self, task: &TaskEntry) -> Option<usize> {
-        let info = task.info.as_deref().filter(|_| !self.0.is_empty())?;
-        let wanted = (
-            &*task.target.instance_id,
-            [
-                info.repo_namespace.as_str(),
-                &info.repo_name,
-                &info.source_provider,
-                &info.source_repository,
-            ],
-        );
-        let key = |view: &SubscriptionView<'_>| {
-            let Subscription {
-                repo_namespace,
-                repo_name,
-                source_provider,
-                source_repository,
-            } = &*view.entry.subscription;
-            let labels = [
-                repo_namespace.as_str(),
-                repo_name,
-                source_provider,
-                source_repository,
-            ];
-            (&*view.entry.instance_id, labels).cmp(&wanted)
-        };
-        self.0.binary_search_by(key).ok()
-    }
-}
-
-/// Which items are wanted.
+/// Which items are listed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
     text: Option<Regex>,
-    pub(super) state: Wanted,
+    pub(super) states: StateFilter,
 }
 
-/// Which states are wanted.
+/// Which states are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum StateFilter {
     #[default]
     All,
-    /// Those in which somebody may have to do something.
+    /// Those that need attention.
     Attention,
     One(State),
 }
 
-impl Wanted {
-    /// Every word that [`Wanted::parse`] knows.
-    pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-        std::iter::once(Self::ATTENTION).chain(State::ALL.into_iter().map(State::key))
+impl StateFilter {
+    /// All that [`StateFilter::parse`] accepts.
+    pub(super) fn narrow() -> impl Iterator<Item = Self> {
+        iter::once(Self::Attention).chain(State::ALL.map(Self::One))
     }
-
-    const ATTENTION: &'static str = "attention";
 
     pub(super) fn parse(key: &str) -> Option<Self> {
-        if key == Self::ATTENTION {
-            return Some(Self::Attention);
-        }
-        let state = State::ALL.into_iter().find(|state| state.key() == key)?;
-        Some(Self::One(state))
+        Self::narrow().find(|filter| filter.look().key == key)
     }
 
-    /// As [`Wanted::parse`] reads it, "" for all.
-    pub(super) fn key(self) -> &'static str {
+    pub(super) fn look(self) -> Look {
         match self {
-            Self::All => "",
-            Self::Attention => Self::ATTENTION,
-            Self::One(state) => state.key(),
+            Self::All => Look::new("", "all", "", "calm"),
+            Self::Attention => Look::new("attention", "need attention", "", "calm"),
+            Self::One(state) => state.look(),
         }
     }
 
-    pub(super) fn takes(self, state: State) -> bool {
+    fn matches(self, state: State) -> bool {
         match self {
             Self::All => true,
-            Self::Attention => state.is_wrong(),
+            Self::Attention => state.needs_attention(),
             Self::One(wanted) => state == wanted,
         }
     }
 }
 
 impl Filter {
-    /// Characters of a text that is searched for.
+    /// Maximum number of characters of the text.
     pub(super) const TEXT_MAX: usize = 200;
 
-    /// `text` wherever it stands, case ignored; its first characters where it is
-    /// longer than [`Filter::TEXT_MAX`].
-    pub(super) fn new(text: &str, state: Wanted) -> Self {
-        let text: String = text.trim().chars().take(Self::TEXT_MAX).collect();
-        let literal = || {
-            RegexBuilder::new(&regex::escape(&text))
+    /// Matches items with `text` anywhere in them, ignoring case.
+    pub(super) fn new(text: &str, states: StateFilter) -> Self {
+        let literal = |text| {
+            RegexBuilder::new(&regex::escape(text))
                 .case_insensitive(true)
                 .build()
                 .expect("a short literal")
         };
         Self {
-            text: (!text.is_empty()).then(literal),
-            state,
+            text: Some(text.trim())
+                .filter(|text| !text.is_empty())
+                .map(literal),
+            states,
         }
     }
 
     pub(super) fn is_everything(&self) -> bool {
-        self.text.is_none() && self.state == Wanted::All
+        self.text.is_none() && self.states == StateFilter::All
     }
 
-    pub(super) fn takes(&self, item: &Item<'_>) -> bool {
-        self.state.takes(item.state) && self.text.as_ref().is_none_or(|text| mentions(item, text))
+    pub(super) fn matches(&self, item: &Item<'_>) -> bool {
+        let has_text = |text| item.mentions(text);
+        self.states.matches(item.state) && self.text.as_ref().is_none_or(has_text)
     }
-}
-
-/// Whether name, id, instance, repositories or errors contain the text.
-fn mentions(item: &Item<'_>, text: &Regex) -> bool {
-    let in_repositories = |namespace: &str, name: &str, provider: &str, source: &str| {
-        text.is_match(&format!("{namespace}/{name}"))
-            || text.is_match(&format!("{provider} {source}"))
-    };
-    let in_task = item.task.is_some_and(|task| {
-        let target = &task.target;
-        [&target.task, &target.task_id, &target.instance_id]
-            .into_iter()
-            .any(|part| text.is_match(part))
-            || task.error.as_ref().is_some_and(|error| {
-                text.is_match(error.reason.as_str()) || text.is_match(&error.text)
-            })
-            || task.info.as_ref().is_some_and(|info| {
-                text.is_match(&info.message)
-                    || in_repositories(
-                        &info.repo_namespace,
-                        &info.repo_name,
-                        &info.source_provider,
-                        &info.source_repository,
-                    )
-            })
-    });
-    in_task
-        || item.subscription.is_some_and(|view| {
-            let labels = &view.entry.subscription;
-            text.is_match(&view.entry.instance_id)
-                || in_repositories(
-                    &labels.repo_namespace,
-                    &labels.repo_name,
-                    &labels.source_provider,
-                    &labels.source_repository,
-                )
-        })
 }

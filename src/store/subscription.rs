@@ -92,7 +92,7 @@ pub struct RecentRun {
 }
 
 /// Counts of one subscription: runs that finished, each once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Finished runs.
     pub runs: u64,

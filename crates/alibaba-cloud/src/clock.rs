@@ -39,6 +39,21 @@ impl Moment {
     }
 }
 
+/// Milliseconds as seconds.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "times and durations are below 2^53 milliseconds"
+)]
+pub fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}
+
+/// Unix milliseconds in RFC 3339, UTC; `None` beyond the year 9999.
+pub fn rfc3339(unix_ms: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_millisecond(unix_ms).ok()?;
+    Some(time.to_string())
+}
+
 /// Both clocks at the same time, for tests in which they agree.
 impl From<i64> for Moment {
     fn from(millis: i64) -> Self {

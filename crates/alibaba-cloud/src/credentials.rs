@@ -9,6 +9,7 @@ pub mod assume_role;
 pub mod cached;
 pub mod chain;
 pub mod ecs_ram_role;
+pub mod entry;
 pub mod environment;
 mod exchange;
 mod external;
@@ -17,6 +18,7 @@ pub mod oidc;
 pub mod static_key;
 pub mod sts;
 pub mod uri;
+pub mod values;
 pub mod vendor_file;
 
 use std::fmt;
@@ -78,6 +80,25 @@ impl Default for Addresses {
             vpc: false,
             metadata: METADATA.to_owned(),
         }
+    }
+}
+
+impl Context {
+    /// The same, with STS asked in `region` or at `endpoint`.
+    #[must_use]
+    pub fn at(&self, region: &Option<values::Region>, endpoint: &Option<values::Endpoint>) -> Self {
+        let mut context = self.clone();
+        context.addresses.sts = endpoint.as_ref().map(values::Endpoint::url);
+        context.addresses.sts_region = region.as_deref().map(str::to_owned);
+        context
+    }
+
+    /// The same, with another metadata service.
+    #[must_use]
+    pub fn with_metadata(&self, endpoint: &values::MetadataEndpoint) -> Self {
+        let mut context = self.clone();
+        context.addresses.metadata = endpoint.0.url();
+        context
     }
 }
 

@@ -1,37 +1,26 @@
-//! HTTP as this program sends it: TLS on ring with the system's roots, HTTP/2
-//! where the server speaks it, a proxy from the environment but never for this
-//! machine itself, no redirects, an answer of bounded size. Which request to send, and what an answer means, is
-//! left to `api` and `credentials`.
+//! HTTP/1.1 as this program sends it: TLS on ring with the system's roots, a
+//! proxy from the environment but never for this machine itself, no redirects,
+//! an answer of bounded size. Which request to send, and what an answer means,
+//! is left to `api` and `credentials`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{DATE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, Url, Version};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, Url};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout};
 
 /// Who is asked directly is near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// A connection that nobody uses is closed.
 const IDLE: Duration = Duration::from_secs(90);
-/// While answers are due on a connection of HTTP/2 and nothing has come for so
-/// long, it is asked for a sign of life. So is one that rested as long before.
-const PING_AFTER: Duration = Duration::from_secs(3);
-/// Without the sign it is given up with all that is on it. Together with
-/// [`PING_AFTER`] less than the 10 s that a request may take unless configured
-/// otherwise, so that the next attempt has another connection.
-const PONG_WITHIN: Duration = Duration::from_secs(5);
-/// How long requests wait for the first one to a host to have its connection.
-const FIRST: Duration = Duration::from_secs(1);
 
 /// Bytes set aside for a body before they have come.
 const RESERVED_MAX: usize = 64 * 1024;
@@ -45,30 +34,11 @@ pub struct Http {
     outward: Client,
     direct: Client,
     proxies: Arc<Proxies>,
-    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
 }
 
 struct Proxies {
     matcher: Matcher,
     told: Mutex<HashSet<String>>,
-}
-
-/// An authority reached over TLS. The client below opens a connection for each
-/// request that finds none, and learns only then that one of HTTP/2 would have
-/// done for all; so the first goes alone.
-struct Host {
-    first: Semaphore,
-    speaks: Mutex<Speaks>,
-}
-
-#[derive(Clone, Copy)]
-enum Speaks {
-    /// Not asked yet, or the connection broke.
-    Unknown,
-    /// A connection for each request in flight.
-    Http1,
-    /// One connection for all, which is there until it has rested too long.
-    Http2 { until: Instant },
 }
 
 /// The way that a request takes.
@@ -169,7 +139,7 @@ impl Http {
             .expect("ring has suites for TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             outward: builder(user_agent, tls.clone())
                 .build()
@@ -183,7 +153,6 @@ impl Http {
                 matcher: Matcher::from_env(),
                 told: Mutex::default(),
             }),
-            hosts: Arc::default(),
         })
     }
 
@@ -197,7 +166,6 @@ impl Http {
         headers: Vec<Header>,
         body: Option<String>,
     ) -> Result<Response, Error> {
-        let host = self.host(&url);
         let mut request = self.request(route, method, url);
         for (name, value) in headers {
             let mut value = HeaderValue::try_from(value).map_err(|_| Error::Header)?;
@@ -207,13 +175,7 @@ impl Http {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let Some(host) = host else {
-            return Ok(request.send().await?);
-        };
-        let _first = host.wait().await;
-        let sent = request.send().await;
-        host.note(sent.as_ref().ok().map(Response::version));
-        Ok(sent?)
+        Ok(request.send().await?)
     }
 
     fn request(&self, route: Route, method: Method, url: Url) -> RequestBuilder {
@@ -224,65 +186,10 @@ impl Http {
             self.outward.request(method, url)
         }
     }
-
-    /// Only TLS agrees on HTTP/2.
-    fn host(&self, url: &Url) -> Option<Arc<Host>> {
-        let name = authority(url).filter(|_| url.scheme() == "https")?;
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(hosts.entry(name).or_default()))
-    }
 }
 
-impl Default for Host {
-    fn default() -> Self {
-        Self {
-            first: Semaphore::new(1),
-            speaks: Mutex::new(Speaks::Unknown),
-        }
-    }
-}
-
-impl Host {
-    /// Returns at once where that opens no connection too many, else once the
-    /// request before is answered. That may be slow in itself: by [`FIRST`] the
-    /// connection is there, or nothing is gained by waiting for it.
-    async fn wait(&self) -> Option<SemaphorePermit<'_>> {
-        if self.is_known() {
-            return None;
-        }
-        let permit = timeout(FIRST, self.first.acquire()).await.ok()?.ok()?;
-        (!self.is_known()).then_some(permit)
-    }
-
-    fn is_known(&self) -> bool {
-        match *self.speaks() {
-            Speaks::Unknown => false,
-            Speaks::Http1 => true,
-            Speaks::Http2 { until } => Instant::now() < until,
-        }
-    }
-
-    /// What came of a request: the answer's version, or none.
-    fn note(&self, answered: Option<Version>) {
-        let mut speaks = self.speaks();
-        *speaks = match (answered, *speaks) {
-            (Some(Version::HTTP_2), _) => Speaks::Http2 {
-                until: Instant::now() + IDLE,
-            },
-            (Some(_), _) | (None, Speaks::Http1) => Speaks::Http1,
-            (None, _) => Speaks::Unknown,
-        };
-    }
-
-    fn speaks(&self) -> MutexGuard<'_, Speaks> {
-        self.speaks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Under HTTP/1.1 a request that times out takes its connection with it. Under
-/// HTTP/2 only its stream ends, and all that follow would go where it went, so
-/// connections are asked for signs of life. Nothing is sent twice here: each
-/// attempt is signed anew, by the layers above.
+/// A request that times out closes its connection, so that the next attempt has
+/// another one. Nothing is sent twice here: the layers above sign each attempt.
 fn builder(user_agent: &str, tls: ClientConfig) -> ClientBuilder {
     Client::builder()
         .tls_backend_preconfigured(tls)
@@ -291,8 +198,6 @@ fn builder(user_agent: &str, tls: ClientConfig) -> ClientBuilder {
         .retry(reqwest::retry::never())
         .tcp_keepalive(TCP_KEEPALIVE)
         .pool_idle_timeout(IDLE)
-        .http2_keep_alive_interval(PING_AFTER)
-        .http2_keep_alive_timeout(PONG_WITHIN)
 }
 
 fn system_roots() -> RootCertStore {
@@ -420,51 +325,6 @@ mod tests {
             let url = Url::parse(endpoint).expect("a URL");
             assert_eq!(authority(&url).as_deref(), expected, "{endpoint}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_request_to_a_host_goes_alone_until_it_is_known() {
-        let host = Host::default();
-        let took = async || {
-            let began = Instant::now();
-            let permit = host.wait().await;
-            (permit.is_some(), began.elapsed())
-        };
-        let at_once = Duration::ZERO;
-
-        // One that is not answered holds the others up for a moment only.
-        let first = host.wait().await;
-        assert!(first.is_some());
-        assert_eq!(took().await, (false, FIRST));
-        // It failed: the next is the first.
-        host.note(None);
-        drop(first);
-        assert_eq!(took().await, (true, at_once));
-
-        // One connection is enough as long as it is kept.
-        host.note(Some(Version::HTTP_2));
-        assert_eq!(took().await, (false, at_once));
-        tokio::time::advance(IDLE).await;
-        assert_eq!(took().await, (true, at_once));
-        host.note(Some(Version::HTTP_2));
-        host.note(None);
-        assert_eq!(took().await, (true, at_once));
-
-        // Whoever waits goes on with all others once it is there.
-        let first = host.wait().await;
-        let answered = async {
-            tokio::task::yield_now().await;
-            host.note(Some(Version::HTTP_2));
-            drop(first);
-        };
-        let (second, third, ()) = tokio::join!(took(), took(), answered);
-        assert_eq!([second, third], [(false, at_once); 2]);
-
-        // Under HTTP/1.1 each needs its own, broken ones or not.
-        host.note(Some(Version::HTTP_11));
-        host.note(None);
-        tokio::time::advance(2 * IDLE).await;
-        assert_eq!(took().await, (false, at_once));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Connection {
     pub number: u64,
     /// Whether it is encrypted.
     pub tls: bool,
-    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`, as its requests say; none before the first.
+    /// `HTTP/1.0` or `HTTP/1.1`, as its requests say; none before the first.
     pub http: Option<&'static str>,
     /// Requests on it, those in flight included.
     pub requests: u64,
@@ -116,7 +116,6 @@ impl Book {
 pub(super) fn name(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_2 => "HTTP/2.0",
         _ => "HTTP/1.1",
     }
 }

@@ -91,7 +91,7 @@ pub enum Fault {
         #[serde(default = "second")]
         ms: u64,
     },
-    /// Closes the connection without an answer, of HTTP/2 the stream alone.
+    /// Closes the connection without an answer.
     Drop,
     /// Breaks off in the middle of the body.
     HalfBody,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use alibaba_cloud::signing::{Algorithm, acs3, canonical_query, hmac_sha1};
 use bytes::Bytes;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
@@ -52,7 +52,7 @@ pub(super) struct Refusal {
     pub(super) code: String,
     message: String,
     /// `AccessDeniedDetail`.
-    detail: Option<Value>,
+    detail: Option<Box<Value>>,
 }
 
 impl Refusal {
@@ -71,7 +71,7 @@ impl Refusal {
         detail: Value,
     ) -> Self {
         Self {
-            detail: Some(detail),
+            detail: Some(Box::new(detail)),
             ..Self::new(403, code, message)
         }
     }
@@ -104,7 +104,7 @@ impl Refusal {
             ),
         });
         if let Some(detail) = &self.detail {
-            body["AccessDeniedDetail"] = detail.clone();
+            body["AccessDeniedDetail"] = *detail.clone();
         }
         body
     }
@@ -124,13 +124,6 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn read(connection: u64, head: &Parts, body: Bytes) -> Self {
-        let mut headers = head.headers.clone();
-        // HTTP/2 says it in its own place.
-        if let Some(authority) = head.uri.authority()
-            && let Ok(host) = HeaderValue::from_str(authority.as_str())
-        {
-            headers.entry(HOST).or_insert(host);
-        }
         let is_form = header(&head.headers, "content-type")
             .is_some_and(|kind| kind.starts_with(alibaba_cloud::signing::FORM));
         let form = if is_form {
@@ -145,7 +138,7 @@ impl Call {
             path: head.uri.path().to_owned(),
             query: decode(head.uri.query().unwrap_or_default()),
             form,
-            headers,
+            headers: head.headers.clone(),
             body,
         }
     }

@@ -28,10 +28,10 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,7 @@ impl fmt::Debug for AccessKey {
 pub struct SimulatorConfig {
     /// Where to listen; a loopback address, port 0 picks a free one.
     pub listen: SocketAddr,
-    /// TLS, and with it HTTP/2; plain HTTP/1.1 without.
+    /// TLS; plain HTTP without.
     pub tls: Option<Tls>,
     /// The keys it accepts.
     pub keys: Vec<AccessKey>,
@@ -279,9 +279,8 @@ impl Running {
         self.shared.log.connections()
     }
 
-    /// Takes no more requests on the connections that there are: those of HTTP/2
-    /// get GOAWAY, those of HTTP/1.1 are closed after their answer. Requests in
-    /// flight are answered.
+    /// Takes no more requests on the open connections: each is closed after the
+    /// response that is due. Requests in flight are answered.
     pub fn retire_connections(&self) {
         self.shared.retire();
     }
@@ -351,7 +350,7 @@ impl Drop for Open {
     }
 }
 
-/// Closes the connection without an answer, of HTTP/2 the stream.
+/// Closes the connection without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("connection dropped on purpose")]
 struct Dropped;
@@ -421,11 +420,7 @@ impl Shared {
         let Some(Ok(Ok(stream))) = retired.run_until_cancelled(handshake).await else {
             return;
         };
-        if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2) {
-            self.http2(&open, stream, &retired, tls.max_streams).await;
-        } else {
-            self.http1(&open, stream, &retired).await;
-        }
+        self.http1(&open, stream, &retired).await;
     }
 
     async fn http1(
@@ -442,32 +437,6 @@ impl Shared {
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         // How a connection ends is the client's business, or a fault's.
-        tokio::select! {
-            _ = connection.as_mut() => {}
-            () = retired.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
-            }
-        }
-    }
-
-    async fn http2(
-        self: &Arc<Self>,
-        open: &Open,
-        stream: impl AsyncRead + AsyncWrite + Unpin,
-        retired: &CancellationToken,
-        max_streams: Option<u32>,
-    ) {
-        let number = open.number;
-        let shared = Arc::clone(self);
-        let service = service_fn(move |request| Arc::clone(&shared).answer(number, request));
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new());
-        if max_streams.is_some() {
-            builder.max_concurrent_streams(max_streams);
-        }
-        let mut connection =
-            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             _ = connection.as_mut() => {}
             () = retired.cancelled() => {

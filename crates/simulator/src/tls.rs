@@ -1,5 +1,5 @@
-//! TLS of the simulated cloud, with a certificate that the caller brings: HTTP/2
-//! and HTTP/1.1 for whoever offers them, no client certificates.
+//! TLS of the simulated cloud, with a certificate that the caller brings; no
+//! client certificates.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,14 +9,10 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub(super) const HTTP2: &[u8] = b"h2";
-const HTTP1: &[u8] = b"http/1.1";
-
 /// How a simulated cloud speaks TLS.
 #[derive(Clone)]
 pub struct Tls {
     pub(super) config: Arc<ServerConfig>,
-    pub(super) max_streams: Option<u32>,
 }
 
 /// Why a certificate cannot be used.
@@ -35,7 +31,7 @@ pub enum TlsError {
 
 impl Tls {
     /// With a chain of certificates in PEM, the server's own first, and its key
-    /// without a passphrase. Offers HTTP/2 and HTTP/1.1.
+    /// without a passphrase.
     ///
     /// # Errors
     ///
@@ -52,25 +48,10 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
             .map_err(TlsError::Unusable)?;
-        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             config: Arc::new(config),
-            max_streams: None,
         })
-    }
-
-    /// Offers HTTP/1.1 alone.
-    #[must_use]
-    pub fn http1_only(mut self) -> Self {
-        Arc::make_mut(&mut self.config).alpn_protocols = vec![HTTP1.to_vec()];
-        self
-    }
-
-    /// Takes at most so many requests at once on a connection of HTTP/2.
-    #[must_use]
-    pub fn max_streams(mut self, streams: u32) -> Self {
-        self.max_streams = Some(streams);
-        self
     }
 }
 
@@ -78,7 +59,6 @@ impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
             .field("alpn", &self.config.alpn_protocols)
-            .field("max_streams", &self.max_streams)
             .finish_non_exhaustive()
     }
 }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{Folded, Row, Rule, TaskStatus, Words};
 use crate::store::{
-    ArtifactSeries, Limits, ListingEntry, Origin, RecentRun, RunSummary, Store, SubscriptionEntry,
-    Target,
+    ArtifactSeries, Limits, ListingEntry, Origin, PollError, RecentRun, RunSummary, Store,
+    SubscriptionEntry, Target,
 };
 
 /// 2023-11-14 22:13:20 UTC.
@@ -38,7 +38,7 @@ fn store(entries: impl IntoIterator<Item = TaskEntry>) -> Store {
 }
 
 fn ask(store: &Store, query: &str) -> Value {
-    let wanted = Wanted::by(query).expect(query);
+    let wanted = TasksQuery::parse(query).expect(query);
     let answer = tasks(&store.snapshot(), NOW_MS.into(), &wanted);
     let answer = serde_json::from_slice(&answer).expect("JSON");
     shape::check("TaskPage", &answer);
@@ -52,10 +52,11 @@ fn ids(answer: &Value) -> Vec<String> {
 }
 
 fn refused(query: &str) -> (String, String) {
-    let refusal = Wanted::by(query).expect_err(query);
-    let answer = serde_json::from_slice(&refusal.to_json()).expect("JSON");
+    let refusal = TasksQuery::parse(query).expect_err(query);
+    let answer: Value = serde_json::from_slice(&refusal).expect("JSON");
     shape::check("Refusal", &answer);
-    (refusal.parameter, refusal.message)
+    let text = |key| answer["error"][key].as_str().expect(key).to_owned();
+    (text("parameter"), text("message"))
 }
 
 /// A run of a followed subscription that ended an hour ago, one of its two
@@ -85,7 +86,7 @@ fn failed_run() -> (TaskEntry, SubscriptionEntry) {
     let subscription = info.subscription();
     let mut task = entry("cri-a", "crast-1");
     let folded = Folded::new(rows, &words);
-    task.data = Some(Arc::new(Assessment::new(folded, Some(&info), &words)));
+    task.data = Some(Assessment::new(folded, Some(&info), &words));
     task.info = Some(Arc::new(info));
     task.last_poll_ms = Some(NOW_MS - 5_000);
     task.last_success_ms = Some(NOW_MS - 30_250);
@@ -128,7 +129,7 @@ fn the_age_of_data_does_not_follow_the_wall_clock() {
     let (mut task, _) = failed_run();
     task.set_last_success(NOW_MS.into());
     let store = store([task]);
-    let wanted = Wanted::by("").expect("a query");
+    let wanted = TasksQuery::parse("").expect("a query");
     let now = Moment {
         wall_ms: NOW_MS - 86_400_000,
         steady_ms: NOW_MS + 20_500,
@@ -313,14 +314,16 @@ fn what_cannot_be_used_is_refused_and_named() {
         "&",
         "state=attention",
     ] {
-        assert!(Wanted::by(query).is_ok(), "{query}");
+        assert!(TasksQuery::parse(query).is_ok(), "{query}");
     }
 }
 
 #[test]
 fn the_description_knows_every_state() {
     let document: Value = serde_json::from_str(OPENAPI).expect("JSON");
-    let states: Vec<_> = State::keys().collect();
+    let states: Vec<_> = StateFilter::narrow()
+        .map(|states| states.look().key)
+        .collect();
     let parameters = &document["paths"]["/api/v1/tasks"]["get"]["parameters"];
     assert_eq!(parameters[3]["name"], "state");
     assert_eq!(parameters[3]["schema"]["enum"], json!(states));

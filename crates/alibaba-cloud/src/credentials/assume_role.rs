@@ -9,6 +9,40 @@ use secrecy::ExposeSecret as _;
 use super::files::KeyFiles;
 use super::sts::{Role, Sts};
 use super::{Context, Credentials, Error, ProvideCredentials};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use settings::{Period, Secret, hours, minutes};
+
+use super::values::{Endpoint, Policy, Region, RoleArn, SessionName};
+
+/// `type: assume_role`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "AssumeRoleSettings", deny_unknown_fields)]
+pub struct Settings {
+    /// The role to assume.
+    pub role_arn: RoleArn,
+    /// The entry under `credentials` whose keys assume the role.
+    #[schemars(example = &"default")]
+    pub source: String,
+    /// What the owner of the role demands of a third party.
+    #[serde(default, alias = "external_id_file")]
+    pub external_id: Option<Secret>,
+    /// The name of the session, which the audit log shows.
+    #[serde(default)]
+    pub role_session_name: SessionName,
+    /// How long a key lives; the role's own limit counts too.
+    #[serde(default)]
+    pub duration: Period<{ hours(1) }, { minutes(15) }, { hours(12) }>,
+    /// A RAM policy in JSON that narrows the role's permissions.
+    #[serde(default)]
+    pub policy: Option<Policy>,
+    /// The region whose STS is asked.
+    #[serde(default)]
+    pub sts_region: Option<Region>,
+    /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.
+    #[serde(default)]
+    pub sts_endpoint: Option<Endpoint>,
+}
 
 const PROVIDER: &str = "assume_role";
 

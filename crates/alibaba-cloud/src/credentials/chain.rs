@@ -16,6 +16,25 @@ use super::sts::Role;
 use super::uri::Uri;
 use super::vendor_file::VendorFile;
 use super::{Context, Credentials, Error, ProvideCredentials, Unavailable};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{Endpoint, MetadataEndpoint, Region};
+
+/// `type: default`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "ChainSettings", deny_unknown_fields)]
+pub struct Settings {
+    /// The region whose STS is asked.
+    #[serde(default)]
+    pub sts_region: Option<Region>,
+    /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.
+    #[serde(default)]
+    pub sts_endpoint: Option<Endpoint>,
+    /// The metadata service of ECS instances.
+    #[serde(default)]
+    pub metadata_endpoint: MetadataEndpoint,
+}
 
 const PROVIDER: &str = "default";
 

@@ -12,6 +12,25 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::exchange::{Miss, fetch, usable};
 use super::{Context, Credentials, Error, ProvideCredentials, answer, clean};
 use crate::http::{Http, Route};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{MetadataEndpoint, RoleName};
+
+/// `type: ecs_ram_role`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "EcsRamRoleSettings", deny_unknown_fields)]
+pub struct Settings {
+    /// The role of the instance; left out, the metadata service tells it.
+    #[serde(default)]
+    pub role_name: Option<RoleName>,
+    /// Whether a metadata service that hands out no token is left alone.
+    #[serde(default)]
+    pub disable_imdsv1: bool,
+    /// The metadata service of ECS instances.
+    #[serde(default)]
+    pub metadata_endpoint: MetadataEndpoint,
+}
 
 const PROVIDER: &str = "ecs_ram_role";
 /// Of each question; the official clients wait as long.

@@ -5,6 +5,13 @@
 use futures_util::future::BoxFuture;
 
 use super::{Credentials, Error, ProvideCredentials, clean};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `type: environment`, which has no keys of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "EnvironmentSettings", deny_unknown_fields)]
+pub struct Settings {}
 
 const PROVIDER: &str = "environment";
 const ID: &str = "ALIBABA_CLOUD_ACCESS_KEY_ID";

@@ -10,6 +10,38 @@ use secrecy::ExposeSecret as _;
 use super::files::{self, unreadable};
 use super::sts::{Role, Sts};
 use super::{Context, Credentials, Error, ProvideCredentials, clean};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use settings::{FilePath, Period, hours, minutes};
+
+use super::values::{Endpoint, Policy, ProviderArn, Region, RoleArn, SessionName};
+
+/// `type: oidc`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "OidcSettings", deny_unknown_fields)]
+pub struct Settings {
+    /// The role to assume.
+    pub role_arn: RoleArn,
+    /// The identity provider that signs the token.
+    pub oidc_provider_arn: ProviderArn,
+    /// The file that holds the token; it is read each time.
+    pub oidc_token_file: FilePath,
+    /// The name of the session, which the audit log shows.
+    #[serde(default)]
+    pub role_session_name: SessionName,
+    /// How long a key lives; the role's own limit counts too.
+    #[serde(default)]
+    pub duration: Period<{ hours(1) }, { minutes(15) }, { hours(12) }>,
+    /// A RAM policy in JSON that narrows the role's permissions.
+    #[serde(default)]
+    pub policy: Option<Policy>,
+    /// The region whose STS is asked.
+    #[serde(default)]
+    pub sts_region: Option<Region>,
+    /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.
+    #[serde(default)]
+    pub sts_endpoint: Option<Endpoint>,
+}
 
 const PROVIDER: &str = "oidc";
 

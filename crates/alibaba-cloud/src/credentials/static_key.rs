@@ -18,6 +18,24 @@ use tokio::time::Instant;
 use super::files::{self, KeyFiles, Stamp, unreadable};
 use super::{Context, Credentials, Error, ProvideCredentials, clean};
 use crate::observer::Observer;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use settings::Secret;
+
+/// `type: access_key`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "AccessKeySettings", deny_unknown_fields)]
+pub struct Settings {
+    /// The id of the key.
+    #[serde(alias = "access_key_id_file")]
+    pub access_key_id: Secret,
+    /// The secret of the key.
+    #[serde(alias = "access_key_secret_file")]
+    pub access_key_secret: Secret,
+    /// The token of a temporary key.
+    #[serde(default, alias = "security_token_file")]
+    pub security_token: Option<Secret>,
+}
 
 const PROVIDER: &str = "access_key";
 const PAUSE: Duration = Duration::from_secs(10);
@@ -29,6 +47,15 @@ pub enum Setting {
     Inline(SecretString),
     /// A file that holds the value alone; surrounding white space is cut off.
     File(PathBuf),
+}
+
+impl From<&Secret> for Setting {
+    fn from(secret: &Secret) -> Self {
+        match secret {
+            Secret::Inline(value) => Self::Inline(value.clone().into()),
+            Secret::File(path) => Self::File(path.clone()),
+        }
+    }
 }
 
 /// The provider.

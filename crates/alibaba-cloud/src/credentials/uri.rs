@@ -10,6 +10,18 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::exchange::{Miss, fetch, usable};
 use super::{Context, Credentials, Error, ProvideCredentials, answer};
 use crate::http::{self, Http, Route};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::KeyUri;
+
+/// `type: uri`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "UriSettings", deny_unknown_fields)]
+pub struct Settings {
+    /// The URI that answers with keys: https, or http to a loopback address or 100.100.100.200.
+    pub uri: KeyUri,
+}
 
 const PROVIDER: &str = "uri";
 const TIMEOUT: Duration = Duration::from_secs(10);

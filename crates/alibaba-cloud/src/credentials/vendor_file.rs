@@ -9,8 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use settings::FilePath;
 
 use super::assume_role::AssumeRole;
 use super::ecs_ram_role::EcsRamRole;
@@ -19,7 +22,50 @@ use super::files::{KeyFiles, unreadable};
 use super::oidc::Oidc;
 use super::static_key::{Setting, StaticKey};
 use super::sts::Role;
+use super::values::{Endpoint, MetadataEndpoint, Name, Region};
 use super::{Context, Credentials, Error, ProvideCredentials};
+
+/// `type: profile`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileSettings {
+    /// The name of the profile; left out, the one that the file calls `current`.
+    #[serde(default)]
+    pub profile: Option<Name>,
+    /// The file of the tool; left out, `~/.aliyun/config.json`.
+    #[serde(default)]
+    pub file: Option<FilePath>,
+    /// The region whose STS is asked.
+    #[serde(default)]
+    pub sts_region: Option<Region>,
+    /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.
+    #[serde(default)]
+    pub sts_endpoint: Option<Endpoint>,
+    /// The metadata service of ECS instances.
+    #[serde(default)]
+    pub metadata_endpoint: MetadataEndpoint,
+}
+
+/// `type: credentials_file`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename = "CredentialsFileSettings", deny_unknown_fields)]
+pub struct SectionSettings {
+    /// The section; left out, `default`.
+    #[serde(default)]
+    pub profile: Option<Name>,
+    /// The file; left out, `~/.alibabacloud/credentials` or `~/.alibabacloud/credentials.ini`.
+    #[serde(default)]
+    pub file: Option<FilePath>,
+    /// The region whose STS is asked.
+    #[serde(default)]
+    pub sts_region: Option<Region>,
+    /// The server of STS; replaces `sts_region`. Plain http only to a loopback address.
+    #[serde(default)]
+    pub sts_endpoint: Option<Endpoint>,
+    /// The metadata service of ECS instances.
+    #[serde(default)]
+    pub metadata_endpoint: MetadataEndpoint,
+}
 
 /// The fields of a profile or section.
 type Fields = Map<String, Value>;
