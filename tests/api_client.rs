@@ -17,7 +17,7 @@ use alibaba_cloud::credentials::environment::Environment;
 use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
 use alibaba_cloud::credentials::{Addresses, Context, ProvideCredentials};
 use alibaba_cloud::http::Http;
-use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::rpc::Throttle;
 use alibaba_cloud::signing::{Algorithm, acs3, hmac_sha1};
 use aliyun_acr_exporter::api::wire::TaskResults;
 use aliyun_acr_exporter::api::{

@@ -11,7 +11,7 @@ use alibaba_cloud::Reason;
 use alibaba_cloud::clock::Clock;
 use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
 use alibaba_cloud::http::Http;
-use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::rpc::Throttle;
 use alibaba_cloud::signing::Algorithm;
 use aliyun_acr_exporter::api::{Account, Budget, Client, Error, Instance, Options, Shared};
 use aliyun_acr_exporter::metrics::account;

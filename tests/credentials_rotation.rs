@@ -14,7 +14,7 @@ use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
 use alibaba_cloud::credentials::sts::Role;
 use alibaba_cloud::credentials::{Addresses, Context, ProvideCredentials};
 use alibaba_cloud::http::Http;
-use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::rpc::Throttle;
 use alibaba_cloud::signing::Algorithm;
 use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
 use aliyun_acr_exporter::metrics::account;

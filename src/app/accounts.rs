@@ -12,7 +12,7 @@ use alibaba_cloud::credentials::entry::Source;
 use alibaba_cloud::credentials::environment;
 use alibaba_cloud::credentials::{self, Addresses, Context};
 use alibaba_cloud::http::{self, Http};
-use alibaba_cloud::rpc::throttle::Throttle;
+use alibaba_cloud::rpc::Throttle;
 use alibaba_cloud::signing::Algorithm;
 use tokio::sync::Semaphore;
 

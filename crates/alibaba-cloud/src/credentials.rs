@@ -8,7 +8,6 @@ mod answer;
 pub mod assume_role;
 pub mod cached;
 pub mod chain;
-pub mod credentials_file;
 pub mod ecs_ram_role;
 pub mod entry;
 pub mod environment;
@@ -16,24 +15,25 @@ mod exchange;
 mod external;
 mod files;
 pub mod oidc;
-pub mod profile;
 pub mod static_key;
 pub mod sts;
 pub mod uri;
 pub mod values;
+pub mod vendor_file;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 pub use files::check as check_file;
 
 use crate::clock::Clock;
 use crate::http::Http;
 use crate::observer::Observer;
+use crate::signing::Key;
 
 /// Where the metadata service of an ECS instance answers.
 pub const METADATA: &str = "http://100.100.100.200";
@@ -126,16 +126,21 @@ impl Credentials {
         "…".chars().chain(tail).collect()
     }
 
+    /// To sign with.
+    pub(crate) fn key(&self) -> Key<'_> {
+        Key {
+            id: &self.access_key_id,
+            secret: self.access_key_secret.expose_secret(),
+            token: self
+                .security_token
+                .as_ref()
+                .map(ExposeSecret::expose_secret),
+        }
+    }
+
     /// Whether both are one key, whatever provider they came from.
     fn is_same_key(&self, other: &Self) -> bool {
-        let token = |of: &Self| {
-            of.security_token
-                .as_ref()
-                .map(|t| t.expose_secret().to_owned())
-        };
-        self.access_key_id == other.access_key_id
-            && self.access_key_secret.expose_secret() == other.access_key_secret.expose_secret()
-            && token(self) == token(other)
+        self.key() == other.key()
     }
 }
 

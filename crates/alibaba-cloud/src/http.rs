@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(90);
 const RESERVED_MAX: usize = 64 * 1024;
 
 /// A header to send, and its value.
-pub type Header = (&'static str, String);
+pub(crate) type Header = (&'static str, String);
 
 /// The connections of the process, cheap to clone.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ struct Proxies {
 
 /// The way that a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub(crate) enum Route {
     /// Through the proxy that the environment names, except to this machine.
     Outward,
     /// Never through a proxy.
@@ -156,41 +156,9 @@ impl Http {
         })
     }
 
-    /// Sends a GET; the answer's body is still on its way.
-    pub async fn get(
-        &self,
-        route: Route,
-        url: Url,
-        headers: Vec<Header>,
-    ) -> Result<Response, Error> {
-        self.send(route, Method::GET, url, headers, None).await
-    }
-
-    /// Sends a PUT without a body.
-    pub async fn put(
-        &self,
-        route: Route,
-        url: Url,
-        headers: Vec<Header>,
-    ) -> Result<Response, Error> {
-        // Some servers insist on a length.
-        let body = Some(String::new());
-        self.send(route, Method::PUT, url, headers, body).await
-    }
-
-    /// Sends a POST with `body`.
-    pub async fn post(
-        &self,
-        route: Route,
-        url: Url,
-        headers: Vec<Header>,
-        body: String,
-    ) -> Result<Response, Error> {
-        self.send(route, Method::POST, url, headers, Some(body))
-            .await
-    }
-
-    async fn send(
+    /// Sends a request, with a length of 0 if `body` is empty; the response's body is still on its
+    /// way.
+    pub(crate) async fn send(
         &self,
         route: Route,
         method: Method,
@@ -269,7 +237,7 @@ impl Proxies {
 
 /// The `Host` header that goes with `url`: the port only where it is not the
 /// scheme's own. `None` where it is no HTTP URL.
-pub fn authority(url: &Url) -> Option<String> {
+pub(crate) fn authority(url: &Url) -> Option<String> {
     let host = url.host_str()?;
     matches!(url.scheme(), "http" | "https").then(|| match url.port() {
         Some(port) => format!("{host}:{port}"),
@@ -278,7 +246,7 @@ pub fn authority(url: &Url) -> Option<String> {
 }
 
 /// Whether the host of `url` is this machine, by address or as `localhost`.
-pub fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     host == "localhost"
         || host
@@ -289,7 +257,7 @@ pub fn is_loopback(url: &Url) -> bool {
 }
 
 /// Reads the body, up to `max` bytes.
-pub async fn body(mut response: Response, max: usize) -> Result<Vec<u8>, Error> {
+pub(crate) async fn body(mut response: Response, max: usize) -> Result<Vec<u8>, Error> {
     let status = response.status().as_u16();
     let too_large = || Error::TooLarge { status, max };
     let stated = response.content_length().unwrap_or(0);
@@ -309,19 +277,19 @@ pub async fn body(mut response: Response, max: usize) -> Result<Vec<u8>, Error> 
 }
 
 /// Milliseconds that our clock is ahead of the answer's `Date`.
-pub fn skew_millis(headers: &HeaderMap, now_millis: i64) -> Option<i64> {
+pub(crate) fn skew_millis(headers: &HeaderMap, now_millis: i64) -> Option<i64> {
     Some(now_millis - date_millis(text(headers, DATE.as_str())?)?)
 }
 
 /// A date of HTTP as Unix time in milliseconds.
-pub fn date_millis(text: &str) -> Option<i64> {
+pub(crate) fn date_millis(text: &str) -> Option<i64> {
     let date = httpdate::parse_http_date(text).ok()?;
     let since = date.duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok()
 }
 
 /// A header's value, where it is there and ASCII.
-pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
@@ -55,6 +56,8 @@ pub(crate) struct Refusal {
     pub(crate) resource: String,
     /// Seconds that our clock is ahead of the answer's `Date`.
     pub(crate) skew_seconds: Option<i64>,
+    /// How long the cloud asks to wait.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl fmt::Display for Refusal {

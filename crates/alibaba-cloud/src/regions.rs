@@ -3,62 +3,26 @@
 /// Serves every account, whatever its region.
 const CENTRAL_STS: &str = "sts.aliyuncs.com";
 
-/// Each region and its STS. Source: the vendor's endpoint metadata
+/// Every region. Source of this and of the exceptions: the vendor's endpoint metadata
 /// (`testdata/endpoints.json`).
-const REGIONS: [(&str, Sts); 39] = [
-    ("ap-northeast-1", Sts::Regional),
-    ("ap-northeast-2", Sts::Regional),
-    ("ap-south-1", Sts::None),
-    ("ap-southeast-1", Sts::Regional),
-    ("ap-southeast-2", Sts::None),
-    ("ap-southeast-3", Sts::Regional),
-    ("ap-southeast-5", Sts::Regional),
-    ("ap-southeast-6", Sts::None),
-    ("ap-southeast-7", Sts::Regional),
-    ("cn-beijing", Sts::Regional),
-    ("cn-beijing-finance-1", Sts::Regional),
-    ("cn-chengdu", Sts::Regional),
-    ("cn-fuzhou", Sts::Regional),
-    ("cn-guangzhou", Sts::Regional),
-    ("cn-hangzhou", Sts::Regional),
-    ("cn-hangzhou-finance", Sts::Central),
-    ("cn-heyuan", Sts::Regional),
-    ("cn-heyuan-acdr-1", Sts::None),
-    ("cn-hongkong", Sts::Regional),
-    ("cn-huhehaote", Sts::Regional),
-    ("cn-nanjing", Sts::Regional),
-    ("cn-qingdao", Sts::Regional),
-    ("cn-shanghai", Sts::Regional),
-    ("cn-shanghai-finance-1", Sts::Regional),
-    ("cn-shenzhen", Sts::Regional),
-    ("cn-shenzhen-finance-1", Sts::CentralOrVpc),
-    ("cn-wuhan-lr", Sts::Regional),
-    ("cn-wulanchabu", Sts::Regional),
-    ("cn-wulanchabu-gic-1", Sts::None),
-    ("cn-zhangjiakou", Sts::Regional),
-    ("cn-zhengzhou-jva", Sts::None),
-    ("eu-central-1", Sts::Regional),
-    ("eu-west-1", Sts::Regional),
-    ("me-central-1", Sts::Regional),
-    ("me-east-1", Sts::Regional),
-    ("na-south-1", Sts::Regional),
-    ("us-east-1", Sts::Regional),
-    ("us-southeast-1", Sts::None),
-    ("us-west-1", Sts::Regional),
+#[rustfmt::skip]
+const REGIONS: [&str; 39] = [
+    "ap-northeast-1", "ap-northeast-2", "ap-south-1", "ap-southeast-1", "ap-southeast-2",
+    "ap-southeast-3", "ap-southeast-5", "ap-southeast-6", "ap-southeast-7", "cn-beijing",
+    "cn-beijing-finance-1", "cn-chengdu", "cn-fuzhou", "cn-guangzhou", "cn-hangzhou",
+    "cn-hangzhou-finance", "cn-heyuan", "cn-heyuan-acdr-1", "cn-hongkong", "cn-huhehaote",
+    "cn-nanjing", "cn-qingdao", "cn-shanghai", "cn-shanghai-finance-1", "cn-shenzhen",
+    "cn-shenzhen-finance-1", "cn-wuhan-lr", "cn-wulanchabu", "cn-wulanchabu-gic-1",
+    "cn-zhangjiakou", "cn-zhengzhou-jva", "eu-central-1", "eu-west-1", "me-central-1", "me-east-1",
+    "na-south-1", "us-east-1", "us-southeast-1", "us-west-1",
 ];
 
-/// The STS endpoints of a region.
-#[derive(Clone, Copy)]
-enum Sts {
-    /// A public endpoint and a VPC endpoint.
-    Regional,
-    /// A VPC endpoint; the central endpoint is the public one.
-    CentralOrVpc,
-    /// No VPC endpoint; the central endpoint is the public one.
-    Central,
-    /// The metadata lists no endpoint.
-    None,
-}
+/// Regions without STS.
+#[rustfmt::skip]
+const WITHOUT_STS: [&str; 7] = [
+    "ap-south-1", "ap-southeast-2", "ap-southeast-6", "cn-heyuan-acdr-1",
+    "cn-wulanchabu-gic-1", "cn-zhengzhou-jva", "us-southeast-1",
+];
 
 /// Why there is no endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +37,7 @@ pub enum NoEndpoint {
 
 /// The ids of all regions.
 pub fn ids() -> impl Iterator<Item = &'static str> {
-    REGIONS.iter().map(|(id, _)| *id)
+    REGIONS.into_iter()
 }
 
 /// The host of STS for `region`; the central one without a region.
@@ -81,16 +45,15 @@ pub fn sts_host(region: Option<&str>, vpc: bool) -> Result<String, NoEndpoint> {
     let Some(region) = region else {
         return Ok(CENTRAL_STS.to_owned());
     };
-    let (_, sts) = REGIONS
-        .iter()
-        .find(|(id, _)| *id == region)
-        .ok_or(NoEndpoint::UnknownRegion)?;
-    match (sts, vpc) {
-        (Sts::Regional, false) => Ok(format!("sts.{region}.aliyuncs.com")),
-        (Sts::Regional | Sts::CentralOrVpc, true) => Ok(format!("sts-vpc.{region}.aliyuncs.com")),
-        (Sts::CentralOrVpc | Sts::Central, false) => Ok(CENTRAL_STS.to_owned()),
-        (Sts::Central, true) => Err(NoEndpoint::NotInVpc),
-        (Sts::None, _) => Err(NoEndpoint::NotInRegion),
+    if !REGIONS.contains(&region) {
+        return Err(NoEndpoint::UnknownRegion);
+    }
+    match (region, vpc) {
+        _ if WITHOUT_STS.contains(&region) => Err(NoEndpoint::NotInRegion),
+        ("cn-hangzhou-finance", true) => Err(NoEndpoint::NotInVpc),
+        ("cn-hangzhou-finance" | "cn-shenzhen-finance-1", false) => Ok(CENTRAL_STS.to_owned()),
+        (_, false) => Ok(format!("sts.{region}.aliyuncs.com")),
+        (_, true) => Ok(format!("sts-vpc.{region}.aliyuncs.com")),
     }
 }
 

@@ -3,14 +3,14 @@
 //! what their responses mean is left to the caller, who describes them with [`Product`], [`Call`]
 //! and [`Answer`].
 //!
-//! A call is made of attempts, and each attempt waits for the account's turn ([`throttle`]) and
+//! A call is made of attempts, and each attempt waits for the account's turn ([`Throttle`]) and
 //! is signed on its own. [`Error`] says why one failed.
 
 mod answer;
 mod budget;
 mod error;
 mod pages;
-pub mod throttle;
+mod throttle;
 mod transport;
 
 use std::collections::HashMap;
@@ -18,10 +18,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::Url;
-use secrecy::ExposeSecret;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use reqwest::{Method, Url};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use self::answer::{Answer, Answered, Json, NotAnswered};
 pub use self::budget::Budget;
@@ -29,14 +28,14 @@ pub use self::error::Error;
 use self::error::Failure;
 use self::pages::Pages;
 pub use self::pages::{Page, Rows};
-use self::throttle::Throttle;
+pub use self::throttle::Throttle;
 use crate::clock::Clock;
 use crate::credentials::{Credentials, ProvideCredentials};
 use crate::http::{self, Http, Route};
 use crate::observer::{InFlight, Observer};
 use crate::reason::Reason;
 use crate::refusal::{Proofs, Refusal};
-use crate::signing::{self, Algorithm, Key, Param};
+use crate::signing::{self, Algorithm, Param};
 
 /// No pause between two attempts is longer, unless the cloud asks for it.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
@@ -136,20 +135,6 @@ pub struct Call<'a> {
     pub params: &'a [Param<'a>],
     /// What a RAM policy would have to allow it on, for the error of a forbidden call.
     pub resource: &'a (dyn fmt::Display + Sync),
-}
-
-/// A failed attempt, and how long the cloud asks to wait.
-struct Failed {
-    failure: Failure,
-    hint: Option<Duration>,
-}
-
-/// An attempt that failed, as a call looks at it.
-struct Attempt {
-    error: Error,
-    hint: Option<Duration>,
-    /// What it was signed with.
-    credentials: Option<Credentials>,
 }
 
 impl Client {
@@ -254,22 +239,28 @@ impl Client {
         let mut again = false;
         let mut renewed = false;
         loop {
-            let failed = match self.attempt(call, again, budget).await {
+            let ready = self.ready(budget).await;
+            let (credentials, permit) =
+                ready.map_err(|failure| Error::new(call.action, failure))?;
+            let answered = self.attempt(call, &credentials, again, budget).await;
+            drop(permit);
+            let error = match answered {
                 Ok(value) => return Ok(value),
-                Err(failed) => failed,
+                Err(error) => error,
             };
             again = true;
-            let Attempt { error, hint, .. } = &failed;
             if error.refuses_token() && !renewed {
                 renewed = true;
-                if self.renew(&failed, budget).await {
+                let renewal = self.account.provider.renew(&credentials);
+                if timeout(budget.left(), renewal).await.unwrap_or(false) {
                     continue;
                 }
             }
+            let hint = error.retry_after();
             let wait = backoff(self.options.backoff, retries).max(hint.unwrap_or_default());
             // Where the deadline would pass first, this error tells more than that.
             if retries >= self.options.retries || !error.is_transient() || budget.left() <= wait {
-                return Err(failed.error);
+                return Err(error);
             }
             let pause = match hint {
                 // The bucket waits it out, for everybody.
@@ -281,32 +272,12 @@ impl Client {
         }
     }
 
-    /// Whether there is another key than the one that was refused, in time.
-    async fn renew(&self, failed: &Attempt, budget: &Budget) -> bool {
-        let Some(refused) = &failed.credentials else {
-            return false;
-        };
-        timeout(budget.left(), self.account.provider.renew(refused))
-            .await
-            .unwrap_or(false)
-    }
-
-    /// One attempt, from the wait for its turn to the decoded answer.
-    async fn attempt<T: Answer>(
+    /// Waits for the account's turn, credentials and a permit to send one request.
+    async fn ready(
         &self,
-        call: &Call<'_>,
-        again: bool,
         budget: &mut Budget,
-    ) -> Result<T, Attempt> {
-        let action = call.action;
-        let failed = |failure| Attempt {
-            error: Error::new(action, failure),
-            hint: None,
-            credentials: None,
-        };
-        let deadline = Failure::Deadline(budget.total());
-
-        let (credentials, _permit) = loop {
+    ) -> Result<(Credentials, SemaphorePermit<'_>), Failure> {
+        loop {
             let turn = self.account.throttle.turn().await;
             self.account.observer.rate_limit_waited(turn.waited());
             budget.give_back(turn.waited());
@@ -315,38 +286,46 @@ impl Client {
                 (credentials, self.shared.in_flight.acquire().await)
             });
             let Ok((credentials, permit)) = ready.await else {
-                return Err(failed(deadline));
+                return Err(Failure::Deadline(budget.total()));
             };
             // A request that cannot be signed takes its time too, so that one
             // bad moment of the provider does not strike everything that is due.
             let taken = turn.take();
-            let credentials = credentials.map_err(|error| failed(Failure::Credentials(error)))?;
+            let credentials = credentials.map_err(Failure::Credentials)?;
             if taken {
-                break (credentials, permit.expect("the semaphore is never closed"));
+                return Ok((credentials, permit.expect("the semaphore is never closed")));
             }
-        };
-        let limit = self.options.timeout.min(budget.left());
-        if limit.is_zero() {
-            return Err(failed(deadline));
         }
+    }
 
-        let in_flight = InFlight::start(&*self.account.observer, action, again);
+    /// One attempt, within the timeout and the budget.
+    async fn attempt<T: Answer>(
+        &self,
+        call: &Call<'_>,
+        credentials: &Credentials,
+        again: bool,
+        budget: &Budget,
+    ) -> Result<T, Error> {
+        let (account, action) = (&self.account, call.action);
+        let limit = self.options.timeout.min(budget.left());
+        let late = if limit < self.options.timeout {
+            Failure::Deadline(budget.total())
+        } else {
+            Failure::NoAnswer(limit)
+        };
+        if limit.is_zero() {
+            return Err(Error::new(action, late));
+        }
+        let in_flight = InFlight::start(&*account.observer, action, again);
         let started = in_flight.started();
-        let exchanged = timeout(limit, self.exchange(call, &credentials))
-            .await
-            .unwrap_or_else(|_| {
-                Err(if limit < self.options.timeout {
-                    deadline.into()
-                } else {
-                    Failure::NoAnswer(limit).into()
-                })
-            });
+        let exchanged = timeout(limit, self.exchange(call, credentials)).await;
+        let exchanged = exchanged
+            .unwrap_or(Err(late))
+            .map_err(|failure| Error::new(action, failure));
+        in_flight.end(exchanged.as_ref().err().map(Error::reason));
         let elapsed = started.elapsed();
-
-        let account = &self.account;
-        match exchanged {
-            Ok((value, status, request_id)) => {
-                in_flight.end(None);
+        match &exchanged {
+            Ok((_, status, request_id)) => {
                 account.throttle.passed();
                 tracing::debug!(
                     credentials = account.name,
@@ -356,27 +335,9 @@ impl Client {
                     ?elapsed,
                     "API request"
                 );
-                Ok(value)
             }
-            Err(Failed { failure, hint }) => {
-                let error = Error::new(action, failure);
-                in_flight.end(Some(error.reason()));
-                match error.reason() {
-                    Reason::Throttled => {
-                        let pause = hint.unwrap_or_default();
-                        if let Some(rate) = account.throttle.throttled(started, pause) {
-                            tracing::warn!(
-                                credentials = account.name,
-                                action,
-                                requests_per_second = rate,
-                                pause_seconds = pause.as_secs_f64(),
-                                "the cloud throttles this account, which is slowed down"
-                            );
-                        }
-                    }
-                    reason if reason.is_transient() => {}
-                    _ => account.throttle.passed(),
-                }
+            Err(error) => {
+                self.pace(started, error);
                 tracing::debug!(
                     credentials = account.name,
                     action,
@@ -386,12 +347,29 @@ impl Client {
                     reason = error.reason().as_str(),
                     "API request failed: {error}"
                 );
-                Err(Attempt {
-                    error,
-                    hint,
-                    credentials: Some(credentials),
-                })
             }
+        }
+        exchanged.map(|(value, ..)| value)
+    }
+
+    /// Adjusts the rate limit to the failure of a request that was sent at `started`.
+    fn pace(&self, started: Instant, error: &Error) {
+        let account = &self.account;
+        match error.reason() {
+            Reason::Throttled => {
+                let pause = error.retry_after().unwrap_or_default();
+                if let Some(rate) = account.throttle.throttled(started, pause) {
+                    tracing::warn!(
+                        credentials = account.name,
+                        action = error.action(),
+                        requests_per_second = rate,
+                        pause_seconds = pause.as_secs_f64(),
+                        "the cloud throttles this account, which is slowed down"
+                    );
+                }
+            }
+            reason if reason.is_transient() => {}
+            _ => account.throttle.passed(),
         }
     }
 
@@ -414,17 +392,15 @@ impl Client {
             params: call.params,
             form: &[],
         };
-        let key = Key {
-            id: &credentials.access_key_id,
-            secret: credentials.access_key_secret.expose_secret(),
-            token: credentials
-                .security_token
-                .as_ref()
-                .map(ExposeSecret::expose_secret),
-        };
         let now = self.shared.clock.now_millis();
         let nonce = signing::nonce();
-        let mut signed = signing::sign(self.options.algorithm, &request, &key, now, &nonce);
+        let mut signed = signing::sign(
+            self.options.algorithm,
+            &request,
+            &credentials.key(),
+            now,
+            &nonce,
+        );
         url.set_query(Some(&signed.query));
         let accept = ("accept", "application/json".to_owned());
         signed.headers.push(accept);
@@ -436,7 +412,7 @@ impl Client {
         &self,
         call: &Call<'_>,
         credentials: &Credentials,
-    ) -> Result<(T, u16, Option<String>), Failed> {
+    ) -> Result<(T, u16, Option<String>), Failure> {
         let (url, signed) = self.sign(call, credentials)?;
         let (headers, signature) = (signed.headers, signed.signature);
         // A refusal and the log alone show what they must hide.
@@ -444,9 +420,8 @@ impl Client {
 
         let http = &self.shared.http;
         let response = http
-            .get(Route::Outward, url, headers)
-            .await
-            .map_err(Failure::from)?;
+            .send(Route::Outward, Method::GET, url, headers, None)
+            .await?;
         let now = self.shared.clock.now_millis();
         let skew_millis = http::skew_millis(response.headers(), now);
         if let Some(skew) = skew_millis {
@@ -465,13 +440,12 @@ impl Client {
                     return Ok((value, status.as_u16(), request_id));
                 }
                 Err(NotAnswered::Unreadable { problem, detail }) => {
-                    let unreadable = Failure::Unreadable {
+                    return Err(Failure::Unreadable {
                         status: status.as_u16(),
                         problem,
                         // It may quote the body.
                         detail: proofs().shown(&detail),
-                    };
-                    return Err(unreadable.into());
+                    });
                 }
                 Err(NotAnswered::Refused) => {}
             }
@@ -487,34 +461,15 @@ impl Client {
         }
         refusal.resource = call.resource.to_string();
         refusal.skew_seconds = skew_millis.map(|skew| skew / 1000);
-        Err(Failed {
-            failure: Failure::Refused(refusal.into()),
-            hint,
-        })
-    }
-}
-
-impl From<Failure> for Failed {
-    fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            hint: None,
-        }
+        refusal.retry_after = hint;
+        Err(Failure::Refused(refusal.into()))
     }
 }
 
 /// What a request proved itself with.
 fn proofs(credentials: &Credentials, signature: &str) -> Proofs {
-    let token = credentials.security_token.as_ref();
-    let key = [
-        &credentials.access_key_id,
-        credentials.access_key_secret.expose_secret(),
-        signature,
-    ];
-    Proofs::new(
-        key.into_iter()
-            .chain(token.map(ExposeSecret::expose_secret)),
-    )
+    let key = credentials.key();
+    Proofs::new([key.id, key.secret, signature].into_iter().chain(key.token))
 }
 
 /// Full jitter: anything up to `base` doubled with each attempt.

@@ -33,7 +33,7 @@ pub enum Algorithm {
 }
 
 /// An access key, borrowed for the time of one signature.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key<'a> {
     /// The access key id.
     pub id: &'a str,

@@ -9,13 +9,12 @@ use std::sync::OnceLock;
 
 use futures_util::future::BoxFuture;
 
-use super::credentials_file::CredentialsFile;
 use super::ecs_ram_role::EcsRamRole;
 use super::environment::Environment;
 use super::oidc::Oidc;
-use super::profile::Profile;
 use super::sts::Role;
 use super::uri::Uri;
+use super::vendor_file::VendorFile;
 use super::{Context, Credentials, Error, ProvideCredentials, Unavailable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -82,10 +81,10 @@ impl Chain {
             off("profile", "ALIBABA_CLOUD_CLI_PROFILE_DISABLED is true")
         } else {
             let file = path("ALIBABA_CLOUD_CONFIG_FILE");
-            Box::new(Profile::new(&context, file, name.clone()))
+            Box::new(VendorFile::profile(&context, file, name.clone()))
         };
         let file = path("ALIBABA_CLOUD_CREDENTIALS_FILE");
-        let credentials_file = Box::new(CredentialsFile::new(&context, file, name));
+        let credentials_file = Box::new(VendorFile::section(&context, file, name));
         let ecs: Box<dyn ProvideCredentials> = if is_on("ALIBABA_CLOUD_ECS_METADATA_DISABLED") {
             off(
                 "ecs_ram_role",

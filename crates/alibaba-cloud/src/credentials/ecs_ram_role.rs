@@ -6,13 +6,12 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use reqwest::Url;
+use reqwest::{Method, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::exchange::{Answer, Trouble, persistent, usable};
+use super::exchange::{Miss, fetch, usable};
 use super::{Context, Credentials, Error, ProvideCredentials, answer, clean};
 use crate::http::{Http, Route};
-use crate::reason::Reason;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,16 +50,6 @@ pub struct EcsRamRole {
     metadata: String,
     role_name: Option<String>,
     imdsv1_disabled: bool,
-}
-
-/// Why there is nothing to read.
-enum Miss {
-    /// No answer.
-    Silent(Trouble),
-    /// An answer with this status.
-    Status(u16),
-    /// An answer that cannot be read.
-    Unreadable(String),
 }
 
 impl EcsRamRole {
@@ -146,9 +135,12 @@ impl EcsRamRole {
         let url = at(base, TOKEN_PATH);
         let put = || {
             let (url, headers) = (url.clone(), vec![ttl.clone()]);
-            self.http.put(Route::Direct, url, headers)
+            // Some servers insist on a length.
+            let body = Some(String::new());
+            self.http
+                .send(Route::Direct, Method::PUT, url, headers, body)
         };
-        let answer = understood(persistent(TIMEOUT, put).await)?;
+        let answer = fetch(TIMEOUT, put).await?;
         let token = SecretString::from(String::from_utf8_lossy(&answer).into_owned());
         match clean(token.expose_secret()) {
             Ok(token) if token.len() <= 4096 && !token.contains('<') => Ok(token.into()),
@@ -170,9 +162,10 @@ impl EcsRamRole {
                     ("x-aliyun-ecs-metadata-token", value)
                 });
                 let headers = header.into_iter().collect();
-                self.http.get(Route::Direct, at(base, path), headers)
+                self.http
+                    .send(Route::Direct, Method::GET, at(base, path), headers, None)
             };
-            understood(persistent(TIMEOUT, send).await)
+            fetch(TIMEOUT, send).await
         };
         match get(token).await {
             Err(Miss::Status(status))
@@ -187,8 +180,7 @@ impl EcsRamRole {
     fn told(&self, what: &str, miss: &Miss, is_there: bool, advice: &str) -> Error {
         let service = format!("the metadata service at {}", self.metadata);
         match miss {
-            Miss::Silent(trouble) if !is_there => {
-                let problem = &trouble.problem;
+            Miss::Silent { problem, .. } if !is_there => {
                 Error::not_configured(PROVIDER, format!("{service} cannot be reached: {problem}"))
             }
             // A role that was named was meant.
@@ -196,7 +188,7 @@ impl EcsRamRole {
                 Error::not_configured(PROVIDER, format!("{service} {what} (HTTP 404)"))
             }
             Miss::Status(status) => broken(format!("{service} {what} (HTTP {status}){advice}")),
-            Miss::Silent(Trouble { problem, .. }) | Miss::Unreadable(problem) => Error::broken_as(
+            Miss::Silent { problem, .. } | Miss::Unreadable(problem) => Error::broken_as(
                 PROVIDER,
                 format!("{service} {what}: {problem}{advice}"),
                 format!("{service} {what}: {}{advice}", miss.kind()),
@@ -205,29 +197,9 @@ impl EcsRamRole {
     }
 }
 
-impl Miss {
-    /// The same as long as the trouble is.
-    fn kind(&self) -> String {
-        match self {
-            Self::Silent(trouble) => trouble.reason.as_str().to_owned(),
-            Self::Status(status) => format!("HTTP {status}"),
-            Self::Unreadable(problem) => problem.clone(),
-        }
-    }
-}
-
 impl ProvideCredentials for EcsRamRole {
     fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
         Box::pin(self.read())
-    }
-}
-
-fn understood(answered: Result<Answer, Trouble>) -> Result<Vec<u8>, Miss> {
-    match answered {
-        Ok(answer) if answer.is_success() => Ok(answer.body),
-        Ok(answer) => Err(Miss::Status(answer.status)),
-        Err(trouble) if trouble.reason == Reason::Decode => Err(Miss::Unreadable(trouble.problem)),
-        Err(trouble) => Err(Miss::Silent(trouble)),
     }
 }
 

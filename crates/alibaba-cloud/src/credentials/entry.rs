@@ -12,15 +12,14 @@ use settings::{FilePath, Secret, with_common};
 
 use super::assume_role::{self, AssumeRole};
 use super::chain::{self, Chain};
-use super::credentials_file::{self, CredentialsFile};
 use super::ecs_ram_role::{self, EcsRamRole};
 use super::environment::{self, Environment};
 use super::oidc::{self, Oidc};
-use super::profile::{self, Profile};
 use super::static_key::{self, StaticKey};
 use super::sts::Role;
 use super::uri::{self, Uri};
 use super::values::Name;
+use super::vendor_file::{ProfileSettings, SectionSettings, VendorFile};
 use super::{Context, ProvideCredentials};
 
 /// One entry under `credentials:`.
@@ -71,9 +70,9 @@ sources! {
     /// Environment variables.
     Environment(environment::Settings) = "environment",
     /// A profile of the vendor's command line tool.
-    Profile(profile::Settings) = "profile",
+    Profile(ProfileSettings) = "profile",
     /// A section of the ini file that the vendor's SDKs share.
-    CredentialsFile(credentials_file::Settings) = "credentials_file",
+    CredentialsFile(SectionSettings) = "credentials_file",
     /// A role assumed with an OIDC token: RRSA in ACK.
     Oidc(oidc::Settings) = "oidc",
     /// The RAM role of the ECS instance, from its metadata service.
@@ -110,14 +109,14 @@ impl Source {
                 let context = context.at(&settings.sts_region, &settings.sts_endpoint);
                 let context = context.with_metadata(&settings.metadata_endpoint);
                 let (file, name) = (path(settings.file.as_ref()), settings.profile.clone());
-                Arc::new(Profile::new(&context, file, name.map(Into::into)))
+                Arc::new(VendorFile::profile(&context, file, name.map(Into::into)))
             }
             Self::CredentialsFile(settings) => {
                 let context = context.at(&settings.sts_region, &settings.sts_endpoint);
                 let context = context.with_metadata(&settings.metadata_endpoint);
                 let section = settings.profile.as_deref().unwrap_or("default");
                 let (file, section) = (path(settings.file.as_ref()), Some(section.to_owned()));
-                Arc::new(CredentialsFile::new(&context, file, section))
+                Arc::new(VendorFile::section(&context, file, section))
             }
             Self::Oidc(settings) => {
                 let role = Role {
@@ -166,10 +165,10 @@ impl Source {
                 ("security_token_file", settings.security_token.as_ref()),
             ]),
             Self::Oidc(settings) => vec![("oidc_token_file", &*settings.oidc_token_file)],
-            Self::Profile(profile::Settings {
+            Self::Profile(ProfileSettings {
                 file: Some(file), ..
             })
-            | Self::CredentialsFile(credentials_file::Settings {
+            | Self::CredentialsFile(SectionSettings {
                 file: Some(file), ..
             }) => vec![("file", &**file)],
             Self::AssumeRole(settings) => {

@@ -2,7 +2,6 @@
 //! attempt where the first failed as what passes by itself does. Which request,
 //! and what the answer means, is left to the providers.
 
-use std::future::Future;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -18,68 +17,105 @@ const ANSWER_MAX: usize = 1 << 20;
 /// Before the second attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What came.
+/// A response of any status.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
-    pub(super) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
+/// Why there is no usable response.
+pub(super) enum Miss {
+    /// None came.
+    Silent {
+        /// One fragment.
+        problem: String,
+        reason: Reason,
+        /// Whether there was a connection, which broke.
+        broke: bool,
+    },
+    /// One with this status.
+    Status(u16),
+    /// One that cannot be read.
+    Unreadable(String),
+}
+
+/// A failed attempt.
+pub(super) trait Failed {
+    /// Whether a second attempt may succeed a moment later.
+    fn passes(&self) -> bool;
+    /// Why it failed.
+    fn reason(&self) -> Reason;
+}
+
+impl Failed for Miss {
+    fn passes(&self) -> bool {
+        matches!(self, Self::Silent { broke: true, .. } | Self::Status(500..))
+    }
+
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Silent { reason, .. } => *reason,
+            Self::Status(_) | Self::Unreadable(_) => Reason::Decode,
+        }
     }
 }
 
-/// Why nothing usable came.
-pub(super) struct Trouble {
-    /// One fragment.
-    pub(super) problem: String,
-    pub(super) reason: Reason,
-    /// Whether there was a connection, which broke.
-    pub(super) broke: bool,
-}
-
-/// Whether a second attempt may well succeed a moment later.
-pub(super) fn is_passing(answered: &Result<Answer, Trouble>) -> bool {
-    match answered {
-        Ok(answer) => answer.status >= 500,
-        Err(trouble) => trouble.broke,
+impl Miss {
+    /// The same as long as the cause is.
+    pub(super) fn kind(&self) -> String {
+        match self {
+            Self::Silent { reason, .. } => reason.as_str().to_owned(),
+            Self::Status(status) => format!("HTTP {status}"),
+            Self::Unreadable(problem) => problem.clone(),
+        }
     }
 }
 
-/// Waits a moment, and tells how long a second attempt may take; `None` where
-/// too little is left until `deadline`.
-pub(super) async fn second(deadline: Instant) -> Option<Duration> {
-    let left = deadline.checked_duration_since(Instant::now() + PAUSE)?;
+/// An attempt within `limit`, and a second one in the same time if the first failed as what
+/// passes by itself does. The flag says which.
+pub(super) async fn twice<T, E: Failed, F: Future<Output = Result<T, E>>>(
+    limit: Duration,
+    attempt: impl Fn(Duration, bool) -> F,
+) -> Result<T, E> {
+    let deadline = Instant::now() + limit;
+    let first = match attempt(limit, false).await {
+        Err(first) if first.passes() => first,
+        done => return done,
+    };
+    let Some(left) = deadline.checked_duration_since(Instant::now() + PAUSE) else {
+        return Err(first);
+    };
     sleep(PAUSE).await;
-    Some(left)
+    match attempt(left, true).await {
+        Err(late) if late.reason() == Reason::Timeout => Err(first),
+        done => done,
+    }
 }
 
-/// As [`exchange`], with a second attempt within the same `limit`.
-pub(super) async fn persistent<F>(limit: Duration, send: impl Fn() -> F) -> Result<Answer, Trouble>
+/// The body of a successful response, in up to two attempts.
+pub(super) async fn fetch<F>(limit: Duration, send: impl Fn() -> F) -> Result<Vec<u8>, Miss>
 where
     F: Future<Output = Result<Response, http::Error>>,
 {
-    let deadline = Instant::now() + limit;
-    let first = exchange(limit, send()).await;
-    if !is_passing(&first) {
-        return first;
-    }
-    let Some(left) = second(deadline).await else {
-        return first;
-    };
-    match exchange(left, send()).await {
-        Err(late) if late.reason == Reason::Timeout => first,
-        again => again,
-    }
+    twice(limit, |limit, _| {
+        let sending = send();
+        async move {
+            let answer = exchange(limit, sending).await?;
+            match answer.status {
+                200..300 => Ok(answer.body),
+                status => Err(Miss::Status(status)),
+            }
+        }
+    })
+    .await
 }
 
-/// The answer to what `sending` sends, within `limit`, connecting included.
+/// The response to what `sending` sends, within `limit`, connecting included.
 pub(super) async fn exchange(
     limit: Duration,
     sending: impl Future<Output = Result<Response, http::Error>>,
-) -> Result<Answer, Trouble> {
+) -> Result<Answer, Miss> {
     let whole = async {
         let response = sending.await?;
         Ok(Answer {
@@ -90,13 +126,16 @@ pub(super) async fn exchange(
     };
     match timeout(limit, whole).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Trouble {
-            problem: http::Error::whole(&error),
-            reason: Reason::from(&error),
-            broke: matches!(&error, http::Error::Transport(error) if !error.is_connect())
-                && Reason::from(&error) == Reason::Connect,
+        Ok(Err(error)) => Err(match Reason::from(&error) {
+            Reason::Decode => Miss::Unreadable(error.whole()),
+            reason => Miss::Silent {
+                problem: error.whole(),
+                reason,
+                broke: reason == Reason::Connect
+                    && matches!(&error, http::Error::Transport(error) if !error.is_connect()),
+            },
         }),
-        Err(_) => Err(Trouble {
+        Err(_) => Err(Miss::Silent {
             problem: format!("no answer within {limit:?}"),
             reason: Reason::Timeout,
             broke: false,

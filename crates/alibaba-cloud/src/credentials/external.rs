@@ -17,39 +17,48 @@ use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{self, Child, ChildStdout};
 use tokio::time::timeout;
 
-use super::{Credentials, answer, clean};
+use super::{Credentials, Error, ProvideCredentials, answer, clean};
 
+const PROVIDER: &str = "profile";
 /// As the official clients have it.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const OUTPUT_MAX: usize = 1 << 20;
 /// How long output may still come once the command has ended.
 const REST: Duration = Duration::from_secs(1);
 
+/// A command and its arguments, quoted as for a shell.
+pub(super) struct Command(pub(super) String);
+
+impl ProvideCredentials for Command {
+    fn provide(&self) -> BoxFuture<'_, Result<Credentials, Error>> {
+        Box::pin(async {
+            let printed = run(&self.0, TIMEOUT).await;
+            printed.map_err(|problem| Error::broken(PROVIDER, problem))
+        })
+    }
+}
+
 /// The key that `command` prints within `limit`; after that it is killed, with
 /// all that it has started. `Err` is what went wrong, without its output and its
 /// arguments.
-pub(super) async fn run(
-    provider: &'static str,
-    command: &str,
-    limit: Duration,
-) -> Result<Credentials, String> {
+async fn run(command: &str, limit: Duration) -> Result<Credentials, String> {
     let words = words(command).ok_or("process_command has a quote that does not end")?;
     let Some((program, arguments)) = words.split_first() else {
         return Err("process_command is empty".to_owned());
     };
-    let mut command = Command::new(program);
+    let mut command = process::Command::new(program);
     command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    #[cfg(unix)]
     command.process_group(0);
     let mut child = command
         .spawn()
@@ -62,7 +71,7 @@ pub(super) async fn run(
             if ended.is_closed {
                 group.leave();
             }
-            read(provider, &ended.output)
+            read(&ended.output)
         }
         Ok(Ok(ended)) => Err(format!("process_command ended with {}", ended.status)),
         Ok(Err(error)) => Err(format!("process_command: {error}")),
@@ -117,23 +126,12 @@ async fn drain(mut stdout: ChildStdout, output: &mut Vec<u8>) -> io::Result<()> 
 }
 
 /// The command and all that it has started, unless that has left the group.
-struct Group {
-    #[cfg(unix)]
-    id: Option<rustix::process::Pid>,
-}
+struct Group(Option<rustix::process::Pid>);
 
 impl Group {
-    #[cfg(unix)]
     fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Self {
-            id: id.and_then(rustix::process::Pid::from_raw),
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn of(_child: &Child) -> Self {
-        Self {}
+        Self(id.and_then(rustix::process::Pid::from_raw))
     }
 
     /// Lets it run on.
@@ -142,17 +140,16 @@ impl Group {
     }
 }
 
-#[cfg(unix)]
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
+        if let Some(id) = self.0 {
             // Fails where nothing of it is left.
             let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
         }
     }
 }
 
-fn read(provider: &'static str, output: &[u8]) -> Result<Credentials, String> {
+fn read(output: &[u8]) -> Result<Credentials, String> {
     let Ok(Value::Object(fields)) = serde_json::from_slice(output) else {
         return Err("process_command printed no JSON object".to_owned());
     };
@@ -184,7 +181,7 @@ fn read(provider: &'static str, output: &[u8]) -> Result<Credentials, String> {
             None => None,
         },
         expires_at_ms: text(&fields, "expiration").map(ends).transpose()?,
-        provider,
+        provider: PROVIDER,
     })
 }
 
@@ -245,14 +242,12 @@ mod tests {
     #[test]
     fn the_output_is_that_of_the_vendor_s_cli() {
         let key = read(
-            "profile",
             br#"{"mode":"StsToken","access_key_id":"i","access_key_secret":"s","sts_token":"t","expiration":"2026-01-02T03:04:05Z"}"#,
         )
         .expect("a key");
         assert_eq!(key.security_token.expect("a token").expose_secret(), "t");
         assert_eq!(key.expires_at_ms, Some(1_767_323_045_000));
         let key = read(
-            "profile",
             br#"{"mode":"AK","access_key_id":"i","access_key_secret":"s","sts_token":"","expiration":""}"#,
         )
         .expect("a key");
@@ -277,7 +272,7 @@ mod tests {
                 "holds white space",
             ),
         ] {
-            let told = read("profile", output.as_bytes()).expect_err("no key");
+            let told = read(output.as_bytes()).expect_err("no key");
             assert!(told.contains(expected), "{told}");
             assert!(!told.contains("AMPLE"), "{told}");
         }
@@ -285,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_is_run_and_its_failure_told_without_its_output() {
-        let run = |command: &'static str| run("profile", command, Duration::from_secs(30));
+        let run = |command: &'static str| run(command, Duration::from_secs(30));
         let key = run(r#"echo '{"access_key_id":"i","access_key_secret":"s"}'"#)
             .await
             .expect("a key");
@@ -365,7 +360,7 @@ mod tests {
     async fn a_command_that_takes_too_long_is_killed_with_all_that_it_has_started() {
         let script = Script::new("sleep 1000 &\necho $$ $! > ids\nwait");
         let started = Instant::now();
-        let told = run("profile", &script.command, Duration::from_secs(2))
+        let told = run(&script.command, Duration::from_secs(2))
             .await
             .expect_err("a failure");
         assert_eq!(told, "process_command did not end within 2s and was killed");
@@ -378,8 +373,7 @@ mod tests {
     async fn a_command_that_nobody_waits_for_is_killed_with_all_that_it_has_started() {
         let script = Script::new("sleep 1000 &\necho $$ $! > ids\nwait");
         let command = script.command.clone();
-        let running =
-            tokio::spawn(async move { run("profile", &command, Duration::from_secs(600)).await });
+        let running = tokio::spawn(async move { run(&command, Duration::from_secs(600)).await });
         assert_eq!(script.ids().await.len(), 2);
         running.abort();
         script.all_gone().await;
@@ -393,7 +387,7 @@ mod tests {
             echo $! > ids
             echo '{"access_key_id":"i","access_key_secret":"s"}'"#,
         );
-        let key = run("profile", &script.command, Duration::from_secs(600)).await;
+        let key = run(&script.command, Duration::from_secs(600)).await;
         assert_eq!(key.expect("a key").access_key_id, "i");
         script.all_gone().await;
     }
@@ -406,7 +400,7 @@ mod tests {
             echo $! > ids
             echo '{"access_key_id":"i","access_key_secret":"s"}'"#,
         );
-        let key = run("profile", &script.command, Duration::from_secs(600)).await;
+        let key = run(&script.command, Duration::from_secs(600)).await;
         assert_eq!(key.expect("a key").access_key_id, "i");
         let ids = script.ids().await;
         assert!(is_running(&ids[0]));
@@ -419,7 +413,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in any::<String>(), output in any::<Vec<u8>>()) {
             let _ = words(&text);
-            let _ = read("profile", &output);
+            let _ = read(&output);
         }
     }
 }

@@ -6,6 +6,9 @@
 use std::collections::HashSet;
 use std::fs::{File, FileType, Metadata};
 use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -35,10 +38,28 @@ impl KeyFiles {
         Ok(text)
     }
 
-    #[cfg(unix)]
-    fn warn(&self, path: &Path, metadata: &Metadata) {
-        use std::os::unix::fs::PermissionsExt as _;
+    /// As [`KeyFiles::read`]. The inner `Err` says why there is no file, unless it is
+    /// `expected`: also where a directory on the way to it is closed, as another user's home is.
+    /// A file system that hangs is no absent file.
+    pub(super) async fn find(
+        &self,
+        path: &Path,
+        expected: bool,
+    ) -> io::Result<Result<SecretString, io::Error>> {
+        if expected {
+            return self.read(path).await.map(Ok);
+        }
+        match bounded(path, LIMIT, |path| std::fs::metadata(path).map(drop)).await {
+            Err(error) if error.kind() != ErrorKind::TimedOut => return Ok(Err(error)),
+            _ => {}
+        }
+        match self.read(path).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(error)),
+            read => read.map(Ok),
+        }
+    }
 
+    fn warn(&self, path: &Path, metadata: &Metadata) {
         let mode = metadata.permissions().mode() & 0o777;
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if mode & 0o044 != 0 && told.insert(path.to_owned()) {
@@ -49,9 +70,6 @@ impl KeyFiles {
             );
         }
     }
-
-    #[cfg(not(unix))]
-    fn warn(&self, _path: &Path, _metadata: &Metadata) {}
 }
 
 /// The text of a file whose permissions are somebody else's business.
@@ -60,22 +78,11 @@ pub(super) async fn read(path: &Path) -> io::Result<SecretString> {
     Ok(text)
 }
 
-/// Why there is no file, also where the way to it is closed, as in somebody
-/// else's home. `None` as well where that cannot be told in time: a file system
-/// that hangs is no absent file.
-pub(super) async fn absence(path: &Path) -> Option<io::Error> {
-    let looked = bounded(path, LIMIT, |path| std::fs::metadata(path).map(drop)).await;
-    looked
-        .err()
-        .filter(|error| error.kind() != ErrorKind::TimedOut)
-}
-
 /// What changes when a file is replaced or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     len: u64,
     modified: Option<SystemTime>,
-    #[cfg(unix)]
     device_and_inode: (u64, u64),
 }
 
@@ -85,11 +92,7 @@ pub(super) async fn stamp(path: &Path) -> Option<Stamp> {
     metadata.ok().map(|metadata| Stamp {
         len: metadata.len(),
         modified: metadata.modified().ok(),
-        #[cfg(unix)]
-        device_and_inode: {
-            use std::os::unix::fs::MetadataExt as _;
-            (metadata.dev(), metadata.ino())
-        },
+        device_and_inode: (metadata.dev(), metadata.ino()),
     })
 }
 
@@ -98,7 +101,6 @@ pub(super) async fn stamp(path: &Path) -> Option<Stamp> {
 pub async fn check(path: &Path) -> Result<(), String> {
     let looked = bounded(path, LIMIT, |path| {
         fitting(&std::fs::metadata(path)?)?;
-        #[cfg(unix)]
         rustix::fs::access(path, rustix::fs::Access::READ_OK)?;
         Ok(())
     });
@@ -166,17 +168,9 @@ fn read_now(path: &Path) -> io::Result<(SecretString, Metadata)> {
     Ok((text.into(), metadata))
 }
 
-#[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     File::options().read(true).custom_flags(nonblock).open(path)
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
 }
 
 /// A file that may be read: regular and small. Symbolic links were followed.
@@ -206,26 +200,18 @@ fn unfit(problem: String) -> io::Error {
 }
 
 fn kind(file_type: FileType) -> &'static str {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt as _;
-
-        if file_type.is_fifo() {
-            return "a FIFO";
-        } else if file_type.is_socket() {
-            return "a socket";
-        } else if file_type.is_char_device() || file_type.is_block_device() {
-            return "a device";
-        }
-    }
-    if file_type.is_dir() {
+    if file_type.is_fifo() {
+        "a FIFO"
+    } else if file_type.is_socket() {
+        "a socket"
+    } else if file_type.is_dir() {
         "a directory"
     } else {
-        "no regular file"
+        "a device"
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
     use std::sync::mpsc;
@@ -315,7 +301,8 @@ mod tests {
         });
         assert_eq!(again.await.expect_err("hangs").kind(), ErrorKind::TimedOut);
         // No sign that it is absent, which would send a chain to somebody else's key.
-        assert!(absence(path).await.is_none());
+        let found = KeyFiles::default().find(path, false).await;
+        assert_eq!(found.expect_err("hangs").kind(), ErrorKind::TimedOut);
 
         drop(release);
         while bounded(path, LIMIT, |_| Ok(())).await.is_err() {

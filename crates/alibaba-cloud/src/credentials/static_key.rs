@@ -64,15 +64,10 @@ pub struct StaticKey {
     secret: Setting,
     token: Option<Setting>,
     key_files: KeyFiles,
-    entry: Option<Entry>,
+    name: Option<String>,
+    observer: Arc<dyn Observer>,
     has_key: AtomicBool,
     state: Mutex<State>,
-}
-
-/// For whom failures are told and counted.
-struct Entry {
-    name: String,
-    observer: Arc<dyn Observer>,
 }
 
 #[derive(Default)]
@@ -98,7 +93,8 @@ impl StaticKey {
             secret,
             token,
             key_files: KeyFiles::default(),
-            entry: None,
+            name: None,
+            observer: Arc::new(()),
             has_key: AtomicBool::new(false),
             state: Mutex::default(),
         }
@@ -108,10 +104,8 @@ impl StaticKey {
     /// the entry of `context`.
     #[must_use]
     pub fn counted(mut self, context: &Context) -> Self {
-        self.entry = Some(Entry {
-            name: context.name.clone(),
-            observer: Arc::clone(&context.observer),
-        });
+        self.name = Some(context.name.clone());
+        self.observer = Arc::clone(&context.observer);
         self
     }
 
@@ -150,7 +144,7 @@ impl StaticKey {
             stamps = self.stamps().await;
             read = self.read().await;
         }
-        let name = self.entry.as_ref().map(|entry| entry.name.as_str());
+        let name = self.name.as_deref();
         match (read, &state.good) {
             (Ok(key), _) => {
                 if state.failed.take().is_some() {
@@ -162,9 +156,7 @@ impl StaticKey {
             }
             (Err(error), Some(kept)) => {
                 let kept = kept.clone();
-                if let Some(entry) = &self.entry {
-                    entry.observer.credentials_failed();
-                }
+                self.observer.credentials_failed();
                 let before = state.failed.as_ref().map(|failed| &failed.error);
                 if before != Some(&error) {
                     tracing::warn!(

@@ -4,13 +4,11 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
-use secrecy::ExposeSecret;
-use tokio::time::Instant;
+use reqwest::{Method, Url};
 
-use super::exchange::{Trouble, exchange, is_passing, second};
+use super::exchange::{Answer, Miss, exchange, twice, usable};
 use super::static_key::Setting;
-use super::{Addresses, Context, Credentials, Error, answer, exchange as checked};
+use super::{Addresses, Context, Credentials, Error, answer};
 use crate::http::{self, Route};
 use crate::observer::InFlight;
 use crate::reason::Reason;
@@ -126,18 +124,8 @@ impl Sts {
         form: &[Param<'_>],
         base: Option<&Credentials>,
     ) -> Result<Credentials, Failed> {
-        let deadline = Instant::now() + TIMEOUT;
-        let first = match self.attempt(form, base, TIMEOUT, false).await {
-            Err(first) if first.passes => first,
-            answered => return answered,
-        };
-        let Some(left) = second(deadline).await else {
-            return Err(first);
-        };
-        match self.attempt(form, base, left, true).await {
-            Err(late) if late.reason == Reason::Timeout => Err(first),
-            answered => answered,
-        }
+        let attempt = |limit, is_retry| self.attempt(form, base, limit, is_retry);
+        twice(TIMEOUT, attempt).await
     }
 
     async fn attempt(
@@ -147,34 +135,22 @@ impl Sts {
         limit: Duration,
         is_retry: bool,
     ) -> Result<Credentials, Failed> {
-        let broken = |problem: &str, kind: &str| {
-            let told = |text: &str| format!("{}: {text}", self.action);
-            Error::broken_as(self.provider, told(problem), told(kind))
-        };
-        let mut url = self.endpoint.clone().map_err(|problem| Failed {
-            error: broken(&problem, &problem),
-            refuses_token: false,
-            reason: Reason::Other,
-            passes: false,
-        })?;
+        let (context, action) = (&self.context, self.action);
+        let mut url = self
+            .endpoint
+            .clone()
+            .map_err(|problem| self.failed(&problem, &problem, Reason::Other))?;
         let host = http::authority(&url).unwrap_or_default();
         let request = Request {
             method: "POST",
             host: &host,
-            action: self.action,
+            action,
             version: VERSION,
             params: &[],
             form,
         };
-        let now = self.context.clock.now_millis();
-        let key = base.map(|base| Key {
-            id: &base.access_key_id,
-            secret: base.access_key_secret.expose_secret(),
-            token: base
-                .security_token
-                .as_ref()
-                .map(ExposeSecret::expose_secret),
-        });
+        let now = context.clock.now_millis();
+        let key = base.map(Credentials::key);
         let signed = match &key {
             Some(key) => signing::sign(Algorithm::HmacSha1, &request, key, now, &signing::nonce()),
             None => signing::unsigned(&request, now),
@@ -184,65 +160,99 @@ impl Sts {
         let mut headers = signed.headers;
         headers.push(("accept", "application/json".to_owned()));
 
-        let in_flight = InFlight::start(&*self.context.observer, self.action, is_retry);
+        let in_flight = InFlight::start(&*context.observer, action, is_retry);
         let started = in_flight.started();
-        let http = &self.context.http;
-        let sent = exchange(limit, http.post(Route::Outward, url, headers, signed.body)).await;
-        let elapsed = started.elapsed();
-        let is_passing = is_passing(&sent);
-
-        let outcome = match sent {
-            Ok(answer) => {
-                let skew = http::skew_millis(&answer.headers, self.context.clock.now_millis());
-                if let Some(skew) = skew {
-                    self.context.observer.clock_skew(skew);
-                }
-                if answer.is_success() {
-                    answer::of_sts(self.provider, &answer.body).map_err(|problem| Failed {
-                        error: broken(&problem, &problem),
-                        refuses_token: false,
-                        reason: Reason::Decode,
-                        passes: false,
-                    })
-                } else {
-                    let refusal = Refusal::read(answer.status, &answer.body, &proofs);
-                    tracing::debug!(
-                        credentials = self.context.name,
-                        action = self.action,
-                        request_id = refusal.request_id,
-                        "STS refuses"
-                    );
-                    let reason = refusal.reason();
-                    let (code, status) = (&refusal.code, refusal.status);
-                    // The message may hold an id or a time of the request.
-                    let kind = format!("{} {code} (HTTP {status})", reason.as_str());
-                    Err(Failed {
-                        error: broken(&told(&refusal, form, skew), &kind),
-                        refuses_token: refusal.refuses_token(),
-                        reason,
-                        // A refusal for too many requests may be 503 as well.
-                        passes: is_passing && reason == Reason::Server,
-                    })
-                }
-            }
-            Err(Trouble {
-                problem, reason, ..
-            }) => Err(Failed {
-                error: broken(&format!("{host}: {problem}"), reason.as_str()),
-                refuses_token: false,
+        let http = &context.http;
+        let sending = http.send(
+            Route::Outward,
+            Method::POST,
+            url,
+            headers,
+            Some(signed.body),
+        );
+        let outcome = match exchange(limit, sending).await {
+            Ok(answer) => self.read(&answer, form, &proofs),
+            Err(Miss::Silent {
+                problem,
                 reason,
-                passes: is_passing,
+                broke,
+            }) => Err(Failed {
+                passes: broke,
+                ..self.failed(&format!("{host}: {problem}"), reason.as_str(), reason)
             }),
+            Err(miss) => {
+                let kind = miss.kind();
+                Err(self.failed(
+                    &format!("{host}: {kind}"),
+                    Reason::Decode.as_str(),
+                    Reason::Decode,
+                ))
+            }
         };
+        let reason = outcome.as_ref().err().map(|failed| failed.reason);
         tracing::debug!(
-            credentials = self.context.name,
-            action = self.action,
-            reason = outcome.as_ref().err().map(|failed| failed.reason.as_str()),
-            ?elapsed,
+            credentials = context.name,
+            action,
+            reason = reason.map(Reason::as_str),
+            elapsed = ?started.elapsed(),
             "STS request"
         );
-        in_flight.end(outcome.as_ref().err().map(|failed| failed.reason));
+        in_flight.end(reason);
         outcome
+    }
+
+    /// The credentials in a response, or why there are none.
+    fn read(
+        &self,
+        answer: &Answer,
+        form: &[Param<'_>],
+        proofs: &Proofs,
+    ) -> Result<Credentials, Failed> {
+        let context = &self.context;
+        let skew = http::skew_millis(&answer.headers, context.clock.now_millis());
+        if let Some(skew) = skew {
+            context.observer.clock_skew(skew);
+        }
+        if (200..300).contains(&answer.status) {
+            return answer::of_sts(self.provider, &answer.body)
+                .map_err(|problem| self.failed(&problem, &problem, Reason::Decode));
+        }
+        let refusal = Refusal::read(answer.status, &answer.body, proofs);
+        tracing::debug!(
+            credentials = context.name,
+            action = self.action,
+            request_id = refusal.request_id,
+            "STS refuses"
+        );
+        let reason = refusal.reason();
+        // The message may hold an id or a time of the request.
+        let kind = format!("{reason} {} (HTTP {})", refusal.code, refusal.status);
+        Err(Failed {
+            refuses_token: refusal.refuses_token(),
+            // A refusal for too many requests may be 503 as well.
+            passes: refusal.status >= 500 && reason == Reason::Server,
+            ..self.failed(&told(&refusal, form, skew), &kind, reason)
+        })
+    }
+
+    fn failed(&self, problem: &str, kind: &str, reason: Reason) -> Failed {
+        let told = |text: &str| format!("{}: {text}", self.action);
+        Failed {
+            error: Error::broken_as(self.provider, told(problem), told(kind)),
+            refuses_token: false,
+            reason,
+            passes: false,
+        }
+    }
+}
+
+impl super::exchange::Failed for Failed {
+    fn passes(&self) -> bool {
+        self.passes
+    }
+
+    fn reason(&self) -> Reason {
+        self.reason
     }
 }
 
@@ -289,7 +299,7 @@ fn proofs(key: Option<Key<'_>>, signature: &str, form: &[Param<'_>]) -> Proofs {
 
 fn endpoint(addresses: &Addresses) -> Result<Url, String> {
     if let Some(given) = &addresses.sts {
-        return checked::usable(given).map_err(|wrong| format!("the address of STS {wrong}"));
+        return usable(given).map_err(|wrong| format!("the address of STS {wrong}"));
     }
     let host = regions::sts_host(addresses.sts_region.as_deref(), addresses.vpc);
     let host = host.map_err(|missing| match missing {

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use reqwest::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::exchange::{persistent, usable};
+use super::exchange::{Miss, fetch, usable};
 use super::{Context, Credentials, Error, ProvideCredentials, answer};
 use crate::http::{self, Http, Route};
 use schemars::JsonSchema;
@@ -53,16 +54,17 @@ impl ProvideCredentials for Uri {
             let headers = vec![("accept", "application/json".to_owned())];
             let get = || {
                 let (url, headers) = (url.clone(), headers.clone());
-                self.http.get(Route::Direct, url, headers)
+                self.http
+                    .send(Route::Direct, Method::GET, url, headers, None)
             };
-            let answer = persistent(TIMEOUT, get).await.map_err(|trouble| {
-                let kind = format!("{host}: {}", trouble.reason.as_str());
-                Error::broken_as(PROVIDER, format!("{host}: {}", trouble.problem), kind)
+            let body = fetch(TIMEOUT, get).await.map_err(|miss| match &miss {
+                Miss::Status(status) => broken(format!("answers with HTTP {status}")),
+                Miss::Silent { problem, .. } | Miss::Unreadable(problem) => {
+                    let kind = format!("{host}: {}", miss.kind());
+                    Error::broken_as(PROVIDER, format!("{host}: {problem}"), kind)
+                }
             })?;
-            if !answer.is_success() {
-                return Err(broken(format!("answers with HTTP {}", answer.status)));
-            }
-            answer::of_metadata(PROVIDER, &answer.body).map_err(broken)
+            answer::of_metadata(PROVIDER, &body).map_err(broken)
         })
     }
 }

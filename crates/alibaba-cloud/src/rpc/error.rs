@@ -104,6 +104,14 @@ impl Error {
         self.refusal(|refusal| &refusal.request_id)
     }
 
+    /// How long the cloud asks to wait before the next request.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.failure {
+            Failure::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
     /// The RAM action that the key lacks, of a forbidden call.
     pub fn ram_action(&self) -> Option<&str> {
         self.refusal(|refusal| &refusal.ram_action)

@@ -43,7 +43,7 @@ struct Bucket {
 }
 
 /// A request's turn: nobody else of the account has one until this is dropped.
-pub struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     throttle: &'a Throttle,
     waited: Duration,
     _held: tokio::sync::MutexGuard<'a, ()>,
@@ -51,14 +51,14 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// How long it took to come.
-    pub fn waited(&self) -> Duration {
+    pub(crate) fn waited(&self) -> Duration {
         self.waited
     }
 
     /// Takes the token, for a request that is sent now; `false` where it is gone,
     /// because the cloud has throttled the account meanwhile.
     #[must_use]
-    pub fn take(self) -> bool {
+    pub(crate) fn take(self) -> bool {
         self.throttle.bucket().take(Instant::now())
     }
 }
@@ -110,7 +110,7 @@ impl Throttle {
     /// there. It is taken by [`Turn::take`], when nothing else keeps the request
     /// from being sent: tokens that were taken long ago would be requests that
     /// come all at once.
-    pub async fn turn(&self) -> Turn<'_> {
+    pub(crate) async fn turn(&self) -> Turn<'_> {
         let arrived = Instant::now();
         let held = self.turn.lock().await;
         loop {
@@ -144,7 +144,7 @@ impl Throttle {
     }
 
     /// The cloud answered a request without throttling it.
-    pub fn passed(&self) {
+    pub(crate) fn passed(&self) {
         let mut bucket = self.bucket();
         let now = Instant::now();
         if bucket.rate < bucket.configured
