@@ -154,9 +154,9 @@ fn prometheus_is_answered_whatever_the_crowd_does() {
     eventually("15 scrapes", || {
         (number("count_over_time(up[5m])") >= 15.0).then_some(())
     });
+    // Each within the timeout of 1 s. `scrape_duration_seconds` says less: it counts
+    // the time in which Prometheus stores 30 000 new series too.
     assert_eq!(prometheus.query("min_over_time(up[5m])"), ["1"]);
-    let slowest = number("max_over_time(scrape_duration_seconds[5m])");
-    assert!(slowest > 0.0 && slowest < 1.0, "{slowest} s");
     // Of tasks and artifacts: it got all of the page.
     let series = (TASKS * (19 + 2 * ROWS)).to_string();
     assert_eq!(
