@@ -140,15 +140,13 @@ def measure(options, folder):
     with Table("polls of 1 000 tasks × 90 rows, 30 a page, 16 in flight") as table:
         rows(table, options, folder, "plain")
         rows(table, options, folder, "TLS", tls)
-        if not options.quick:
-            rows(table, options, folder, "TLS, HTTP/1.1", tls, http1=True)
         rows(table, options, folder, "TLS, 50 ms", tls, latency=50)
 
 
-def rows(table, options, folder, name, tls=None, latency=0, http1=False):
+def rows(table, options, folder, name, tls=None, latency=0):
     tasks = 250 if options.quick and latency else 1000
     environment = {"SSL_CERT_FILE": str(tls.authority)} if tls else {}
-    with cloud(options.simulator, tasks, ROWS, latency, tls, http1) as there:
+    with cloud(options.simulator, tasks, ROWS, latency, tls) as there:
         polls = Polls(options, folder, there, environment, latency, tasks)
         starts = statistics.median(polls.start() for _ in range(3))
         runs = 1 if options.quick or latency else 3
@@ -158,24 +156,21 @@ def rows(table, options, folder, name, tls=None, latency=0, http1=False):
             polls.spread()
             if not latency:
                 polls.again()
-            if not http1:
-                polls.peer(2)
+            polls.peer(2)
 
     def row(what, ours, peer=None, **more):
-        table.add(f"{name}: {what}", ours, None if http1 else peer, "SDK", **more)
+        table.add(f"{name}: {what}", ours, peer, "SDK", **more)
 
     def by_page(later):
         return [cpu / polls.pages for cpu in polls.of_peer("cpu_s", later)]
-    promised = tls and not latency and not http1
-    value, less = ((60e-6, 45e-6), (15, 25)) if promised else (None, None)
+    promised = tls and not latency
     row("first poll, wall", polls.walls, polls.of_peer("wall_s", False))
     row("first poll, CPU", polls.cpus, polls.of_peer("cpu_s", False))
-    row("first poll, CPU per request", polls.per_request, by_page(False), value=value)
+    row("first poll, CPU per request", polls.per_request, by_page(False))
     row(f"later polls, wall per {polls.pages:,} requests", polls.later_walls,
         polls.of_peer("wall_s", True))
-    row("later polls, CPU per page", polls.later, by_page(True), value=value)
-    if promised:
-        row("later polls, CPU per page, against the SDK", polls.later, by_page(True), less=less)
+    row("later polls, CPU per page", polls.later, by_page(True),
+        less=(12, 20) if promised else None)
     if not latency:
         row("polls spread over each second, CPU per page", polls.paced)
     row("memory", polls.memory, max(polls.of_peer("rss_MB", True), default=None), unit="MB")

@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 
-use aliyun_acr_exporter::api::wire::{TaskResultPage, answer};
+use alibaba_cloud::rpc::Answer as _;
+use aliyun_acr_exporter::api::wire::{Response, TaskResultPage};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 #[path = "inputs/page.rs"]
@@ -18,9 +19,7 @@ fn decode(criterion: &mut Criterion) {
         group.bench_function(format!("{rows} rows"), |bencher| {
             bencher.iter(|| {
                 let body = black_box(&body);
-                let (envelope, page) = answer::<TaskResultPage>(body).expect("a page");
-                assert!(envelope.is_success());
-                page
+                Response::<TaskResultPage>::read(body).expect("a page")
             });
         });
     }

@@ -4,12 +4,13 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use aliyun_acr_exporter::exposition::compress::{Coding, Compressed};
 use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::metrics::catalog::SERIES;
+use aliyun_acr_exporter::store::View;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use exporter_web::compress::{Coding, Compressed};
 
 #[path = "inputs/store.rs"]
 mod input;
@@ -25,15 +26,15 @@ const TASKS: usize = 500;
 fn page(criterion: &mut Criterion) {
     let store = store(TASKS);
     let snapshot = store.snapshot();
-    let view = snapshot.view(NOW_MS, SERIES);
+    let view = |at| View::new(Arc::clone(&snapshot), at, SERIES);
+    let series = view(NOW_MS).series as u64;
 
     let mut group = criterion.benchmark_group("exposition");
-    group.throughput(Throughput::Elements(view.series as u64));
+    group.throughput(Throughput::Elements(series));
     group.bench_function("view", |bencher| {
-        bencher.iter(|| snapshot.view(black_box(NOW_MS), SERIES).series);
+        bencher.iter(|| view(black_box(NOW_MS)).series);
     });
     group.sample_size(30);
-    let series = view.series as u64;
     let now = || Arc::new(Content::new(Arc::clone(&snapshot), NOW_MS));
     group.bench_function("content", |bencher| bencher.iter(now));
     let content = now();

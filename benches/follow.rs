@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aliyun_acr_exporter::clock::Moment;
+use alibaba_cloud::clock::Moment;
 use aliyun_acr_exporter::follow::{Filter, Follower, RunList, Settings};
 use aliyun_acr_exporter::model::{Causes, ListedRun, Rule, TaskInfo, Words};
 use aliyun_acr_exporter::shard::Shard;

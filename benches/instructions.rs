@@ -13,9 +13,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aliyun_acr_exporter::api::wire::{self, TaskResultPage};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::exposition::compress::{Coding, Compressed};
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::rpc::Answer as _;
+use alibaba_cloud::signing::{Algorithm, sign};
+use aliyun_acr_exporter::api::wire::{Response, TaskResultPage};
 use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::follow;
@@ -26,9 +27,9 @@ use aliyun_acr_exporter::poll::{
     Follow, Requests, Rows, RunList, Scheduler, Settings, Source, SourceError, Watch, Work,
 };
 use aliyun_acr_exporter::shard::Shard;
-use aliyun_acr_exporter::signing::{Algorithm, sign};
 use aliyun_acr_exporter::source;
 use aliyun_acr_exporter::store::{ArtifactSeries, Limits, Origin, Store, Target};
+use exporter_web::compress::{Coding, Compressed};
 use tokio_util::sync::CancellationToken;
 
 #[path = "inputs/page.rs"]
@@ -134,8 +135,8 @@ fn decode(times: usize) {
     let body = page::page(30);
     let words = Words::default();
     for _ in 0..times {
-        let (envelope, page) = wire::answer::<TaskResultPage>(black_box(&body)).expect("a page");
-        assert!(envelope.is_success());
+        let answered = Response::<TaskResultPage>::read(black_box(&body)).expect("a page");
+        let Response(_, page) = answered.value;
         let folded = Folded::new(source::rows(&page.task_results), &words);
         let known = Assessment::new(folded, None, &words);
         assert_eq!(known.artifacts.len(), 30);

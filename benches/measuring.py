@@ -92,13 +92,12 @@ def memory(pid, name):
 
 
 @contextlib.contextmanager
-def cloud(binary, tasks, rows, latency=0, tls=None, http1=False):
-    """Over TLS with the certificate and key that `tls` names; with `http1` without HTTP/2."""
+def cloud(binary, tasks, rows, latency=0, tls=None):
+    """Over TLS with the certificate and key that `tls` names."""
     command = [binary, "simulate", "--listen=127.0.0.1:0", f"--tasks={tasks}", f"--rows={rows}",
                f"--latency={latency}"]
     if tls:
         command += [f"--tls-cert={tls.certificate}", f"--tls-key={tls.key}"]
-        command += ["--http1"] if http1 else []
     with Process(*command) as process:
         yield Cloud(process.told(r"endpoint:\s+(\S+)\n"),
                     process.told(r"access_key_id:\s+(\S+)\n"),

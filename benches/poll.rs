@@ -6,20 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aliyun_acr_exporter::api::throttle::Throttle;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use aliyun_acr_exporter::api::{Account, Client, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::model::{Assessment, Folded, Words};
 use aliyun_acr_exporter::poll::{Rows, Source as _};
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::world::load_task_id;
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use aliyun_acr_exporter::source::{CloudSource, Place};
 use aliyun_acr_exporter::store::{ArtifactSeries, Origin, Target};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use simulator::world::load_task_id;
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -39,11 +38,11 @@ fn source(cloud: &Running, page_size: u32) -> CloudSource {
         )),
         // Never in the way.
         throttle: Arc::new(Throttle::new(1e9, u32::MAX)),
+        observer: Arc::new(()),
     };
     let shared = Shared {
-        http: Http::new().expect("an HTTP client"),
+        http: Http::new("test").expect("an HTTP client"),
         in_flight: Arc::new(Semaphore::new(TASKS)),
-        own: Arc::new(Own::new(Build::CURRENT)),
         clock: Clock::system(),
     };
     let options = Options {

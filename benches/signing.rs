@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use aliyun_acr_exporter::signing::{Algorithm, sign};
+use alibaba_cloud::signing::{Algorithm, sign};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 #[path = "inputs/request.rs"]

@@ -39,7 +39,7 @@ def schema() -> str:
 
 def chart() -> str:
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
-    version = manifest["package"]["version"]
+    version = manifest["workspace"]["package"]["version"]
     text = (CHART / "Chart.yaml").read_text()
     return re.sub(r'(?m)^appVersion: "[^"]*"', f'appVersion: "{version}"', text)
 

@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 name=aliyun-acr-exporter
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p;/^\[lib\]/q' Cargo.toml)
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p;/^\[package\]/q' Cargo.toml)
 target=$(rustc -vV | sed -n 's/^host: //p')
 case "$target" in
     *-linux-gnu) ;;
@@ -64,6 +64,8 @@ CARGO_TARGET_DIR=target/release-dynamic cargo deb --locked --no-build --output "
 
 cargo cyclonedx --format json --spec-version 1.5 --target "$target" --override-filename "$base.cdx" -q
 mv "$base.cdx.json" "$dist/"
+# One for each member of the workspace is written; the root's lists the others.
+rm -f crates/*/"$base.cdx.json"
 
 rm -rf "$dist/papers" "$dist/changelog.Debian" "$tree"
 (cd "$dist" && sha256sum -- *.tar.gz *.deb *.cdx.json >SHA256SUMS && cat SHA256SUMS && ls -l)

@@ -46,21 +46,25 @@ scripts/get-prometheus3.sh
 export REQUIRE_REAL_PARTS=1
 
 step 'format'
-cargo fmt --check
+cargo fmt --all --check
 
 step 'lints'
-cargo clippy --locked --all-targets -- -D warnings
+cargo clippy --locked --workspace --all-targets -- -D warnings
+cargo clippy --locked --no-default-features -- -D warnings
 .venv/bin/shellcheck scripts/*.sh benches/*.sh deploy/tests/*.sh deploy/debian/* .ci/run
 .venv/bin/yamllint -s -c .yamllint.yaml .
 .venv/bin/typos --config .typos.toml
 .venv/bin/check-jsonschema --schemafile src/config/schema.json config.example.yaml tests/testdata/config/good/*.yaml
 
 step 'unit, whole-daemon and real-part tests'
-cargo test --locked --all-targets
+cargo test --locked --workspace --all-targets
 
 step 'documentation and its examples'
-cargo test --locked --doc
-RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
+cargo test --locked --workspace --doc
+RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --workspace --no-deps --lib --document-private-items
+
+step 'packages'
+cargo package --locked --workspace --allow-dirty --no-verify --quiet
 
 step 'alerts: rules and routes, with both Prometheus releases'
 mkdir -p target/scaling

@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cases() {
-    PROPTEST_CASES="${CASES:-20000}" cargo test --locked --release --lib
+    PROPTEST_CASES="${CASES:-20000}" cargo test --locked --workspace --release --lib
     PROPTEST_CASES="${CASES:-20000}" cargo test --locked --release --test config --test config_schema --test api_client
 }
 

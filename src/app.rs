@@ -11,12 +11,13 @@ mod systemd;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use futures_util::future::join_all;
+use alibaba_cloud::clock::Clock;
+use exporter_web::WebSource;
+use futures_util::future::{LocalBoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,19 +25,15 @@ use tokio_util::sync::CancellationToken;
 use self::accounts::Accounts;
 use self::reload::{Origin, Reloader};
 use self::signals::Signals;
-use crate::clock::Clock;
-use crate::config::{Artifacts, Config, Pattern};
+use crate::config::Config;
 use crate::follow;
 use crate::metrics::own::{Build, Own};
 use crate::model::{Cause, Causes, Meaning, Words};
-use crate::poll::{
-    AliveRequest, Change, Follow, Requests, Scheduler, Settings, StateRequest, Watch, Work,
-};
+use crate::poll::{Follow, Requests, Scheduler, Settings, Watch, Work};
 use crate::server;
 use crate::shard::Shard;
 use crate::source::{CloudSource, Place};
-use crate::store::state::{State, StateFile};
-use crate::store::{self, ArtifactSeries, Limits, Store, Target};
+use crate::store::{self, Limits, Store, Target};
 
 /// A daemon that has not tried every task by then is ready all the same.
 const READY_AFTER: Duration = Duration::from_secs(60);
@@ -56,7 +53,7 @@ pub struct Web {
     /// Whether a reload can be asked for over HTTP.
     pub lifecycle: bool,
     /// TLS and who may ask.
-    pub source: Arc<server::WebSource>,
+    pub source: Arc<WebSource>,
 }
 
 /// Why the daemon could not start, or ended early.
@@ -76,7 +73,7 @@ pub enum Error {
     Sockets(#[source] io::Error),
     /// The HTTP client could not be made.
     #[error("cannot make the HTTP client")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] alibaba_cloud::http::Error),
     /// The state file is another daemon's.
     #[error("cannot use the state file")]
     State(#[source] crate::store::state::Error),
@@ -140,136 +137,109 @@ impl Daemon {
         shard: Shard,
         stop: CancellationToken,
     ) -> Result<(), Error> {
-        let addresses = self.addresses();
-        let Self {
-            signals,
-            listeners,
-            web,
-            own,
-            clock,
-        } = self;
-        let accounts = Accounts::new(&config, shard, &own, &clock).map_err(Error::Client)?;
-        let watches = watches(&config, shard);
-        let (file, state) = match &config.state_path {
-            Some(path) => {
-                let (file, state) = state::open(path, &clock).map_err(Error::State)?;
-                (Some(file), state)
-            }
-            None => (None, State::default()),
-        };
+        let (own, clock) = (&self.own, &self.clock);
+        let accounts = Accounts::new(&config, shard, own, clock).map_err(Error::Client)?;
+        let opened = config.state.path.as_ref().map(|it| state::open(it, clock));
+        let (file, state) = opened.transpose().map_err(Error::State)?.unzip();
         let store = Arc::new(store(&config, file.is_some(), clock.clone()));
-        tracing::info!(
-            version = Build::CURRENT.version,
-            revision = Build::CURRENT.revision,
-            instances = config.instances.len(),
-            tasks = watches.len(),
-            shard_index = shard.index(),
-            shard_total = shard.total(),
-            "starting"
-        );
-        for warning in web.source.warnings() {
-            tracing::warn!("{warning}");
-        }
-        let (scheduler, tried_once) = Scheduler::new(
-            Arc::new(source(&config, &accounts)),
+        let work = Work {
+            watches: watches(&config, shard),
+            follows: follows(&config, shard),
+            state: state.unwrap_or_default(),
+        };
+        self.log_start(&config, shard, work.watches.len());
+        let source = Arc::new(source(&config, &accounts));
+        let (scheduler, tried_once) = self.scheduler(source, &store, settings(&config), work);
+        let (ask_states, states) = mpsc::channel(1);
+        let (send_changes, changes) = mpsc::channel(1);
+        let (ask_alive, alive) = mpsc::channel(1);
+        let asked = Requests {
+            states,
+            changes,
+            alive,
+        };
+        let keeping = state::keep(
+            file,
             Arc::clone(&store),
-            Arc::clone(&own),
+            ask_states,
             clock.clone(),
-            settings(&config),
-            Work {
-                watches,
-                follows: follows(&config, shard),
-                state,
-            },
+            Arc::clone(own),
+            stop.clone(),
         );
-        let (states, changes, alive, asked) = requests();
         let (reload, reloads) = mpsc::channel(1);
         let (show, shown) = watch::channel(config.shown().into());
         let reloader = Reloader {
-            origin,
-            web: Arc::clone(&web.source),
+            web: Arc::clone(&self.web.source),
             show,
             config,
             accounts,
             shard,
             store: Arc::clone(&store),
-            own: Arc::clone(&own),
+            own: Arc::clone(own),
             clock: clock.clone(),
-            changes,
+            changes: send_changes,
         };
-        let keeping = keep(file, &store, states, &own, &clock, &stop);
         let ready = Arc::new(AtomicBool::new(false));
+        let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
         let web = server::Settings {
             store,
-            own: Arc::clone(&own),
-            clock,
-            ready: Arc::clone(&ready),
-            telemetry_path: web.telemetry_path,
+            own: self.own,
+            clock: self.clock,
+            ready,
+            telemetry_path: self.web.telemetry_path,
             config: shown,
-            web: web.source,
-            max_requests: web.max_requests,
-            reload: web.lifecycle.then(|| reload.clone()),
+            web: self.web.source,
+            max_requests: self.web.max_requests,
+            reload: self.web.lifecycle.then(|| reload.clone()),
             drain: DRAIN,
         };
-        tell(&addresses, web.web.is_tls());
-
-        let readiness = become_ready(Arc::clone(&ready), tried_once, stop.clone());
-        let parts: [(&'static str, Part); 7] = [
-            ("scheduler", Box::pin(scheduler.run(asked, stop.clone()))),
-            ("saver of the state", Box::pin(keeping)),
-            ("reloader", Box::pin(reloader.run(reloads, stop.clone()))),
-            (
-                "server",
-                Box::pin(server::serve(listeners, web, stop.clone())),
-            ),
-            ("readiness", Box::pin(readiness)),
-            (
-                "signal handler",
-                Box::pin(signals.handle(reload, stop.clone())),
-            ),
-            (
-                "service manager",
-                Box::pin(systemd::accompany(alive, stop.clone())),
-            ),
-        ];
-        let ended = parts.map(|(name, work)| part(name, work, &stop));
-        join_all(ended)
-            .await
-            .into_iter()
-            .collect::<Result<(), _>>()?;
+        let reloading = reloader.run(origin, reloads, stop.clone());
+        let serving = server::serve(self.listeners, web, stop.clone());
+        let signaled = self.signals.handle(reload, stop.clone());
+        let accompanied = systemd::accompany(ask_alive, stop.clone());
+        let ended = join_all([
+            part("scheduler", scheduler.run(asked, stop.clone()), &stop),
+            part("saver of the state", keeping, &stop),
+            part("reloader", reloading, &stop),
+            part("server", serving, &stop),
+            part("readiness", readiness, &stop),
+            part("signal handler", signaled, &stop),
+            part("service manager", accompanied, &stop),
+        ]);
+        ended.await.into_iter().collect::<Result<(), _>>()?;
         tracing::info!("stopped");
         Ok(())
     }
-}
 
-/// What a daemon runs side by side.
-type Part = Pin<Box<dyn Future<Output = ()>>>;
+    fn scheduler(
+        &self,
+        source: Arc<CloudSource>,
+        store: &Arc<Store>,
+        settings: Settings,
+        work: Work,
+    ) -> (Scheduler<CloudSource>, watch::Receiver<bool>) {
+        let (store, own) = (Arc::clone(store), Arc::clone(&self.own));
+        Scheduler::new(source, store, own, self.clock.clone(), settings, work)
+    }
 
-/// Ways to ask the scheduler: for its state, to go by another configuration,
-/// whether it goes round.
-type Asking = (
-    mpsc::Sender<StateRequest>,
-    mpsc::Sender<Change<CloudSource>>,
-    mpsc::Sender<AliveRequest>,
-    Requests<CloudSource>,
-);
-
-fn requests() -> Asking {
-    let (ask_states, states) = mpsc::channel(1);
-    let (ask_changes, changes) = mpsc::channel(1);
-    let (ask_alive, alive) = mpsc::channel(1);
-    let asked = Requests {
-        states,
-        changes,
-        alive,
-    };
-    (ask_states, ask_changes, ask_alive, asked)
-}
-
-fn tell(addresses: &[SocketAddr], tls: bool) {
-    let scheme = if tls { "https" } else { "http" };
-    for address in addresses {
-        tracing::info!(scheme, %address, "listening");
+    fn log_start(&self, config: &Config, shard: Shard, tasks: usize) {
+        tracing::info!(
+            version = Build::CURRENT.version,
+            revision = Build::CURRENT.revision,
+            instances = config.instances.len(),
+            tasks,
+            shard_index = shard.index(),
+            shard_total = shard.total(),
+            "starting"
+        );
+        for warning in self.web.source.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let is_tls = self.web.source.is_tls();
+        let scheme = if is_tls { "https" } else { "http" };
+        for address in self.addresses() {
+            tracing::info!(scheme, %address, "listening");
+        }
     }
 }
 
@@ -281,61 +251,31 @@ fn source(config: &Config, accounts: &Accounts) -> CloudSource {
         places.map(|(instance, client)| {
             let place = Place {
                 client,
-                endpoint: instance.endpoint.url(),
-                region: instance.region.clone(),
+                endpoint: instance.url(),
+                region: instance.region().to_owned(),
             };
-            (instance.id.as_str().into(), place)
+            ((*instance.id).into(), place)
         }),
-        config.poll.deadline,
-        config.poll.timeout,
+        *config.poll.deadline,
+        *config.poll.timeout,
     )
 }
 
-/// Saves the state where there is a file for it; else there is nothing to do
-/// until the end.
-fn keep(
-    file: Option<StateFile>,
-    store: &Arc<Store>,
-    states: mpsc::Sender<StateRequest>,
-    own: &Arc<Own>,
-    clock: &Clock,
-    stop: &CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    let (store, own, clock, stop) = (
-        Arc::clone(store),
-        Arc::clone(own),
-        clock.clone(),
-        stop.clone(),
-    );
-    async move {
-        let Some(file) = file else {
-            drop(states);
-            return stop.cancelled().await;
-        };
-        let metrics = own.state();
-        // From before a restart.
-        if let Some(saved) = file
-            .saved()
-            .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
-        {
-            metrics.saved(saved.as_secs_f64());
-        }
-        state::keep(file, store, states, clock, metrics, stop).await;
-    }
-}
-
-/// Runs one part; the first to end while nobody asked for it ends all.
-async fn part(
+/// Runs one part of the daemon. The first to end although nobody asked for it ends
+/// all.
+fn part<'a>(
     name: &'static str,
-    work: impl Future<Output = ()>,
-    stop: &CancellationToken,
-) -> Result<(), Error> {
-    work.await;
-    if stop.is_cancelled() {
-        return Ok(());
-    }
-    stop.cancel();
-    Err(Error::EndedEarly(name))
+    work: impl Future<Output = ()> + 'a,
+    stop: &'a CancellationToken,
+) -> LocalBoxFuture<'a, Result<(), Error>> {
+    Box::pin(async move {
+        work.await;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        stop.cancel();
+        Err(Error::EndedEarly(name))
+    })
 }
 
 /// Ready once every task was tried, or a minute has passed; not while stopping.
@@ -373,24 +313,25 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
 fn watches(config: &Config, shard: Shard) -> Vec<Watch> {
     let mut watches = Vec::new();
     for instance in &config.instances {
-        let instance_id: Arc<str> = instance.id.as_str().into();
-        let region: Arc<str> = instance.region.as_str().into();
+        let instance_id: Arc<str> = (*instance.id).into();
+        let region: Arc<str> = instance.region().into();
+        let account = account(config, &instance.credentials);
         for task in &instance.tasks {
             if !shard.owns(&[&instance.id, &task.id]) {
                 continue;
             }
             let target = Target {
                 instance_id: Arc::clone(&instance_id),
-                task_id: task.id.as_str().into(),
-                task: task.name.as_str().into(),
+                task_id: (*task.id).into(),
+                task: task.name().into(),
                 region: Arc::clone(&region),
                 origin: store::Origin::Configured,
-                artifacts: artifact_series(config.artifacts),
+                artifacts: config.artifacts,
             };
             watches.push(Watch {
                 target: Arc::new(target),
-                interval: task.interval,
-                account: instance.credentials,
+                interval: task.interval(&config.poll),
+                account,
                 followed: None,
             });
         }
@@ -405,45 +346,39 @@ fn follows(config: &Config, shard: Shard) -> Vec<Follow> {
         let Some(follow) = &instance.follow else {
             continue;
         };
-        let patterns = |patterns: &[Pattern]| {
-            let pair = |one: &Pattern| (one.repo_namespace.clone(), one.repo_name.clone());
-            patterns.iter().map(pair).collect()
-        };
         follows.push(Follow {
             settings: follow::Settings {
-                instance_id: instance.id.as_str().into(),
-                region: instance.region.as_str().into(),
-                interval: follow.interval,
-                stale_after: config.poll.stale_after,
+                instance_id: (*instance.id).into(),
+                region: instance.region().into(),
+                interval: *follow.interval,
+                stale_after: *config.poll.stale_after,
                 filter: follow::Filter {
-                    include: patterns(&follow.include),
-                    exclude: patterns(&follow.exclude),
+                    include: follow.include.clone(),
+                    exclude: follow.exclude.clone(),
                 },
-                runs: follow.runs,
-                max_age: follow.max_age,
-                max_tasks: follow.max_tasks,
-                artifacts: artifact_series(follow.artifacts),
+                runs: follow.runs.size(),
+                max_age: *follow.max_age,
+                max_tasks: follow.max_tasks.size(),
+                artifacts: follow.artifacts,
                 configured: instance
                     .tasks
                     .iter()
-                    .map(|task| task.id.as_str().into())
+                    .map(|task| (*task.id).into())
                     .collect(),
                 shard,
                 words: words(config),
                 causes: causes(config),
             },
-            account: instance.credentials,
+            account: account(config, &instance.credentials),
         });
     }
     follows
 }
 
-fn artifact_series(artifacts: Artifacts) -> ArtifactSeries {
-    match artifacts {
-        Artifacts::All => ArtifactSeries::All,
-        Artifacts::Failed => ArtifactSeries::Failed,
-        Artifacts::None => ArtifactSeries::None,
-    }
+/// The number of an account among those in use.
+fn account(config: &Config, name: &str) -> usize {
+    let used = config.used_credentials();
+    used.iter().position(|it| *it == name).unwrap_or_default()
 }
 
 /// The scheduler fills it.
@@ -458,9 +393,9 @@ fn store(config: &Config, counts_wait: bool, clock: Clock) -> Store {
 
 fn limits(config: &Config) -> Limits {
     Limits {
-        series: config.limits.series,
-        artifacts_per_task: config.limits.artifacts_per_task,
-        stale_after: config.poll.stale_after,
+        series: config.limits.series.size(),
+        artifacts_per_task: config.limits.artifacts_per_task.size(),
+        stale_after: *config.poll.stale_after,
     }
 }
 
@@ -468,18 +403,18 @@ fn settings(config: &Config) -> Settings {
     Settings {
         words: words(config),
         causes: causes(config),
-        interval: config.poll.interval,
-        finished_interval: config.poll.finished_interval,
-        concurrency: config.poll.concurrency,
+        interval: *config.poll.interval,
+        finished_interval: *config.poll.finished_interval,
+        concurrency: config.poll.concurrency.size(),
         instances: config
             .instances
             .iter()
-            .map(|instance| instance.id.as_str().into())
+            .map(|instance| (*instance.id).into())
             .collect(),
         accounts: config
-            .credentials
-            .iter()
-            .map(|credentials| credentials.name.clone())
+            .used_credentials()
+            .into_iter()
+            .map(str::to_owned)
             .collect(),
     }
 }
@@ -513,6 +448,6 @@ pub fn words(config: &Config) -> Words {
     Words::with(
         lists
             .into_iter()
-            .flat_map(|(meaning, words)| words.iter().map(move |word| (meaning, word.clone()))),
+            .flat_map(|(meaning, words)| words.iter().map(move |word| (meaning, word.0.clone()))),
     )
 }

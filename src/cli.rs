@@ -3,12 +3,15 @@
 //! standard error.
 
 mod check_config;
+#[cfg(feature = "demo")]
+mod demo;
 mod discover;
 mod healthcheck;
 mod place;
 mod query;
 mod serve;
 mod shard;
+#[cfg(feature = "demo")]
 mod simulate;
 mod table;
 
@@ -21,6 +24,7 @@ use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use exporter_web::WebSource;
 use tracing::Level;
 
 use crate::api;
@@ -28,7 +32,6 @@ use crate::app::reload::Origin;
 use crate::app::signals;
 use crate::config;
 use crate::metrics::own::{Build, Own};
-use crate::server::WebSource;
 use crate::shard::Shard;
 use crate::telemetry;
 
@@ -162,8 +165,10 @@ enum Command {
     /// Run the daemon (the default)
     Serve,
     /// Run a simulated cloud and the daemon in one process: no account, no files, no network
+    #[cfg(feature = "demo")]
     Demo,
     /// Run the simulated cloud alone, for load and fault tests
+    #[cfg(feature = "demo")]
     Simulate(simulate::Arguments),
     /// Validate the configuration and tell what will be polled and what it costs
     CheckConfig(check_config::Arguments),
@@ -216,8 +221,8 @@ pub fn main() -> ExitCode {
     telemetry::init(
         cli.log_level(),
         cli.flags.log_format,
-        || crate::clock::Clock::system().now_millis(),
-        move |level| counters.log_message(level),
+        || alibaba_cloud::clock::Clock::system().now_millis(),
+        move |level| counters.log_messages_total.with(&[level]).inc(),
     );
     match cli.run(own) {
         Ok(()) => ExitCode::SUCCESS,
@@ -250,10 +255,12 @@ impl Cli {
 
     /// What was typed, or what fits the command; see [`telemetry::init`].
     fn log_level(&self) -> Option<Level> {
-        let runs_on = matches!(
-            self.command,
-            None | Some(Command::Serve | Command::Demo | Command::Simulate(_))
-        );
+        let runs_on = match self.command {
+            None | Some(Command::Serve) => true,
+            #[cfg(feature = "demo")]
+            Some(Command::Demo | Command::Simulate(_)) => true,
+            _ => false,
+        };
         self.flags.log_level.or(runs_on.then_some(Level::INFO))
     }
 
@@ -261,7 +268,9 @@ impl Cli {
         let flags = self.flags;
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::serve(&flags, own),
-            Command::Demo => serve::demo(&flags, own),
+            #[cfg(feature = "demo")]
+            Command::Demo => demo::run(&flags, own),
+            #[cfg(feature = "demo")]
             Command::Simulate(arguments) => simulate::run(&arguments),
             Command::CheckConfig(arguments) => check_config::run(&flags, &arguments, &own),
             Command::Query(arguments) => query::run(&flags, &arguments, &own),
@@ -325,7 +334,10 @@ impl Flags {
         let mut text = telemetry::chain(error);
         let absent = matches!(error, config::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         if absent && self.config_file.is_none() {
-            text.push_str("; --config.file names another one, and `demo` needs none");
+            text.push_str("; --config.file names another one");
+            if cfg!(feature = "demo") {
+                text.push_str(", and `demo` needs none");
+            }
         }
         Error::Usage(text)
     }

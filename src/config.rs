@@ -1,445 +1,508 @@
-//! The configuration: what a [`Config`] holds is valid by its type, so that no
-//! other room checks anything again.
+//! The configuration: composes the settings that the rooms declare, and checks
+//! what only all of them together show.
 //!
-//! `yaml` reads the text as a tree, `file` is the mirror of the keys, `values`
-//! parses single values, `validate` turns the mirror into a [`Config`] and
-//! collects every [`Mistake`]; `shown` is the way back, for people. `web` is the
-//! other file, about TLS and passwords.
-//! Credentials are described here and resolved elsewhere.
+//! A key is declared once, in the settings struct of the room that uses it.
+//! Reading, validation, `/config`, the schema and the documentation's tables
+//! follow from there.
 
-mod file;
-mod mistake;
-mod shown;
-mod validate;
-mod values;
-pub mod web;
-mod yaml;
-
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::io::{self, Read as _};
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use regex::Regex;
-use secrecy::{ExposeSecret as _, SecretString};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use settings::{
+    Period, Place, Reader, did_you_mean, not_quoted, quoted, seconds, short_or_long, text_value,
+};
 
-pub use mistake::Mistake;
-use mistake::Place;
+use crate::api;
+use crate::follow;
+use crate::model::settings::{CausePatterns, StatusWords};
+use crate::poll;
+use crate::regions;
+use crate::store::ArtifactSeries;
+use crate::store::settings::{SeriesLimits, StateSettings};
+use alibaba_cloud::credentials::entry::{Entry, Source};
+use alibaba_cloud::credentials::values::{Endpoint, Region};
+use alibaba_cloud::regions::NoEndpoint;
 
-/// The JSON Schema of the file, for editors. It knows the keys and the values one
-/// by one; what only [`parse`] can see stands in `tests/config_schema.rs`.
+pub use settings::Mistake;
+
+/// The JSON Schema of the file, for editors; a test holds it to the types.
 pub const SCHEMA: &str = include_str!("config/schema.json");
 
 /// Larger files are no configuration; a hundred thousand tasks take a tenth.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Everything the file says, with defaults filled in.
-#[derive(Clone, Debug, PartialEq)]
+/// The entry that instances use unless they name another; the official chain
+/// unless the file defines it.
+const DEFAULT_CREDENTIALS: &str = "default";
+
+/// A longer circle is shown with its first entries alone.
+const MAX_SHOWN: usize = 8;
+
+/// The file `config.yaml`. Only `instances` is required.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Configuration of aliyun-acr-exporter", extend("required" = ["instances"]))]
 pub struct Config {
     /// How often and how patiently tasks are polled.
-    pub poll: Poll,
-    /// How the cloud is spoken to.
-    pub api: Api,
-    /// The entries that instances use, in the order of the file, each preceded
-    /// by those its keys come from ([`CredentialsSource::AssumeRole`]), which
-    /// need not be any instance's own.
-    pub credentials: Vec<Credentials>,
-    /// The registry instances and their tasks, in the order of the file.
+    #[serde(default)]
+    pub poll: poll::settings::Settings,
+    /// How the cloud is asked.
+    #[serde(default)]
+    pub api: api::settings::Settings,
+    /// Named accounts. The entry `default` exists without being written: the official chain.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9_.-]{1,64}$"}))]
+    pub credentials: BTreeMap<String, Entry>,
+    /// The registry instances, and their tasks.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
     pub instances: Vec<Instance>,
-    /// Which artifacts of configured tasks get series.
-    pub artifacts: Artifacts,
-    /// Words added to the built-in ones.
+    /// Which artifacts of configured tasks get series of their own.
+    #[serde(default)]
+    pub artifacts: ArtifactSeries,
+    /// Words of the cloud, added to the built-in ones; case does not matter.
+    #[serde(default)]
     pub status: StatusWords,
-    /// Patterns of the user that name the cause of a failure.
+    /// Regular expressions on the message of a failed task, tried before the built-in ones.
+    #[serde(default)]
     pub causes: CausePatterns,
-    /// What bounds the page.
-    pub limits: Limits,
-    /// `state.path`: where what is known survives a restart.
-    pub state_path: Option<PathBuf>,
+    /// What bounds the metrics of what is watched.
+    #[serde(default)]
+    pub limits: SeriesLimits,
+    /// What survives a restart.
+    #[serde(default)]
+    pub state: StateSettings,
 }
 
-/// `poll:`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Poll {
-    /// Between two polls of a task that is empty or runs.
-    pub interval: Duration,
-    /// The longest time between two polls of a finished task; at least `interval`,
-    /// though a task's own interval may be longer.
-    pub finished_interval: Duration,
-    /// One poll of one task, waiting for the rate limit not counted.
-    pub deadline: Duration,
-    /// One API request, connecting included.
-    pub timeout: Duration,
-    /// API requests in flight, all accounts together; at least 1.
-    pub concurrency: usize,
-    /// Data older than the larger of this and three intervals in force is stale.
-    pub stale_after: Duration,
-}
-
-/// `api:`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Api {
-    /// How requests are signed.
-    pub signature: Signature,
-    /// `api.network` is `vpc`: endpoints that are not written are those within VPCs.
-    pub vpc: bool,
-    /// Requests a second and account; positive.
-    pub requests_per_second: f64,
-    /// Requests that may follow one another at once; at least 1.
-    pub burst: u32,
-    /// Attempts after the first.
-    pub retries: u32,
-    /// Rows asked for in one page; 1 to 100.
-    pub page_size: u32,
-    /// Pages of one task; a longer answer is a failed poll.
-    pub max_pages: u32,
-}
-
-/// `api.signature`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signature {
-    /// ACS3-HMAC-SHA256, in headers.
-    Acs3HmacSha256,
-    /// HMAC-SHA1 ("V2 for RPC"), in the query.
-    HmacSha1,
-}
-
-/// One entry under `credentials:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// The entry's name, which is also the label `credentials` of metrics.
-    pub name: String,
-    /// Where the keys come from.
-    pub source: CredentialsSource,
-    /// Entries with one group share one rate limit; without it the name stands alone.
-    pub quota_group: Option<String>,
-}
-
-/// `credentials.NAME.type`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialsSource {
-    /// The official chain of providers.
-    Default {
-        /// For the links of the chain that ask.
-        addresses: Addresses,
-    },
-    /// A key written in the file or read from another.
-    AccessKey {
-        /// The id.
-        access_key_id: Secret,
-        /// The secret.
-        access_key_secret: Secret,
-        /// The token of a temporary key.
-        security_token: Option<Secret>,
-    },
-    /// `ALIBABA_CLOUD_ACCESS_KEY_ID` and its siblings.
-    Environment,
-    /// A profile of the vendor's command line tool.
-    Profile {
-        /// The profile; `None` is the one that the file calls `current`.
-        name: Option<String>,
-        /// The tool's file; `None` is `~/.aliyun/config.json`.
-        file: Option<PathBuf>,
-        /// For the modes that ask.
-        addresses: Addresses,
-    },
-    /// A section of the ini file that the vendor's SDKs share.
-    CredentialsFile {
-        /// The section's name.
-        section: String,
-        /// The file; `None` is the SDKs' own place for it.
-        file: Option<PathBuf>,
-        /// For the types of sections that ask.
-        addresses: Addresses,
-    },
-    /// A role assumed with a token of an `OpenID` Connect provider (RRSA in ACK).
-    Oidc {
-        /// `acs:ram::ACCOUNT:role/NAME`
-        role_arn: String,
-        /// `acs:ram::ACCOUNT:oidc-provider/NAME`
-        oidc_provider_arn: String,
-        /// Holds the token; it is replaced every now and then.
-        oidc_token_file: PathBuf,
-        /// How the session and its keys are asked for.
-        session: RoleSession,
-        /// Of which STS alone is asked.
-        addresses: Addresses,
-    },
-    /// The role of the ECS instance, from its metadata service.
-    EcsRamRole {
-        /// `None` asks the service for the name.
-        role_name: Option<String>,
-        /// Whether a service that hands out no token is left alone.
-        disable_imdsv1: bool,
-        /// Of which the metadata service alone is asked.
-        addresses: Addresses,
-    },
-    /// A server that answers with keys.
-    Uri {
-        /// https, or http to a loopback address. May hold a password or a token.
-        uri: Hidden,
-    },
-    /// A role assumed with the keys of another entry.
-    AssumeRole {
-        /// `acs:ram::ACCOUNT:role/NAME`
-        role_arn: String,
-        /// Index into [`Config::credentials`]; always less than this entry's own,
-        /// so that entries can be set up in their order.
-        source: usize,
-        /// What the role's owner demands of a third party.
-        external_id: Option<Secret>,
-        /// How the session and its keys are asked for.
-        session: RoleSession,
-        /// Of which STS alone is asked.
-        addresses: Addresses,
-    },
-}
-
-impl CredentialsSource {
-    /// The files that the entry names, each with its key.
-    pub fn files(&self) -> Vec<(&'static str, &Path)> {
-        fn file<'a>(key: &'static str, secret: &'a Secret) -> Option<(&'static str, &'a Path)> {
-            match secret {
-                Secret::File(path) => Some((key, path)),
-                Secret::Inline(_) => None,
-            }
-        }
-        match self {
-            Self::AccessKey {
-                access_key_id,
-                access_key_secret,
-                security_token,
-            } => [
-                file("access_key_id_file", access_key_id),
-                file("access_key_secret_file", access_key_secret),
-                security_token
-                    .as_ref()
-                    .and_then(|token| file("security_token_file", token)),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-            Self::Oidc {
-                oidc_token_file, ..
-            } => vec![("oidc_token_file", oidc_token_file)],
-            Self::Profile {
-                file: Some(path), ..
-            }
-            | Self::CredentialsFile {
-                file: Some(path), ..
-            } => vec![("file", path)],
-            Self::AssumeRole {
-                external_id: Some(external_id),
-                ..
-            } => file("external_id_file", external_id).into_iter().collect(),
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// What a role is assumed with, however that is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleSession {
-    /// 2 to 64 of `A-Za-z0-9.@_-`; stands in the cloud's audit log.
-    pub name: String,
-    /// How long the keys are to live; 15 minutes to 12 hours, whole seconds.
-    pub duration: Duration,
-    /// A RAM policy as JSON that narrows the role's permissions.
-    pub policy: Option<String>,
-}
-
-/// Where an entry asks for keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// What `sts_endpoint`, or else `sts_region` within `api.network`, says.
-    /// `None`: neither is written, which is the central endpoint unless what
-    /// the keys come from (a profile, the environment) names a region.
-    pub sts: Option<Endpoint>,
-    /// Whether `api.network` is `vpc`: where such a region is to be asked.
-    pub vpc: bool,
-    /// The metadata service.
-    pub metadata: Endpoint,
-}
-
-/// A text that is never shown. It can be compared, to see what a new
-/// configuration changes.
-#[derive(Clone, Debug)]
-pub struct Hidden(SecretString);
-
-impl From<SecretString> for Hidden {
-    fn from(text: SecretString) -> Self {
-        Self(text)
-    }
-}
-
-impl From<Hidden> for SecretString {
-    fn from(hidden: Hidden) -> Self {
-        hidden.0
-    }
-}
-
-impl std::ops::Deref for Hidden {
-    type Target = SecretString;
-
-    fn deref(&self) -> &SecretString {
-        &self.0
-    }
-}
-
-impl PartialEq for Hidden {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.expose_secret() == other.0.expose_secret()
-    }
-}
-
-impl Eq for Hidden {}
-
-/// A secret's place: `KEY` or `KEY_file`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Secret {
-    /// Written in the configuration itself.
-    Inline(Hidden),
-    /// In a file of its own, read when needed, surrounding white space cut off.
-    File(PathBuf),
-}
-
-/// One entry under `instances:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One registry instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Instance {
-    /// `cri-…`
-    pub id: String,
-    /// The region's id, "" where only an endpoint is given.
-    pub region: String,
-    /// Index into [`Config::credentials`].
-    pub credentials: usize,
-    /// Where the API of this instance answers.
-    pub endpoint: Endpoint,
-    /// The tasks named one by one.
+    /// The id of the instance; each instance is listed once.
+    pub id: InstanceId,
+    /// The region of the instance; required unless `endpoint` is given.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// The entry under `credentials` whose keys are used.
+    #[serde(default = "default_credentials")]
+    pub credentials: String,
+    /// The server of the API; replaces the one of `region` and `api.network`. Plain http only to
+    /// a loopback address. With it, the region may be one that this version does not know.
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
+    /// The tasks to watch, each an id or a mapping; required unless `follow` is given.
+    #[serde(default, deserialize_with = "tasks")]
+    #[schemars(with = "Vec<TaskForm>")]
     pub tasks: Vec<Task>,
-    /// How others are found; `None` where they are not.
-    pub follow: Option<Follow>,
+    /// Finds the tasks instead of naming them; `{}` takes the defaults. Left out, none are found.
+    #[serde(default)]
+    pub follow: Option<follow::settings::Settings>,
 }
 
-/// `instances[].follow:`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Follow {
-    /// Between two listings.
-    pub interval: Duration,
-    /// Repositories to follow: those that one of these matches; all of them
-    /// where there is none.
-    pub include: Vec<Pattern>,
-    /// Repositories that are left out all the same.
-    pub exclude: Vec<Pattern>,
-    /// Newest runs of a subscription that get task series; at least 1.
-    pub runs: usize,
-    /// Older runs get none.
-    pub max_age: Duration,
-    /// Runs of the instance that get task series; the newest do.
-    pub max_tasks: usize,
-    /// Which of their artifacts get series.
-    pub artifacts: Artifacts,
-}
-
-/// One of `follow.include:` and `follow.exclude:`; a key that is not written
-/// matches everything.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    /// Of the namespace that is synchronised into; anchored at both ends.
-    pub repo_namespace: Regex,
-    /// Of the repository that is synchronised into; likewise.
-    pub repo_name: Regex,
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.repo_namespace.as_str() == other.repo_namespace.as_str()
-            && self.repo_name.as_str() == other.repo_name.as_str()
-    }
-}
-
-impl Eq for Pattern {}
-
-/// Scheme and authority of a server; plain http only to a loopback address and,
-/// for the metadata service, to its own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// Whether TLS is spoken.
-    pub tls: bool,
-    /// Host, and the port where it is not the scheme's own: the Host header.
-    pub authority: String,
+fn default_credentials() -> String {
+    DEFAULT_CREDENTIALS.to_owned()
 }
 
 /// One configured task.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Task {
+    /// The id of the task; each task is listed once in its instance.
+    pub id: TaskId,
+    /// The label `task`, which several tasks may share; left out, the id.
+    #[serde(default)]
+    pub name: Option<TaskName>,
+    /// The interval of this task; left out, `poll.interval`.
+    #[serde(default)]
+    pub interval: Option<TaskInterval>,
+}
+
+/// The interval of one task.
+pub type TaskInterval = Period<{ seconds(60) }, { seconds(1) }>;
+
+/// One of `tasks:`; the short form has an id alone.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the schema of what is read")]
+enum TaskForm {
+    Short(TaskId),
+    Long(Task),
+}
+
+/// Reads [`TaskForm`]s.
+fn tasks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Task>, D::Error> {
+    struct Form(Task);
+    impl<'de> Deserialize<'de> for Form {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let short = |id: &str| {
+                let id = id.parse()?;
+                Ok(Task {
+                    id,
+                    name: None,
+                    interval: None,
+                })
+            };
+            let expected = "the id of a task or a mapping with id, name and interval";
+            short_or_long(deserializer, short, expected).map(Self)
+        }
+    }
+    let forms = Vec::<Form>::deserialize(deserializer)?;
+    Ok(forms.into_iter().map(|Form(task)| task).collect())
+}
+
+/// Declares texts that differ in which are usable.
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident: $check:expr, $schema:tt;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(String);
+
+        text_value!($name, "a text", $schema);
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let check: fn(&str) -> Result<(), String> = $check;
+                check(text).map(|()| Self(text.to_owned()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+    )* };
+}
+
+texts! {
+    /// `cri-…`
+    InstanceId: |text| id(text, "cri-"), {
+        "type": "string", "pattern": "^cri-[A-Za-z0-9_-]{1,124}$", "examples": ["cri-90fxryf9pwf0abcd"],
+    };
     /// `crast-…`
-    pub id: String,
-    /// The `task` label.
-    pub name: String,
-    /// The task's own interval, else `poll.interval`.
-    pub interval: Duration,
+    TaskId: |text| id(text, "crast-"), {
+        "type": "string", "pattern": "^crast-[A-Za-z0-9_-]{1,122}$", "examples": ["crast-y64sq01bgad0abcd", "crast-wkpfwqozjiq0abcd"],
+    };
+    /// A name that a person gave to a task.
+    TaskName: |text| {
+        if text.trim().is_empty() || text.chars().count() > 256 {
+            return Err("must be a name of 1 to 256 characters; leave it out to use the id".to_owned());
+        }
+        Ok(())
+    }, { "type": "string", "pattern": "\\S", "maxLength": 256 };
 }
 
-/// `artifacts:`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Artifacts {
-    /// Every artifact.
-    All,
-    /// Failed artifacts alone.
-    Failed,
-    /// None.
-    None,
+/// Refuses what cannot be an id that starts with `prefix`.
+fn id(text: &str, prefix: &str) -> Result<(), String> {
+    let body = text.strip_prefix(prefix).unwrap_or_default();
+    let is_id = !body.is_empty()
+        && text.len() <= 128
+        && body
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if is_id {
+        return Ok(());
+    }
+    // A secret in its place does not start so.
+    let not = if text.starts_with("cr") {
+        not_quoted(text)
+    } else {
+        String::new()
+    };
+    Err(format!(
+        "must be an id: {prefix}, then letters, digits, - and _, at most 128 characters in all{not}"
+    ))
 }
 
-/// `status:`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StatusWords {
-    /// More words for "still runs".
-    pub running: Vec<String>,
-    /// More words for "is over", without a verdict.
-    pub finished: Vec<String>,
-    /// More words for success.
-    pub succeeded: Vec<String>,
-    /// More words for failure.
-    pub failed: Vec<String>,
-}
+impl Instance {
+    /// The region, "" where only an endpoint is known.
+    pub fn region(&self) -> &str {
+        self.region.as_deref().unwrap_or_default()
+    }
 
-/// A regular expression that is searched without regard to case.
-#[derive(Clone, Debug)]
-pub struct Search(pub Regex);
-
-impl PartialEq for Search {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
+    /// Where the API of this instance answers, as `https://HOST`.
+    pub fn url(&self) -> String {
+        self.endpoint
+            .as_ref()
+            .map(Endpoint::url)
+            .unwrap_or_default()
     }
 }
 
-impl Eq for Search {}
+impl Task {
+    /// The label `task`.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.id)
+    }
 
-/// `causes:`, searched in the message of a failed task.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CausePatterns {
-    /// The source limits the rate of pulls.
-    pub rate_limited: Vec<Search>,
-    /// A quota or the storage is used up.
-    pub quota: Vec<Search>,
-    /// The source denies access.
-    pub unauthorized: Vec<Search>,
-    /// The source has no such repository or tag.
-    pub not_found: Vec<Search>,
-    /// The source cannot be reached.
-    pub network: Vec<Search>,
-    /// Everything else.
-    pub other: Vec<Search>,
+    /// The interval of this task, or that of all.
+    pub fn interval(&self, poll: &poll::settings::Settings) -> Duration {
+        self.interval.as_deref().copied().unwrap_or(*poll.interval)
+    }
 }
 
-/// `limits:`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Series of the `aliyun_acr_subscription_` part of the page.
-    pub series: usize,
-    /// Artifacts of one task.
-    pub artifacts_per_task: usize,
+impl Config {
+    /// The configuration as `/config` shows it: every default filled in, secrets masked.
+    /// It is a configuration itself: read again, it means the same, but for the secrets.
+    pub fn shown(&self) -> String {
+        settings::show(self)
+    }
+
+    /// The names of the entries under `credentials` that instances lead to, each
+    /// behind the one that its keys come from.
+    pub fn used_credentials(&self) -> Vec<&str> {
+        let mut used = Vec::new();
+        for instance in &self.instances {
+            let mut chain = Vec::new();
+            let mut next = Some(instance.credentials.as_str());
+            while let Some(name) = next.filter(|name| !used.contains(name)) {
+                chain.push(name);
+                next = self
+                    .credentials
+                    .get(name)
+                    .and_then(|entry| match &entry.source {
+                        Source::AssumeRole(role) => Some(role.source.as_str()),
+                        _ => None,
+                    });
+            }
+            used.extend(chain.into_iter().rev());
+        }
+        used
+    }
+
+    /// Checks values against one another, and fills in what follows from others.
+    fn check(&mut self, at: &Place<'_>, path: &Path) {
+        self.poll.check(&at.get("poll"));
+        StatusWords::check(&at.get("status"));
+        self.check_state(&at.get("state").get("path"), path);
+        let is_vpc = self.api.network.is_vpc();
+        let names = check_credentials(&at.get("credentials"), is_vpc);
+        check_instances(&at.get("instances"), &names, is_vpc);
+        self.credentials.entry(default_credentials()).or_default();
+        for instance in &mut self.instances {
+            if let (None, Some(region)) = (&instance.endpoint, &instance.region) {
+                let host = regions::service_host(region, is_vpc);
+                instance.endpoint = host.ok().map(Endpoint::https);
+            }
+            for task in &mut instance.tasks {
+                let id = || TaskName(task.id.to_string());
+                task.name.get_or_insert_with(id);
+                let interval = TaskInterval::of(*self.poll.interval);
+                task.interval.get_or_insert(interval);
+            }
+        }
+    }
+
+    fn check_state(&mut self, at: &Place<'_>, path: &Path) {
+        let named = |path: &Path| -> PathBuf {
+            let parts = path.components();
+            parts.filter(|part| *part != Component::CurDir).collect()
+        };
+        if let Some(state) = &self.state.path
+            && named(state) == named(path)
+        {
+            at.refuse("is this file itself, which the state would replace; name another one");
+        }
+    }
+}
+
+/// Checks the entries under `credentials:`; returns the names that others may use.
+fn check_credentials<'a>(at: &Place<'a>, is_vpc: bool) -> Vec<&'a str> {
+    let entries = at.entries();
+    let mut names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
+    if !names.contains(&DEFAULT_CREDENTIALS) {
+        names.push(DEFAULT_CREDENTIALS);
+    }
+    let sources: HashMap<&str, &str> = entries
+        .iter()
+        .filter(|(_, entry)| entry.get("type").text() == Some("assume_role"))
+        .filter_map(|(name, entry)| Some((*name, entry.get("source").text()?)))
+        .collect();
+    let mut seen = HashSet::new();
+    for (name, entry) in &entries {
+        let is_name = (1..=64).contains(&name.len())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        if !is_name {
+            entry.refuse("a name consists of letters, digits, _, . and -, at most 64 of them");
+        }
+        check_addresses(entry, is_vpc);
+        if let Some(source) = sources.get(name) {
+            check_reference(&entry.get("source"), source, &names);
+            check_circle(&entry.get("source"), name, &sources, &mut seen);
+        }
+    }
+    names
+}
+
+/// Whether STS and where it answers are known.
+fn check_addresses(entry: &Place<'_>, is_vpc: bool) {
+    let (region, endpoint) = (entry.get("sts_region"), entry.get("sts_endpoint"));
+    let asks_sts = matches!(entry.get("type").text(), Some("oidc" | "assume_role"));
+    match (region.text(), endpoint.is_written()) {
+        (Some(_), true) => {
+            endpoint.refuse("sts_region is written as well; remove one of the two");
+        }
+        (Some(_), _) if !region.is_sound() => {}
+        (Some(id), _) => match alibaba_cloud::regions::sts_host(Some(id), is_vpc) {
+            Ok(_) => {}
+            Err(NoEndpoint::UnknownRegion) => region.refuse(unknown_region(id, "sts_endpoint")),
+            Err(NoEndpoint::NotInVpc) => region.refuse(
+                "STS has no endpoint within VPCs in this region; use another region, set sts_endpoint, or api.network to public",
+            ),
+            Err(NoEndpoint::NotInRegion) => region.refuse(
+                "STS has no known endpoint in this region; use another region, or set sts_endpoint",
+            ),
+        },
+        (None, false) if is_vpc && asks_sts && !region.is_written() => region.refuse(
+            "is missing; within VPCs STS has no central endpoint: write a region, or sts_endpoint",
+        ),
+        _ => {}
+    }
+}
+
+/// `key` is how to use a region that the table does not have.
+fn unknown_region(region: &str, key: &str) -> String {
+    let meant = did_you_mean(region, alibaba_cloud::regions::ids());
+    let word = quoted(region);
+    format!("unknown region{word}{meant}; set {key} for a region that this version does not know")
+}
+
+fn check_reference(at: &Place<'_>, name: &str, names: &[&str]) {
+    if !names.contains(&name) {
+        let meant = did_you_mean(name, names.iter().copied());
+        // What is pasted as a name may be a secret.
+        let shown = names.iter().filter(|name| !quoted(name).is_empty());
+        let shown: Vec<&str> = shown.copied().collect();
+        let names = shown.join(", ");
+        at.refuse(format!(
+            "no entry of this name under credentials{meant}; defined are {names}"
+        ));
+    }
+}
+
+/// Refuses an entry that leads back to itself; each circle once.
+fn check_circle<'a>(
+    at: &Place<'a>,
+    first: &'a str,
+    sources: &HashMap<&'a str, &'a str>,
+    seen: &mut HashSet<&'a str>,
+) {
+    let mut way = Vec::new();
+    let mut next = first;
+    while let Some(source) = sources.get(next) {
+        if *source == first {
+            if seen.contains(first) {
+                return;
+            }
+            seen.extend(way.iter().copied());
+            seen.insert(first);
+            return at.refuse(circle(first, &way));
+        }
+        if way.contains(source) {
+            // A circle that this entry only leads to.
+            return;
+        }
+        way.push(source);
+        next = source;
+    }
+}
+
+/// What is said about entries that use one another's keys.
+fn circle(first: &str, others: &[&str]) -> String {
+    if others.is_empty() {
+        return "is this entry itself; name another one, whose keys assume the role".to_owned();
+    }
+    let more = if others.len() > MAX_SHOWN {
+        ", …"
+    } else {
+        ""
+    };
+    let way = others[..others.len().min(MAX_SHOWN)].join(", ");
+    format!("leads back to {first} by way of {way}{more}; one of them must have keys of its own")
+}
+
+fn check_instances(at: &Place<'_>, names: &[&str], is_vpc: bool) {
+    if at.is_sound() && !at.is_filled() {
+        at.refuse("must list at least one instance, such as {id: cri-…, region: cn-hangzhou, tasks: [crast-…]}");
+    }
+    let mut instances = HashMap::new();
+    for instance in at.items() {
+        check_once(&instance.get("id"), "instance", &mut instances);
+        check_endpoint(&instance, is_vpc);
+        let credentials = instance.get("credentials");
+        if let Some(name) = credentials.text() {
+            check_reference(&credentials, name, names);
+        }
+        let (list, follow) = (instance.get("tasks"), instance.get("follow"));
+        if instance.is_mapping() && !list.is_filled() && list.is_sound() && !follow.is_written() {
+            list.refuse(
+                "must name at least one task, such as [crast-…]; or find them all with follow: {}",
+            );
+        }
+        let mut tasks = HashMap::new();
+        for task in list.items() {
+            let id = task.get("id");
+            check_once(
+                if task.text().is_some() { &task } else { &id },
+                "task",
+                &mut tasks,
+            );
+        }
+        follow::settings::Settings::check(&follow);
+    }
+}
+
+/// Refuses an id that stands elsewhere already.
+fn check_once<'a>(id: &Place<'a>, what: &str, lines: &mut HashMap<&'a str, u64>) {
+    if let Some(text) = id.text()
+        && id.is_sound()
+        && let Some(first) = lines.insert(text, id.line())
+    {
+        id.refuse(format!(
+            "duplicate {what}; the first one is at line {first}"
+        ));
+    }
+}
+
+fn check_endpoint(instance: &Place<'_>, is_vpc: bool) {
+    let region = instance.get("region");
+    if instance.get("endpoint").is_written() || !region.is_sound() {
+        return;
+    }
+    match region
+        .text()
+        .map(|id| (id, regions::service_host(id, is_vpc)))
+    {
+        Some((id, Err(NoEndpoint::UnknownRegion))) => {
+            region.refuse(unknown_region(id, "endpoint"));
+        }
+        Some((_, Err(NoEndpoint::NotInVpc | NoEndpoint::NotInRegion))) => region.refuse(
+            "this region has no endpoint within VPCs; set endpoint, or api.network to public",
+        ),
+        None if instance.is_mapping() => {
+            region.refuse("is missing; write the region of the instance, such as cn-hangzhou");
+        }
+        Some((_, Ok(_))) | None => {}
+    }
 }
 
 /// Why there is no configuration.
@@ -453,17 +516,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The file was read and holds these mistakes, in its order; one a line.
+    /// The file was read and has these mistakes, in its order; one a line.
     #[error("{}", lines(.0))]
     Mistakes(Vec<Mistake>),
 }
 
 fn lines(mistakes: &[Mistake]) -> String {
-    mistakes
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 /// Reads and judges the file at `path`.
@@ -495,26 +555,31 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 ///
-/// As [`parse`], and where it is too large or no text.
+/// [`Error::Mistakes`]: one of YAML's syntax, or that it is too large or no text,
+/// alone; or else every other one.
 pub fn judge(bytes: &[u8], path: &Path) -> Result<Config, Error> {
-    let text = text(bytes, path)?;
-    parse_in(text, &path.display().to_string(), path)
-}
-
-/// What was read of the file at `path` as text.
-fn text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Error> {
     let file_name = path.display().to_string();
     if bytes.len() as u64 > MAX_BYTES {
-        let start = Place {
+        return Err(Error::Mistakes(vec![Mistake {
+            file: file_name,
             line: 1,
             column: 1,
             path: String::new(),
-        };
-        let message = format!("larger than {} MiB", MAX_BYTES / 1024 / 1024);
-        return Err(mistakes(vec![Mistake::new(&start, message)], &file_name));
+            message: format!("larger than {} MiB", MAX_BYTES / 1024 / 1024),
+        }]));
     }
-    std::str::from_utf8(bytes)
-        .map_err(|error| mistakes(vec![not_utf8(bytes, error.valid_up_to())], &file_name))
+    let reader = Reader {
+        file_name: &file_name,
+        folder: path.parent().unwrap_or(Path::new("")),
+        schema: SCHEMA,
+    };
+    let (mut config, document) = reader
+        .read_bytes::<Config>(bytes)
+        .map_err(Error::Mistakes)?;
+    if let Some(config) = &mut config {
+        config.check(&document.root(), path);
+    }
+    document.finish(config).map_err(Error::Mistakes)
 }
 
 /// Judges `text`, which came from the file `file_name`; relative paths in it
@@ -522,65 +587,7 @@ fn text<'a>(bytes: &'a [u8], path: &Path) -> Result<&'a str, Error> {
 ///
 /// # Errors
 ///
-/// [`Error::Mistakes`]: the first mistake of syntax or shape alone, or else
-/// every other one.
+/// As [`judge`].
 pub fn parse(text: &str, file_name: &str) -> Result<Config, Error> {
-    parse_in(text, file_name, Path::new(file_name))
-}
-
-fn parse_in(text: &str, file_name: &str, path: &Path) -> Result<Config, Error> {
-    file::parse(text)
-        .map_err(|mistake| vec![mistake])
-        .and_then(|file| validate::validate(file, path))
-        .map_err(|found| mistakes(found, file_name))
-}
-
-fn mistakes(mut mistakes: Vec<Mistake>, file_name: &str) -> Error {
-    for mistake in &mut mistakes {
-        file_name.clone_into(&mut mistake.file);
-    }
-    Error::Mistakes(mistakes)
-}
-
-fn not_utf8(bytes: &[u8], good: usize) -> Mistake {
-    let good = String::from_utf8_lossy(&bytes[..good]);
-    let line = good.matches('\n').count() as u64 + 1;
-    let column = good.rsplit('\n').next().unwrap_or_default().chars().count() as u64 + 1;
-    let message = if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        "this is UTF-16; save the file as UTF-8"
-    } else {
-        "a byte that is not UTF-8; save the file as UTF-8"
-    };
-    Mistake::new(
-        &Place {
-            line,
-            column,
-            path: String::new(),
-        },
-        message,
-    )
-}
-
-impl Endpoint {
-    /// `https://host` or `http://127.0.0.1:port`.
-    pub fn url(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://{}", self.authority)
-    }
-
-    /// The host alone, an IPv6 address in its brackets.
-    pub fn host(&self) -> &str {
-        let end = self.authority.rfind(']').map_or(0, |bracket| bracket + 1);
-        let port = self.authority[end..].find(':');
-        &self.authority[..port.map_or(self.authority.len(), |colon| end + colon)]
-    }
-}
-
-/// Whether `host` is this machine: `localhost`, 127.0.0.0/8 or `::1`.
-pub fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost")
-        || bare
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    judge(text.as_bytes(), Path::new(file_name))
 }

@@ -3,18 +3,18 @@
 //!
 //! Here: what a page is made of, numbers, escaping and the runs of labels,
 //! which every format of Prometheus writes alike. `text` writes the page piece
-//! by piece, `openmetrics` is what differs there, `compress` makes gzip and
-//! zstd of it, and `page` keeps what is worth keeping.
+//! by piece, `openmetrics` is what differs there, and `page` keeps what is worth
+//! keeping, in gzip and zstd too.
 
-pub mod compress;
 pub mod openmetrics;
 pub mod page;
 pub mod text;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 
+use exporter_web::compress::PIECE;
 use memchr::memchr3;
 use sha2::{Digest as _, Sha256};
 
@@ -22,10 +22,7 @@ use crate::metrics::catalog::{
     CATALOG, INSTANCE_LABELS, Kind, SERIES, SUBSCRIPTION_LABELS, TASK_LABELS, Value,
 };
 use crate::model::truncated;
-use crate::store::{HeldView, Snapshot};
-
-/// A page is written, compressed and sent in pieces of about this size.
-pub const PIECE: usize = 64 * 1024;
+use crate::store::{Snapshot, View};
 
 /// A format of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +37,7 @@ pub enum Format {
 /// metrics come behind it.
 #[derive(Debug)]
 pub struct Content {
-    view: HeldView,
+    view: View,
     task_runs: Runs,
     subscription_runs: Runs,
     instance_runs: Runs,
@@ -98,15 +95,15 @@ impl Runs {
 impl Content {
     /// What is on the page at `steady_ms`, by the steady clock.
     pub fn new(snapshot: Arc<Snapshot>, steady_ms: i64) -> Self {
-        let view = HeldView::new(snapshot, steady_ms, SERIES);
+        let view = View::new(snapshot, steady_ms, SERIES);
         let (mut task_runs, mut subscription_runs) = (Runs::default(), Runs::default());
-        for place in 0..view.tasks() {
-            let target = &view.task(place).entry.target;
+        for task in view.tasks() {
+            let target = &task.entry.target;
             let values = [&*target.instance_id, &target.task_id, &target.task];
             task_runs.push(TASK_LABELS, values);
         }
-        for place in 0..view.subscriptions() {
-            let entry = view.subscription(place).entry;
+        for subscription in view.subscriptions() {
+            let entry = subscription.entry;
             let labels = &entry.subscription;
             let values = [
                 &*entry.instance_id,
@@ -118,7 +115,7 @@ impl Content {
             subscription_runs.push(SUBSCRIPTION_LABELS, values);
         }
         let mut instance_runs = Runs::default();
-        for (instance_id, _) in view.listings() {
+        for (instance_id, _) in view.durations() {
             instance_runs.push(INSTANCE_LABELS, [&**instance_id]);
         }
         Self {
@@ -130,7 +127,7 @@ impl Content {
     }
 
     /// How much there is.
-    pub fn view(&self) -> &HeldView {
+    pub fn view(&self) -> &View {
         &self.view
     }
 }
@@ -218,7 +215,7 @@ fn push_float(out: &mut Vec<u8>, value: f64) {
         push_value(out, Value::whole(whole));
     } else {
         // "NaN" is theirs too.
-        in_memory(write!(out, "{value}"));
+        write!(out, "{value}").expect("writers into memory do not fail");
     }
 }
 
@@ -226,10 +223,6 @@ fn float(value: f64) -> String {
     let mut out = Vec::new();
     push_float(&mut out, value);
     String::from_utf8(out).expect("numbers are ASCII")
-}
-
-fn in_memory<T>(result: io::Result<T>) -> T {
-    result.expect("writers into memory do not fail")
 }
 
 /// Writes `name="value"`.

@@ -9,12 +9,6 @@ pub struct Shard {
     total: u32,
 }
 
-impl Default for Shard {
-    fn default() -> Self {
-        Self::WHOLE
-    }
-}
-
 impl Shard {
     /// One daemon for everything.
     pub const WHOLE: Self = Self { index: 0, total: 1 };

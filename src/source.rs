@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+
 use crate::api::wire;
 use crate::api::{Budget, Client, Error, Instance};
 use crate::model::{ListedRun, Row, Rule, Subscription, TaskInfo};
 use crate::poll::{Rows, RunList, Source, SourceError};
-use crate::reason::Reason;
 use crate::store::Target;
 use crate::telemetry;
 
@@ -31,16 +32,6 @@ pub struct Place {
     pub region: String,
 }
 
-impl Place {
-    fn instance<'a>(&'a self, id: &'a str) -> Instance<'a> {
-        Instance {
-            id,
-            region: &self.region,
-            endpoint: &self.endpoint,
-        }
-    }
-}
-
 impl CloudSource {
     /// A source for `instances`; one poll takes at most `deadline`, and reading
     /// the task itself `timeout` of it: its rows are known by then and should
@@ -57,12 +48,19 @@ impl CloudSource {
         }
     }
 
-    fn place(&self, instance_id: &str) -> Result<&Place, SourceError> {
-        // What is asked about comes from the configuration that the instances come from.
-        self.instances.get(instance_id).ok_or_else(|| SourceError {
+    /// An instance, and who may ask it.
+    fn place<'a>(&'a self, id: &'a str) -> Result<(&'a Client, Instance<'a>), SourceError> {
+        // Instances and what is asked of them come from the same configuration.
+        let place = self.instances.get(id).ok_or_else(|| SourceError {
             reason: Reason::Other,
-            text: format!("instance {instance_id} has no endpoint"),
-        })
+            text: format!("instance {id} has no endpoint"),
+        })?;
+        let instance = Instance {
+            id,
+            region: &place.region,
+            endpoint: &place.endpoint,
+        };
+        Ok((&place.client, instance))
     }
 }
 
@@ -85,23 +83,16 @@ impl Source for CloudSource {
         target: &Target,
         budget: &mut Budget,
     ) -> Result<wire::TaskResults, SourceError> {
-        let place = self.place(&target.instance_id)?;
-        place
-            .client
-            .task_results(place.instance(&target.instance_id), &target.task_id, budget)
-            .await
-            .map_err(|error| told(&error))
+        let (client, instance) = self.place(&target.instance_id)?;
+        let rows = client.task_results(instance, &target.task_id, budget);
+        Ok(rows.await?)
     }
 
     async fn task(&self, target: &Target, budget: &mut Budget) -> Result<TaskInfo, SourceError> {
-        let place = self.place(&target.instance_id)?;
+        let (client, instance) = self.place(&target.instance_id)?;
         let budget = &mut Budget::new(budget.left().min(self.timeout));
-        let task = place
-            .client
-            .task(place.instance(&target.instance_id), &target.task_id, budget)
-            .await
-            .map_err(|error| told(&error))?;
-        Ok(task_info(task))
+        let task = client.task(instance, &target.task_id, budget);
+        Ok(task_info(task.await?))
     }
 
     async fn rules(
@@ -109,11 +100,9 @@ impl Source for CloudSource {
         instance_id: &str,
         budget: &mut Budget,
     ) -> Result<Vec<Rule>, SourceError> {
-        let place = self.place(instance_id)?;
-        let list = place.client.rules(place.instance(instance_id), budget);
-        let list = list.await;
-        let rules = list.map_err(|error| told(&error))?.rows;
-        Ok(rules.into_iter().map(rule).collect())
+        let (client, instance) = self.place(instance_id)?;
+        let list = client.rules(instance, budget).await?;
+        Ok(list.rows.into_iter().map(rule).collect())
     }
 
     async fn runs(
@@ -122,14 +111,12 @@ impl Source for CloudSource {
         budget: &mut Budget,
         mut go_on: impl FnMut(&[ListedRun]) -> bool + Send,
     ) -> Result<RunList, SourceError> {
-        let place = self.place(instance_id)?;
+        let (client, instance) = self.place(instance_id)?;
         let go_on = |page: &[wire::Task]| {
             let page: Vec<ListedRun> = page.iter().cloned().map(listed).collect();
             go_on(&page)
         };
-        let instance = place.instance(instance_id);
-        let list = place.client.tasks(instance, budget, go_on).await;
-        let list = list.map_err(|error| told(&error))?;
+        let list = client.tasks(instance, budget, go_on).await?;
         Ok(RunList {
             runs: list.rows.into_iter().map(listed).collect(),
             whole: list.whole,
@@ -212,9 +199,11 @@ pub fn task_info(wire: wire::Task) -> TaskInfo {
     }
 }
 
-fn told(error: &Error) -> SourceError {
-    SourceError {
-        reason: error.reason(),
-        text: telemetry::chain(error),
+impl From<Error> for SourceError {
+    fn from(error: Error) -> Self {
+        Self {
+            reason: error.reason(),
+            text: telemetry::chain(&error),
+        }
     }
 }

@@ -3,30 +3,29 @@
 //! is called and looks like is the catalogue's.
 
 mod announced;
-mod facts;
-mod held;
+pub mod settings;
 pub mod state;
 mod subscription;
+mod view;
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::{Clock, Moment};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use self::announced::Announced;
-pub use self::facts::{FinishedRunFacts, RunFacts, SubscriptionFacts, TaskFacts};
-pub use self::held::HeldView;
 use self::state::State;
 pub use self::subscription::{
     Counts, Durations, ListingEntry, RecentRun, RunDurations, RunSummary, SubscriptionEntry,
 };
-use crate::clock::{Clock, Moment};
-use crate::model::{Artifact, Artifacts, Assessment, Cause, Outcome, Subscription, TaskInfo};
-use crate::reason::Reason;
+pub use self::view::{Series, Snapshot, SubscriptionView, TaskView, View};
+use crate::model::{Assessment, Cause, Subscription, TaskInfo};
 
 /// A task to watch, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +64,11 @@ impl Origin {
 }
 
 /// Which artifacts of a task get series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum ArtifactSeries {
     /// Every artifact.
+    #[default]
     All,
     /// Failed ones.
     Failed,
@@ -92,7 +93,7 @@ pub struct TaskEntry {
     /// What the cloud says of the task itself; `None` until it told.
     pub info: Option<Arc<TaskInfo>>,
     /// What the last successful poll told.
-    pub data: Option<Arc<Assessment>>,
+    pub data: Option<Assessment>,
     /// Why the last finished poll failed; `None` where it did not.
     pub error: Option<Arc<PollError>>,
     /// Why the task failed, while its status is failed.
@@ -192,7 +193,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
-    tasks: BTreeMap<TaskKey, Arc<TaskEntry>>,
+    tasks: BTreeMap<TaskKey, TaskEntry>,
     subscriptions: BTreeMap<SubscriptionKey, Followed>,
     listings: BTreeMap<Arc<str>, Listed>,
     newest: Option<Arc<Snapshot>>,
@@ -205,14 +206,14 @@ type SubscriptionKey = (Arc<str>, Arc<Subscription>);
 /// A subscription, and which of its counts `/metrics` shows.
 #[derive(Clone, Debug)]
 struct Followed {
-    entry: Arc<SubscriptionEntry>,
+    entry: SubscriptionEntry,
     counts: Announced<Counts>,
 }
 
 /// A followed instance, and which of its observations `/metrics` shows.
 #[derive(Clone, Debug)]
 struct Listed {
-    entry: Arc<ListingEntry>,
+    entry: ListingEntry,
     durations: Announced<RunDurations>,
 }
 
@@ -227,7 +228,7 @@ impl Store {
             newest: None,
         };
         for entry in entries {
-            inner.tasks.entry(key(&entry)).or_insert(Arc::new(entry));
+            inner.tasks.entry(key(&entry)).or_insert(entry);
         }
         Self {
             counts_wait: false,
@@ -255,7 +256,7 @@ impl Store {
     /// What is known of a task.
     pub fn update(&self, entry: TaskEntry) {
         self.change(|inner| {
-            inner.tasks.insert(key(&entry), Arc::new(entry));
+            inner.tasks.insert(key(&entry), entry);
         });
     }
 
@@ -274,21 +275,31 @@ impl Store {
             Arc::clone(&entry.instance_id),
             Arc::clone(&entry.subscription),
         );
-        let entry = Arc::new(entry);
         let waits = self.change(|inner| {
             let known = inner.subscriptions.remove(&key).map(|known| known.counts);
-            let counted = Arc::clone(&entry.counts);
-            let counts = match known {
-                Some(counts) => counts.with_counted(counted),
-                None if entry.announced => Announced::shown_before(counted, self.counts_wait),
-                None => Announced::new(counted, self.clock.steady_millis(), self.counts_wait),
-            };
+            let counts = self.announced(known, &entry.counts, entry.announced);
             let waits = counts.waits();
             inner.subscriptions.insert(key, Followed { entry, counts });
             waits
         });
         if waits {
             self.counted.notify_one();
+        }
+    }
+
+    /// What is `known` of a count with what is counted now; or a new one, which
+    /// `/metrics` has `shown` before or has not.
+    fn announced<T: Default>(
+        &self,
+        known: Option<Announced<T>>,
+        counted: &Arc<T>,
+        shown: bool,
+    ) -> Announced<T> {
+        let counted = Arc::clone(counted);
+        match known {
+            Some(known) => known.with_counted(counted),
+            None if shown => Announced::shown_before(counted, self.counts_wait),
+            None => Announced::new(counted, self.clock.steady_millis(), self.counts_wait),
         }
     }
 
@@ -306,15 +317,10 @@ impl Store {
 
     /// How the lists of an instance can be read.
     pub fn update_listing(&self, entry: ListingEntry) {
-        let entry = Arc::new(entry);
         let waits = self.change(|inner| {
             let known = inner.listings.remove(&entry.instance_id);
-            let counted = Arc::clone(&entry.durations);
-            let durations = match known.map(|known| known.durations) {
-                Some(durations) => durations.with_counted(counted),
-                None if entry.announced => Announced::shown_before(counted, self.counts_wait),
-                None => Announced::new(counted, self.clock.steady_millis(), self.counts_wait),
-            };
+            let known = known.map(|known| known.durations);
+            let durations = self.announced(known, &entry.durations, entry.announced);
             let waits = durations.waits();
             let id = Arc::clone(&entry.instance_id);
             inner.listings.insert(id, Listed { entry, durations });
@@ -465,298 +471,6 @@ fn key(entry: &TaskEntry) -> TaskKey {
         Arc::clone(&entry.target.instance_id),
         Arc::clone(&entry.target.task_id),
     )
-}
-
-/// Everything at one moment; tasks are ordered by instance and id,
-/// subscriptions by instance and labels.
-#[derive(Debug)]
-pub struct Snapshot {
-    limits: Limits,
-    entries: Box<[Arc<TaskEntry>]>,
-    subscriptions: Box<[Followed]>,
-    listings: BTreeMap<Arc<str>, Listed>,
-    /// Whether an answer of `/metrics` was made from it.
-    announced: AtomicBool,
-}
-
-impl Snapshot {
-    /// The tasks, fresh or not.
-    pub fn entries(&self) -> &[Arc<TaskEntry>] {
-        &self.entries
-    }
-
-    /// How many subscriptions there are.
-    pub fn subscriptions(&self) -> usize {
-        self.subscriptions.len()
-    }
-
-    /// The followed instances, ordered by id.
-    pub fn listings(&self) -> impl Iterator<Item = &ListingEntry> {
-        self.listings.values().map(|listed| &*listed.entry)
-    }
-
-    /// The moments, `steady_ms` among them, between which no data turns stale and no
-    /// count begins to show: the same [`Snapshot::view`] at each of them.
-    pub fn same_view_around(&self, steady_ms: i64) -> RangeInclusive<i64> {
-        let stale_after = self.limits.stale_after;
-        let of_tasks = self.entries.iter().filter(|entry| entry.data.is_some());
-        let of_tasks = of_tasks.filter_map(|entry| entry.fresh_until_ms(stale_after));
-        let of_listings = self.listings();
-        let of_listings = of_listings.filter_map(|entry| entry.fresh_until_ms(stale_after));
-        let of_subscriptions = self.subscriptions.iter();
-        let of_counts = of_subscriptions.filter_map(|it| it.counts.held_until_ms());
-        let of_durations = self.listings.values();
-        let of_durations = of_durations.filter_map(|it| it.durations.held_until_ms());
-        let held = of_counts.chain(of_durations);
-        let (mut from, mut until) = (i64::MIN, i64::MAX);
-        for last_fresh in of_tasks.chain(of_listings).chain(held) {
-            if last_fresh < steady_ms {
-                from = from.max(last_fresh + 1);
-            } else {
-                until = until.min(last_fresh);
-            }
-        }
-        from..=until
-    }
-
-    /// The data of one of its tasks, where it is fresh at `steady_ms`.
-    pub fn fresh<'a>(&self, entry: &'a TaskEntry, steady_ms: i64) -> Option<&'a Assessment> {
-        let until = entry.fresh_until_ms(self.limits.stale_after)?;
-        entry.data.as_deref().filter(|_| steady_ms <= until)
-    }
-
-    /// The followed subscriptions, ordered by instance and labels.
-    pub fn subscription_views(&self, steady_ms: i64) -> Vec<SubscriptionView<'_>> {
-        let fresh = |instance_id| {
-            let listing = &self.listings.get(instance_id)?.entry;
-            Some(steady_ms <= listing.fresh_until_ms(self.limits.stale_after)?)
-        };
-        let followed = self.subscriptions.iter();
-        followed
-            .map(|Followed { entry, counts }| {
-                let fresh = fresh(&entry.instance_id).unwrap_or(false);
-                SubscriptionView {
-                    entry,
-                    fresh,
-                    facts: SubscriptionFacts::new(entry, fresh, counts.shown(steady_ms)),
-                }
-            })
-            .collect()
-    }
-
-    /// What the page shows at `steady_ms`: fresh data, within the limits.
-    pub fn view(&self, steady_ms: i64, series: Series) -> View<'_> {
-        let subscriptions = self.subscription_views(steady_ms);
-        let mut tasks: Vec<TaskView<'_>> = self
-            .entries
-            .iter()
-            .map(|entry| {
-                let fresh = self.fresh(entry, steady_ms);
-                TaskView {
-                    entry,
-                    fresh,
-                    facts: TaskFacts::new(entry, fresh.map(Assessment::summary)),
-                    shown: Shown::Every,
-                }
-            })
-            .collect();
-        let listings = self.listing_views(steady_ms);
-        let fixed = tasks.iter().map(series.task).sum::<usize>()
-            + subscriptions.iter().map(series.subscription).sum::<usize>()
-            + listings.len() * series.listing;
-        let mut dropped = 0;
-        for task in &mut tasks {
-            dropped += task.choose(self.limits.artifacts_per_task);
-        }
-        let room = self.limits.series.saturating_sub(fixed);
-        let mut artifacts: usize = tasks.iter().map(TaskView::artifact_series).sum();
-        if artifacts > room {
-            let kept = keep_most_urgent(&mut tasks, room);
-            dropped += artifacts - kept;
-            artifacts = kept;
-        }
-        View {
-            series: fixed + artifacts,
-            dropped,
-            tasks,
-            subscriptions,
-            listings,
-        }
-    }
-
-    /// The followed instances, ordered by id.
-    fn listing_views(&self, steady_ms: i64) -> Vec<ListingView<'_>> {
-        let listings = self.listings.values();
-        let views = listings.map(|Listed { entry, durations }| ListingView {
-            entry,
-            durations: durations.shown(steady_ms),
-        });
-        views.collect()
-    }
-}
-
-/// How many series a page has of one thing; the catalogue knows.
-#[derive(Clone, Copy, Debug)]
-pub struct Series {
-    /// Of a task, beside its artifacts'.
-    pub task: fn(&TaskView<'_>) -> usize,
-    /// Of a subscription.
-    pub subscription: fn(&SubscriptionView<'_>) -> usize,
-    /// Of a followed instance.
-    pub listing: usize,
-}
-
-/// What one page shows.
-#[derive(Debug)]
-pub struct View<'a> {
-    /// Every task, ordered by instance and id.
-    pub tasks: Vec<TaskView<'a>>,
-    /// Every followed subscription, ordered by instance and labels.
-    pub subscriptions: Vec<SubscriptionView<'a>>,
-    /// Every followed instance, ordered by id.
-    pub listings: Vec<ListingView<'a>>,
-    /// Series on the page.
-    pub series: usize,
-    /// Series that the limits keep off it.
-    pub dropped: usize,
-}
-
-/// What one page shows of one subscription.
-#[derive(Clone, Copy, Debug)]
-pub struct SubscriptionView<'a> {
-    /// The subscription.
-    pub entry: &'a SubscriptionEntry,
-    /// Whether its newest runs are known well enough to be shown.
-    pub fresh: bool,
-    /// What its numbers are.
-    pub facts: SubscriptionFacts,
-}
-
-/// What one page shows of one followed instance.
-#[derive(Clone, Copy, Debug)]
-pub struct ListingView<'a> {
-    /// How its lists can be read.
-    pub entry: &'a ListingEntry,
-    /// Durations of its counted runs.
-    pub durations: &'a Arc<RunDurations>,
-}
-
-/// What one page shows of one task.
-#[derive(Debug)]
-pub struct TaskView<'a> {
-    /// The task.
-    pub entry: &'a TaskEntry,
-    /// Its data, where it is fresh.
-    pub fresh: Option<&'a Assessment>,
-    /// What its numbers are.
-    pub facts: TaskFacts,
-    shown: Shown,
-}
-
-#[derive(Clone, Debug)]
-enum Shown {
-    Every,
-    /// Indices of artifacts, ascending.
-    These(Arc<[u32]>),
-}
-
-impl<'a> TaskView<'a> {
-    /// The artifacts that have series on this page, in order.
-    pub fn artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + '_ {
-        self.artifacts_from(0)
-    }
-
-    /// The same without the first `done`.
-    pub fn artifacts_from(&self, done: usize) -> impl Iterator<Item = Artifact<'a>> + '_ {
-        let artifacts = self.fresh.map(|data| &data.artifacts);
-        let (every, these) = match &self.shown {
-            Shown::Every => (artifacts.map_or(0, Artifacts::len), &[][..]),
-            Shown::These(indices) => (0, indices.get(done..).unwrap_or_default()),
-        };
-        (done..every)
-            .chain(these.iter().map(|index| *index as usize))
-            .filter_map(move |index| Some(artifacts?.get(index)))
-    }
-
-    fn indices(&self) -> Vec<u32> {
-        match &self.shown {
-            Shown::Every => {
-                let count = self.fresh.map_or(0, |data| data.artifacts.len());
-                (0..u32::try_from(count).unwrap_or(u32::MAX)).collect()
-            }
-            Shown::These(indices) => indices.to_vec(),
-        }
-    }
-
-    fn artifact_series(&self) -> usize {
-        match (&self.shown, self.fresh) {
-            // Of every task at every change, so without a look at each artifact.
-            (Shown::Every, Some(data)) => data.artifacts.len() + data.artifacts.durations(),
-            _ => self.artifacts().map(|artifact| series_of(&artifact)).sum(),
-        }
-    }
-
-    /// Applies the task's own choice and `most`; answers the series dropped by `most`.
-    fn choose(&mut self, most: usize) -> usize {
-        let Some(data) = self.fresh else { return 0 };
-        let artifacts = &data.artifacts;
-        match self.entry.target.artifacts {
-            ArtifactSeries::All => {}
-            ArtifactSeries::None => self.shown = Shown::These([].into()),
-            ArtifactSeries::Failed => {
-                let mut failed = self.indices();
-                failed.retain(|index| artifacts.get(*index as usize).outcome == Outcome::Failed);
-                self.shown = Shown::These(failed.into());
-            }
-        }
-        let count = match &self.shown {
-            Shown::Every => artifacts.len(),
-            Shown::These(indices) => indices.len(),
-        };
-        if count <= most {
-            return 0;
-        }
-        let mut indices = self.indices();
-        let before = self.artifact_series();
-        indices.sort_by_key(|index| artifacts.get(*index as usize).keep_order());
-        indices.truncate(most);
-        indices.sort_unstable();
-        self.shown = Shown::These(indices.into());
-        before - self.artifact_series()
-    }
-}
-
-/// The status, and the duration where there is one.
-fn series_of(artifact: &Artifact<'_>) -> usize {
-    1 + usize::from(artifact.duration_ms().is_some())
-}
-
-/// Cuts the artifacts of all tasks down to `room` series; answers how many are left.
-fn keep_most_urgent(tasks: &mut [TaskView<'_>], room: usize) -> usize {
-    let mut candidates = Vec::new();
-    for (position, task) in tasks.iter().enumerate() {
-        for index in task.indices() {
-            if let Some(data) = task.fresh {
-                let artifact = data.artifacts.get(index as usize);
-                candidates.push((artifact.keep_order(), position, index, series_of(&artifact)));
-            }
-        }
-    }
-    candidates.sort_unstable();
-    let mut kept = 0;
-    let mut indices = vec![Vec::new(); tasks.len()];
-    for (_, position, index, series) in candidates {
-        if kept + series > room {
-            break;
-        }
-        kept += series;
-        indices[position].push(index);
-    }
-    for (task, mut indices) in tasks.iter_mut().zip(indices) {
-        indices.sort_unstable();
-        task.shown = Shown::These(indices.into());
-    }
-    kept
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The log: one line an event on standard error, as logfmt or JSON.
 //!
-//! Only this crate's own events appear below `warn`: what libraries trace may
+//! Only events of this workspace appear below `warn`: what libraries trace may
 //! hold request headers, and with them signatures.
 
 use std::error::Error;
@@ -14,6 +14,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+
+/// The crates of this workspace that log.
+const OURS: [&str; 3] = [env!("CARGO_CRATE_NAME"), "alibaba_cloud", "exporter_web"];
 
 /// How an event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -52,11 +55,11 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    const RETRIED: &str = concat!(env!("CARGO_CRATE_NAME"), "::credentials::cached");
+    const RETRIED: &str = "alibaba_cloud::credentials::cached";
     let shown = level.unwrap_or(Level::WARN);
     let mut targets = Targets::new()
         .with_default(shown.min(Level::WARN))
-        .with_target(env!("CARGO_CRATE_NAME"), shown);
+        .with_targets(OURS.map(|target| (target, shown)));
     if level.is_none() {
         targets = targets.with_target(RETRIED, Level::ERROR);
     }
@@ -304,11 +307,13 @@ mod tests {
     fn levels_below_the_chosen_one_and_libraries_stay_silent() {
         let (text, counted) = logged(Level::TRACE, Format::Logfmt, || {
             tracing::trace!("ours");
+            tracing::trace!(target: "alibaba_cloud::rpc", "ours too");
+            tracing::trace!(target: "exporter_web::source", "ours too");
             tracing::trace!(target: "hyper", "authorization: secret");
             tracing::warn!(target: "hyper", "theirs");
         });
-        assert!(text.contains("ours") && text.contains("theirs") && !text.contains("secret"));
-        assert_eq!(counted, ["trace", "warn"]);
+        assert!(text.contains("ours too") && text.contains("theirs") && !text.contains("secret"));
+        assert_eq!(counted, ["trace", "trace", "trace", "warn"]);
         let (text, counted) = logged(Level::WARN, Format::Logfmt, || tracing::info!("quiet"));
         assert_eq!((text.as_str(), counted.len()), ("", 0));
     }
@@ -318,8 +323,8 @@ mod tests {
         let emit = || {
             tracing::warn!("ours");
             tracing::info!("quiet");
-            tracing::warn!(target: "aliyun_acr_exporter::credentials::cached", "again");
-            tracing::error!(target: "aliyun_acr_exporter::credentials::cached", "worse");
+            tracing::warn!(target: "alibaba_cloud::credentials::cached", "again");
+            tracing::error!(target: "alibaba_cloud::credentials::cached", "worse");
         };
         assert_eq!(logged(None, Format::Logfmt, emit).1, ["warn", "error"]);
         let asked = logged(Level::WARN, Format::Logfmt, emit).1;

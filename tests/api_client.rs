@@ -10,18 +10,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::api::throttle::Throttle;
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::environment::Environment;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::{Addresses, Context, ProvideCredentials};
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::Throttle;
+use alibaba_cloud::signing::{Algorithm, acs3, hmac_sha1};
 use aliyun_acr_exporter::api::wire::TaskResults;
-use aliyun_acr_exporter::api::{Account, Budget, Client, Error, Instance, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::cached::Cached;
-use aliyun_acr_exporter::credentials::environment::Environment;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::credentials::{Addresses, Context, ProvideCredentials};
-use aliyun_acr_exporter::http::Http;
+use aliyun_acr_exporter::api::{
+    Account, Budget, Client, Error, Instance, Options, Shared, USER_AGENT,
+};
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::reason::Reason;
-use aliyun_acr_exporter::signing::{Algorithm, acs3, hmac_sha1};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -225,7 +228,7 @@ impl Setup {
     }
 
     fn client(&self) -> Client {
-        self.client_over(Http::new().expect("TLS"))
+        self.client_over(Http::new(USER_AGENT).expect("TLS"))
     }
 
     fn client_over(&self, http: Http) -> Client {
@@ -234,11 +237,11 @@ impl Setup {
                 name: "prod".to_owned(),
                 provider: Arc::clone(&self.provider),
                 throttle: Arc::clone(&self.throttle),
+                observer: account::observer(&self.own, "prod"),
             },
             Shared {
                 http,
                 in_flight: Arc::clone(&self.in_flight),
-                own: Arc::clone(&self.own),
                 clock: self.clock.clone(),
             },
             self.options,
@@ -877,7 +880,7 @@ async fn tls_is_spoken_with_whom_the_roots_trust_and_nobody_else() {
     let mut roots = RootCertStore::empty();
     roots.add(issuer.der().clone()).expect("a root");
     let setup = Setup::new();
-    let client = setup.client_over(Http::with_roots(roots).expect("TLS"));
+    let client = setup.client_over(Http::with_roots("test", roots).expect("TLS"));
     let endpoint = format!("https://{address}");
     let mut budget = Budget::new(LONG);
     let rows = client
@@ -1017,7 +1020,7 @@ async fn the_deadline_cuts_a_request_short() {
         .expect_err("a deadline");
     assert_eq!(
         error.to_string(),
-        format!("{RESULTS}: the poll's deadline of 80ms passed before an answer came")
+        format!("{RESULTS}: the deadline of 80ms passed before an answer came")
     );
     assert_eq!(error.reason(), Reason::Timeout);
     assert_eq!(setup.counted(), (1.0, 0.0, vec![(Reason::Timeout, 1.0)]));
@@ -1127,11 +1130,12 @@ async fn without_a_key_nothing_is_sent() {
     let mut setup = Setup::new();
     let context = Context {
         name: "prod".to_owned(),
-        http: Http::new().expect("TLS"),
-        own: Arc::clone(&setup.own),
+        http: Http::new(USER_AGENT).expect("TLS"),
+        observer: account::observer(&setup.own, "prod"),
         clock: setup.clock.clone(),
         addresses: Addresses::default(),
         home: None,
+        session_name: "test".to_owned(),
     };
     let nothing = Arc::new(Environment::new(|_: &str| None));
     setup.provider = Arc::new(Cached::new(&context, nothing));

@@ -1,14 +1,13 @@
 //! Holds the JSON Schema of the configuration to the loader: the same keys, the
 //! same values, the same defaults, and a list of what only the loader can see.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use aliyun_acr_exporter::config::{self, SCHEMA};
-use regex::Regex;
-use serde_json::{Map, Value, json};
+use boon::{Compiler, Draft, SchemaIndex, Schemas};
+use serde_json::{Value, json};
 
 const EXAMPLE: &str = include_str!("../config.example.yaml");
 
@@ -22,127 +21,34 @@ const CAUSES: [&str; 6] = [
     "other",
 ];
 
-/// The keywords of JSON Schema that ours uses. Any other is a panic: a keyword
-/// that this test ignored could say anything.
 struct Schema {
     root: Value,
-    patterns: RefCell<HashMap<String, Regex>>,
+    schemas: Schemas,
+    index: SchemaIndex,
 }
 
 impl Schema {
     fn new() -> Self {
+        let root: Value = serde_json::from_str(SCHEMA).expect("valid JSON");
+        assert_eq!(
+            root["$schema"],
+            "https://json-schema.org/draft/2020-12/schema"
+        );
+        let mut schemas = Schemas::new();
+        let mut compiler = Compiler::new();
+        compiler.set_default_draft(Draft::V2020_12);
+        let name = "schema.json";
+        compiler.add_resource(name, root.clone()).expect("a name");
+        let index = compiler.compile(name, &mut schemas);
         Self {
-            root: serde_json::from_str(SCHEMA).expect("valid JSON"),
-            patterns: RefCell::default(),
+            root,
+            index: index.expect("a valid schema"),
+            schemas,
         }
     }
 
     fn is_valid(&self, document: &Value) -> bool {
-        self.accepts(&self.root, document)
-    }
-
-    fn referred(&self, reference: &Value) -> &Value {
-        let pointer = reference.as_str().and_then(|text| text.strip_prefix('#'));
-        self.root
-            .pointer(pointer.expect("a local reference"))
-            .expect("a definition")
-    }
-
-    fn accepts(&self, schema: &Value, value: &Value) -> bool {
-        let Some(keywords) = schema.as_object() else {
-            return schema.as_bool().expect("a schema");
-        };
-        keywords
-            .iter()
-            .all(|(keyword, operand)| self.keyword(keywords, keyword, operand, value))
-    }
-
-    fn keyword(
-        &self,
-        siblings: &Map<String, Value>,
-        keyword: &str,
-        operand: &Value,
-        value: &Value,
-    ) -> bool {
-        let object = value.as_object();
-        let properties = || siblings.get("properties").and_then(Value::as_object);
-        match keyword {
-            "$schema"
-            | "$comment"
-            | "$defs"
-            | "title"
-            | "description"
-            | "default"
-            | "examples"
-            | "patternErrorMessage"
-            | "errorMessage"
-            | "then"
-            | "else" => true,
-            "$ref" => self.accepts(self.referred(operand), value),
-            "type" => list_or_one(operand).iter().any(|name| is_type(name, value)),
-            "enum" => list(operand).contains(value),
-            "const" => operand == value,
-            "minimum" => value.as_f64().is_none_or(|it| it >= number(operand)),
-            "maximum" => value.as_f64().is_none_or(|it| it <= number(operand)),
-            "pattern" => value
-                .as_str()
-                .is_none_or(|text| self.matches(operand, text)),
-            "minLength" => length(value).is_none_or(|it| it >= count(operand)),
-            "maxLength" => length(value).is_none_or(|it| it <= count(operand)),
-            "minItems" => value.as_array().is_none_or(|it| it.len() >= count(operand)),
-            "uniqueItems" => value.as_array().is_none_or(|items| are_unique(items)),
-            "items" => value
-                .as_array()
-                .is_none_or(|items| items.iter().all(|item| self.accepts(operand, item))),
-            "required" => object.is_none_or(|object| {
-                list(operand)
-                    .iter()
-                    .all(|key| object.contains_key(key.as_str().expect("a key")))
-            }),
-            "properties" => object.is_none_or(|object| {
-                let properties = properties().expect("properties");
-                object.iter().all(|(key, value)| {
-                    properties.get(key).is_none_or(|it| self.accepts(it, value))
-                })
-            }),
-            "additionalProperties" => object.is_none_or(|object| {
-                object.iter().all(|(key, value)| {
-                    properties().is_some_and(|it| it.contains_key(key))
-                        || self.accepts(operand, value)
-                })
-            }),
-            "propertyNames" => object
-                .is_none_or(|object| object.keys().all(|key| self.accepts(operand, &json!(key)))),
-            "allOf" => list(operand).iter().all(|it| self.accepts(it, value)),
-            "oneOf" => {
-                list(operand)
-                    .iter()
-                    .filter(|it| self.accepts(it, value))
-                    .count()
-                    == 1
-            }
-            "not" => !self.accepts(operand, value),
-            "if" => {
-                let branch = if self.accepts(operand, value) {
-                    "then"
-                } else {
-                    "else"
-                };
-                siblings
-                    .get(branch)
-                    .is_none_or(|it| self.accepts(it, value))
-            }
-            other => panic!("this test does not know the keyword {other}"),
-        }
-    }
-
-    fn matches(&self, pattern: &Value, text: &str) -> bool {
-        let pattern = pattern.as_str().expect("a pattern");
-        self.patterns
-            .borrow_mut()
-            .entry(pattern.to_owned())
-            .or_insert_with(|| Regex::new(pattern).expect(pattern))
-            .is_match(text)
+        self.schemas.validate(document, self.index).is_ok()
     }
 
     /// Every property with its place in a document, where `prod` stands for the
@@ -159,10 +65,12 @@ impl Schema {
         at: &str,
         places: &mut BTreeMap<String, &'a Value>,
     ) {
-        if let Some(reference) = schema.get("$ref") {
-            self.collect(self.referred(reference), at, places);
-        }
-        for form in schema["oneOf"].as_array().into_iter().flatten() {
+        let reference = schema["$ref"].as_str();
+        let referred = reference.and_then(|it| self.root.pointer(it.strip_prefix('#')?));
+        assert_eq!(reference.is_some(), referred.is_some(), "{reference:?}");
+        let lists = ["oneOf", "anyOf", "allOf"].map(|keyword| schema[keyword].as_array());
+        let forms = lists.into_iter().flatten().flatten();
+        for form in forms.chain(referred) {
             self.collect(form, at, places);
         }
         if let Some(items) = schema.get("items") {
@@ -181,43 +89,27 @@ impl Schema {
     }
 }
 
-fn list(value: &Value) -> &Vec<Value> {
-    value.as_array().expect("a list")
-}
-
-fn list_or_one(value: &Value) -> &[Value] {
-    value
-        .as_array()
-        .map_or(std::slice::from_ref(value), Vec::as_slice)
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().expect("a number")
-}
-
-fn count(value: &Value) -> usize {
-    usize::try_from(value.as_u64().expect("a count")).expect("a small count")
-}
-
-fn length(value: &Value) -> Option<usize> {
-    value.as_str().map(|text| text.chars().count())
-}
-
-fn are_unique(items: &[Value]) -> bool {
-    (1..items.len()).all(|index| !items[..index].contains(&items[index]))
-}
-
-fn is_type(name: &Value, value: &Value) -> bool {
-    match name.as_str().expect("a type") {
-        "null" => value.is_null(),
-        "string" => value.is_string(),
-        "number" => value.is_number(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        other => panic!("this test does not know the type {other}"),
+impl Schema {
+    /// The schema of each type of credentials.
+    fn sources(&self) -> BTreeMap<&str, &Value> {
+        let sources = self.root["$defs"]["Entry"]["oneOf"].as_array();
+        let references = sources.expect("sources").iter();
+        let sources = references.filter_map(|it| self.root.pointer(&it["$ref"].as_str()?[1..]));
+        sources
+            .filter_map(|it| Some((it["properties"]["type"]["const"].as_str()?, it)))
+            .collect()
     }
+}
+
+/// What the keyword has as its value anywhere in the schema.
+fn all_of<'a>(keyword: &str, schema: &'a Value) -> Vec<&'a Value> {
+    let children: Vec<&Value> = match schema {
+        Value::Object(entries) => entries.values().collect(),
+        Value::Array(items) => items.iter().collect(),
+        _ => Vec::new(),
+    };
+    let below = children.into_iter().flat_map(|it| all_of(keyword, it));
+    schema.get(keyword).into_iter().chain(below).collect()
 }
 
 fn is_loaded(document: &Value) -> bool {
@@ -253,26 +145,10 @@ fn document(path: &Path) -> Option<Value> {
 
 /// The keys that a mapping takes, as the refusal of another one lists them.
 fn keys_of(mapping: &str) -> BTreeSet<String> {
-    let message = refusal(&mapping.replace("HERE", "{unknownkey: 1}"));
+    let message = refusal(&mapping.replace("HERE", "unknownkey: 1"));
     let (_, keys) = message.split_once("allowed here: ").expect(&message);
+    let keys = keys.lines().next().unwrap_or_default();
     keys.split(", ").map(str::to_owned).collect()
-}
-
-#[test]
-fn every_mapping_of_the_schema_is_closed() {
-    let schema = Schema::new();
-    assert_eq!(
-        schema.root["$schema"],
-        "https://json-schema.org/draft/2020-12/schema"
-    );
-    let mut mappings = vec![&schema.root];
-    mappings.extend(schema.places().into_values());
-    mappings.extend(schema.root["$defs"].as_object().expect("$defs").values());
-    mappings.retain(|mapping| mapping.get("properties").is_some());
-    assert!(mappings.len() >= 8, "{}", mappings.len());
-    for mapping in mappings {
-        assert_eq!(mapping["additionalProperties"], false, "{mapping}");
-    }
 }
 
 #[test]
@@ -281,35 +157,41 @@ fn the_schema_has_the_keys_of_the_loader() {
     let places = schema.places();
     let mappings = [
         ("", "HERE"),
-        ("/poll", "poll: HERE"),
-        ("/api", "api: HERE"),
-        ("/status", "status: HERE"),
-        ("/causes", "causes: HERE"),
-        ("/limits", "limits: HERE"),
-        ("/state", "state: HERE"),
-        ("/credentials/prod", "credentials: {prod: HERE}"),
-        ("/instances/0", "instances: [HERE]"),
-        ("/instances/0/tasks/0", "instances: [{tasks: [HERE]}]"),
-        ("/instances/0/follow", "instances: [{follow: HERE}]"),
+        ("/poll", "poll: {HERE}"),
+        ("/api", "api: {HERE}"),
+        ("/status", "status: {HERE}"),
+        ("/causes", "causes: {HERE}"),
+        ("/limits", "limits: {HERE}"),
+        ("/state", "state: {HERE}"),
+        ("/instances/0", "instances: [{HERE}]"),
+        ("/instances/0/tasks/0", "instances: [{tasks: [{HERE}]}]"),
+        ("/instances/0/follow", "instances: [{follow: {HERE}}]"),
         (
             "/instances/0/follow/include/0",
-            "instances: [{follow: {include: [HERE]}}]",
+            "instances: [{follow: {include: [{HERE}]}}]",
         ),
         (
             "/instances/0/follow/exclude/0",
-            "instances: [{follow: {exclude: [HERE]}}]",
+            "instances: [{follow: {exclude: [{HERE}]}}]",
         ),
     ];
     let parents: BTreeSet<&str> = places
         .keys()
-        .filter(|place| !place.ends_with("/0") && !place.ends_with("/prod"))
+        .filter(|place| !place.ends_with("/0") && !place.starts_with("/credentials/"))
         .filter_map(|place| place.rsplit_once('/').map(|(parent, _)| parent))
         .collect();
     assert_eq!(
         parents,
         mappings.iter().map(|(parent, _)| *parent).collect()
     );
-
+    let refuses_others = |mut document: Value, parent: &str| {
+        put(
+            &mut document,
+            &format!("{parent}/unknownkey"),
+            Some(&json!(1)),
+        );
+        assert!(!schema.is_valid(&document), "{parent} takes an unknown key");
+    };
     for (parent, mapping) in mappings {
         let described: BTreeSet<String> = places
             .keys()
@@ -317,8 +199,21 @@ fn the_schema_has_the_keys_of_the_loader() {
             .filter(|key| !key.contains('/'))
             .map(str::to_owned)
             .collect();
-        let known = keys_of(mapping);
-        assert_eq!(described, known, "{parent}");
+        assert_eq!(described, keys_of(mapping), "{parent}");
+        refuses_others(documents().remove(0), parent);
+    }
+    for document in documents() {
+        refuses_others(document, "/credentials/prod");
+    }
+    for (word, source) in schema.sources() {
+        let mapping = format!("credentials: {{prod: {{type: {word}, HERE}}}}");
+        // The loader names a secret alone, and not the file that it may be in.
+        let is_secret = |key: &str| source["properties"][key]["x-type"] == "secret";
+        let keys = source["properties"].as_object().expect(word).keys();
+        let keys = keys.filter(|key| !key.strip_suffix("_file").is_some_and(is_secret));
+        let mut known = keys_of(&mapping);
+        known.retain(|key| !key.strip_suffix("_file").is_some_and(is_secret));
+        assert_eq!(keys.cloned().collect::<BTreeSet<_>>(), known, "{word}");
     }
 }
 
@@ -402,20 +297,21 @@ fn values(schema: &Schema) -> Vec<Value> {
         let padded = |prefix: &str| json!(format!("{prefix}{}", "a".repeat(length - prefix.len())));
         values.extend(["", "cri-", "crast-"].map(padded));
     }
-    for property in schema.places().values() {
-        let words = property["enum"].as_array().into_iter().flatten();
-        values.extend(words.filter(|word| word.is_string()).cloned());
-        for bound in ["minimum", "maximum"].map(|bound| &property[bound]) {
-            if let Some(bound) = bound.as_i64() {
-                values.extend([bound - 1, bound, bound + 1].map(Value::from));
-            }
+    let words = all_of("enum", &schema.root).into_iter();
+    let words = words.flat_map(|words| words.as_array().into_iter().flatten());
+    let words = words.chain(all_of("const", &schema.root));
+    values.extend(words.filter(|word| word.is_string()).cloned());
+    for keyword in ["minimum", "maximum"] {
+        let bounds = all_of(keyword, &schema.root).into_iter();
+        for bound in bounds.filter_map(Value::as_i64) {
+            values.extend([bound - 1, bound, bound + 1].map(Value::from));
         }
     }
     values.extend([0.0009, 0.001, 1.5, 1000.1].map(Value::from));
     let others = json!([
         null, true, false, u64::MAX, [], [null], ["A", "A"], {"x": 1}, [{"id": "crast-a"}], ["crast-a", "crast-b"]
     ]);
-    values.extend(list(&others).iter().cloned());
+    values.extend(others.as_array().expect("a list").iter().cloned());
     let mut seen = BTreeSet::new();
     values.retain(|value| seen.insert(value.to_string()));
     values
@@ -437,13 +333,45 @@ fn put(document: &mut Value, place: &str, value: Option<&Value>) {
     }
 }
 
+/// The document without most of what has nothing to do with the place, since
+/// loading all of it takes long.
+fn only_with(mut document: Value, place: &str) -> Value {
+    let section = place.split('/').nth(1).expect("a section");
+    let sections = document.as_object_mut().expect("a mapping");
+    sections.retain(|key, _| ["credentials", "instances", section].contains(&key.as_str()));
+    let instance = document["instances"][0].as_object_mut().expect("one");
+    if section != "instances" {
+        instance.retain(|key, _| ["id", "region", "credentials", "tasks"].contains(&key.as_str()));
+    } else if !place.contains("/follow/") && !instance["follow"].is_null() {
+        instance.insert("follow".to_owned(), json!({}));
+    }
+    document
+}
+
+/// The schema of a property without what is said of it.
+fn kind(property: &Value) -> String {
+    let mut property = property.clone();
+    if let Some(keywords) = property.as_object_mut() {
+        for said in [
+            "description",
+            "default",
+            "examples",
+            "errorMessage",
+            "patternErrorMessage",
+        ] {
+            keywords.remove(said);
+        }
+    }
+    property.to_string()
+}
+
 /// Whether the key there belongs to another type of credentials, whatever it holds.
 fn is_foreign(base: &Value, place: &str) -> bool {
     [json!("x"), json!(true)].iter().any(|value| {
         let mut document = base.clone();
         put(&mut document, place, Some(value));
         config::parse(&document.to_string(), "config.yaml")
-            .is_err_and(|error| error.to_string().contains("does not belong to type"))
+            .is_err_and(|error| error.to_string().contains("unknown key"))
     })
 }
 
@@ -457,6 +385,7 @@ fn the_schema_and_the_loader_agree_on_every_value() {
     let (mut taken, mut refused) = (0, 0);
     let few = [json!(null), json!("x"), json!(""), json!(true), json!(5)];
     let mut seen = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
     let places = schema.places();
     // What each document adds to those before it.
     let adds = |place: &str, index: usize| {
@@ -470,8 +399,27 @@ fn the_schema_and_the_loader_agree_on_every_value() {
             let again = place.starts_with("/credentials/prod/")
                 && !place.ends_with("/type")
                 && (is_foreign(&base, place) || !seen.insert(place));
-            let values = if again { &few[..] } else { &values };
-            for value in values.iter().map(Some).chain([None]) {
+            let base = only_with(base.clone(), place);
+            let is_valid_with = |value: &Value| {
+                let mut document = base.clone();
+                put(&mut document, place, Some(value));
+                schema.is_valid(&document)
+            };
+            // What the schema takes is always tried, and what it refuses once for
+            // each schema, texts only where it takes some.
+            let takes_text = values
+                .iter()
+                .any(|value| value.is_string() && is_valid_with(value));
+            let is_first = kinds.insert((index.min(1), kind(places[place])));
+            let tried: Vec<&Value> = if again {
+                few.iter().collect()
+            } else {
+                let is_tried = |value: &&Value| {
+                    is_first && (takes_text || !value.is_string()) || is_valid_with(value)
+                };
+                values.iter().filter(is_tried).chain(&few).collect()
+            };
+            for value in tried.into_iter().map(Some).chain([None]) {
                 let mut document = base.clone();
                 put(&mut document, place, value);
                 match (schema.is_valid(&document), is_loaded(&document)) {
@@ -488,58 +436,77 @@ fn the_schema_and_the_loader_agree_on_every_value() {
     }
     assert!(taken > 1_000 && refused > 5_000, "{taken} {refused}");
 
-    // Searched, not anchored: the loader puts nothing around them.
-    let no_expressions = BTreeSet::from(["(", "*", "[]", "a)(b", "{}"]);
-    for cause in CAUSES {
-        let place = format!("/causes/{cause}/0");
-        let found = only_the_loader.remove(place.as_str());
-        assert_eq!(found.as_ref(), Some(&no_expressions), "{place}");
-    }
-    let no_expressions = BTreeSet::from(["(", "(?x)a#", "*", "[]", "a)(b", "{}"]);
-    for list in ["include", "exclude"] {
-        for key in ["repo_namespace", "repo_name"] {
-            let place = format!("/instances/0/follow/{list}/0/{key}");
-            let found = only_the_loader.remove(place.as_str());
-            assert_eq!(found.as_ref(), Some(&no_expressions), "{place}");
-        }
-    }
-    // Whether each name that is used is defined, no schema knows, nor how long a
-    // duration is in all.
+    assert_only_the_loader(only_the_loader);
+}
+
+/// What only the loader refuses is this.
+fn assert_only_the_loader(mut only_the_loader: BTreeMap<&str, BTreeSet<&str>>) {
+    // Which names, regions, servers and URIs there are, no schema knows in full.
     for place in [
-        "/credentials",
-        "/credentials/prod",
-        "/credentials/prod/duration",
+        "/credentials/prod/metadata_endpoint",
         "/credentials/prod/source",
+        "/credentials/prod/sts_endpoint",
+        "/credentials/prod/sts_region",
+        "/credentials/prod/uri",
         "/instances/0/credentials",
+        "/instances/0/endpoint",
+        "/instances/0/region",
     ] {
         assert!(only_the_loader.remove(place).is_some(), "{place}");
     }
-    let expected = [
-        // A port and an IPv4 address have numbers that are too large or too few.
+    // Nor how long a duration is in all.
+    let short = [
+        "0999ms", "0ms", "0s", "0s999ms", "1ms", "2y", "366d", "999ms",
+    ];
+    let other = [
         (
-            "/instances/0/endpoint",
-            &["0", "10.0.0", "60", "cr.example.com:65536"][..],
+            "/credentials/prod/duration",
+            &["007s", "1000ms", "1d1ms", "1m", "1s", "1w2d3h4m5s6ms", "1y"][..],
         ),
-        (
-            "/credentials/prod/sts_endpoint",
-            &["0", "10.0.0", "60", "cr.example.com:65536"],
-        ),
-        // A year is the longest duration.
-        ("/instances/0/follow/interval", &["2y", "366d"]),
-        ("/instances/0/follow/max_age", &["2y", "366d"]),
-        ("/instances/0/tasks/0/interval", &["2y", "366d"]),
-        ("/poll/deadline", &["2y", "366d"]),
+        ("/instances/0/follow/interval", &[]),
+        ("/instances/0/follow/max_age", &[]),
+        ("/instances/0/tasks/0/interval", &[]),
         // At least the interval.
+        ("/poll/finished_interval", &["007s", "1000ms", "1s"]),
+        ("/poll/interval", &[]),
+        ("/poll/stale_after", &[]),
+    ];
+    for (place, texts) in other {
+        let expected: BTreeSet<&str> = short.iter().chain(texts).copied().collect();
+        assert_eq!(only_the_loader.remove(place), Some(expected), "{place}");
+    }
+    // What is put around an expression makes no difference but for the one with a comment.
+    let no_expressions = ["(", "*", "[]", "a)(b", "{}"];
+    let no_whole_names = ["(", "(?x)a#", "*", "[]", "a)(b", "{}"];
+    // The text is empty where the value is none: here a name of null alone.
+    let nor_null = ["", "(", "(?x)a#", "*", "[]", "a)(b", "{}"];
+    let expected = [
+        ("/causes/network/0", &no_expressions[..]),
+        ("/causes/not_found/0", &no_expressions),
+        ("/causes/other/0", &no_expressions),
+        ("/causes/quota/0", &no_expressions),
+        ("/causes/rate_limited/0", &no_expressions),
+        ("/causes/unauthorized/0", &no_expressions),
+        // Without the entry that the instance names.
+        ("/credentials", &[""]),
+        ("/credentials/prod", &[""]),
+        ("/instances/0/follow/exclude/0/repo_name", &no_whole_names),
+        ("/instances/0/follow/exclude/0/repo_namespace", &nor_null),
+        ("/instances/0/follow/include/0/repo_name", &nor_null),
         (
-            "/poll/finished_interval",
-            &["007s", "1000ms", "1s", "2y", "366d"],
+            "/instances/0/follow/include/0/repo_namespace",
+            &no_whole_names,
         ),
-        ("/poll/interval", &["2y", "366d"]),
-        ("/poll/stale_after", &["2y", "366d"]),
+        // None, without anything to follow.
+        ("/instances/0/tasks", &[""]),
+        ("/instances/0/tasks/0", &[""]),
+        ("/poll/deadline", &["0ms", "0s", "2y", "366d"]),
         // At most the deadline.
         (
             "/poll/timeout",
             &[
+                "0ms",
+                "0s",
                 "12h",
                 "15m",
                 "1d1ms",
@@ -550,10 +517,14 @@ fn the_schema_and_the_loader_agree_on_every_value() {
                 "366d",
             ],
         ),
-        // A word stands in one list alone, whatever its case.
+        // A word stands in one list alone, and once, whatever its case.
+        ("/status/failed", &[""]),
         ("/status/failed/0", &["r", "s"]),
+        ("/status/finished", &[""]),
         ("/status/finished/0", &["r", "s"]),
+        ("/status/running", &[""]),
         ("/status/running/0", &["s"]),
+        ("/status/succeeded", &[""]),
         ("/status/succeeded/0", &["r"]),
     ];
     let expected = expected.map(|(place, texts)| (place, texts.iter().copied().collect()));
@@ -592,18 +563,31 @@ fn the_schema_and_the_loader_agree_on_files() {
         "assume_role_source_unknown",
         "credentials_undefined",
         "endpoint_address",
+        "endpoint_host",
+        "endpoint_http",
+        "endpoint_port",
         "instance_duplicate",
+        "instance_without_tasks",
         "poll_finished_shorter",
         "poll_overflow",
         "poll_timeout_over_deadline",
         "poll_too_long",
+        "poll_too_short",
+        "region_misspelt",
+        "region_unknown",
         "shape_number_key",
         "shape_underscored_number",
         "state_path_itself",
         "status_word_twice",
+        "sts_both",
         "sts_region_missing_in_vpc",
+        "sts_region_unknown",
+        "sts_region_without_sts",
         "sts_region_without_vpc",
         "task_duplicate",
+        "uri_characters",
+        "uri_host",
+        "uri_http",
     ];
     assert_eq!(only_the_loader, expected);
 }
@@ -613,18 +597,28 @@ fn the_schema_and_the_loader_agree_on_files() {
 fn enumerations_are_complete() {
     let schema = Schema::new();
     let mut enumerations = 0;
-    for (place, property) in schema.places() {
-        let Some(words) = property["enum"].as_array() else {
+    for place in schema.places().keys() {
+        let mut document = documents().remove(0);
+        put(&mut document, place, Some(&json!("unknownword")));
+        let Err(error) = config::parse(&document.to_string(), "config.yaml") else {
             continue;
         };
-        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-        let mut document = documents().remove(0);
-        put(&mut document, &place, Some(&json!("unknownword")));
-        let message = refusal(&document.to_string());
-        assert!(
-            message.ends_with(&format!("must be one of {}", words.join(", "))),
-            "{message}"
-        );
+        let message = error.to_string();
+        let Some((_, words)) = message.split_once("must be one of ") else {
+            continue;
+        };
+        let (words, _) = words.split_once(", not ").expect(&message);
+        assert!(!schema.is_valid(&document), "{place}");
+        if place == "/credentials/prod/type" {
+            // What else each type of credentials needs is missing.
+            let sources: BTreeSet<&str> = schema.sources().into_keys().collect();
+            assert_eq!(words.split(", ").collect::<BTreeSet<_>>(), sources);
+        } else {
+            for word in words.split(", ") {
+                put(&mut document, place, Some(&json!(word)));
+                assert!(schema.is_valid(&document), "{place}: {word}");
+            }
+        }
         enumerations += 1;
     }
     assert_eq!(enumerations, 5);
@@ -632,78 +626,82 @@ fn enumerations_are_complete() {
 
 #[test]
 fn regions_are_those_of_the_vendor() {
-    let table: Value =
-        serde_json::from_str(include_str!("testdata/endpoints.json")).expect("endpoints.json");
-    let regions_of = |product: &str| -> Vec<Value> {
-        let regions = table[product].as_object().expect(product).keys();
-        regions.map(|region| json!(region)).collect()
-    };
-    let regions = regions_of("cr");
+    let table: Value = serde_json::from_str(include_str!(
+        "../crates/alibaba-cloud/testdata/endpoints.json"
+    ))
+    .expect("endpoints.json");
     let schema = Schema::new();
-    assert_eq!(
-        schema.root["$defs"]["instance"]["else"]["properties"]["region"]["enum"],
-        json!(regions)
-    );
-    let mut with_sts = regions_of("sts");
-    with_sts.push(Value::Null);
-    assert_eq!(
-        schema.root["$defs"]["stsRegion"]["enum"],
-        Value::Array(with_sts)
-    );
+    let mut document = documents().remove(1);
+    for region in table["cr"].as_object().expect("regions").keys() {
+        put(&mut document, "/instances/0/region", Some(&json!(region)));
+        assert!(schema.is_valid(&document), "{region}");
+    }
+    let role = json!({"type": "assume_role", "role_arn": "acs:ram::1:role/r", "source": "base"});
+    put(&mut document, "/credentials/prod", Some(&role));
+    for region in table["sts"].as_object().expect("regions").keys() {
+        put(
+            &mut document,
+            "/credentials/prod/sts_region",
+            Some(&json!(region)),
+        );
+        assert!(schema.is_valid(&document), "{region}");
+    }
 }
 
-/// The example with all of its entries under `credentials:`.
-fn every_type(example: &str) -> String {
-    let (before, after) = example.split_once("\ninstances:\n").expect("instances");
-    format!("{}\ninstances:\n{after}", before.replace("\n  # ", "\n  "))
-}
-
-/// What the example has there, in whichever entry under `credentials:`.
-fn shown<'a>(example: &'a Value, place: &str) -> Option<&'a Value> {
-    let entries = example["credentials"].as_object().expect("entries");
-    let mut names = entries.keys();
-    names.find_map(|name| example.pointer(&place.replace("/prod", &format!("/{name}"))))
-}
-
-/// Against the example, which another test holds to the code.
+/// A default that is written means what leaving it out means.
 #[test]
-fn defaults_are_those_of_the_example() {
+fn defaults_are_those_of_the_loader() {
     let schema = Schema::new();
-    let example = serde_saphyr::from_str(&every_type(EXAMPLE)).expect("the example");
-    let has_none = [
+    let mut places = schema.places();
+    // What these have cannot be left out of the documents.
+    let needed = [
         "/credentials",
-        "/credentials/prod",
-        "/credentials/prod/type",
-        "/credentials/prod/access_key_id",
-        "/credentials/prod/access_key_secret_file",
-        "/credentials/prod/oidc_provider_arn",
-        "/credentials/prod/oidc_token_file",
-        "/credentials/prod/profile",
-        "/credentials/prod/role_arn",
-        "/credentials/prod/security_token",
-        "/credentials/prod/source",
-        "/credentials/prod/uri",
-        "/instances",
-        "/instances/0",
-        "/instances/0/id",
-        "/instances/0/region",
-        "/instances/0/tasks",
-        "/instances/0/tasks/0",
+        "/instances/0/follow/exclude/0/repo_namespace",
+        "/instances/0/follow/include/0/repo_name",
     ];
-    let mut compared = 0;
-    for (place, property) in schema.places() {
-        let shown = shown(&example, &place);
-        match (property.get("default"), shown) {
-            (Some(default), shown) => {
-                assert_eq!(Some(default), shown, "{place}");
-                compared += 1;
+    places.retain(|place, property| {
+        property.get("default").is_some() && !needed.contains(&place.as_str())
+    });
+    let mut compared = BTreeSet::new();
+    for base in documents() {
+        for (place, property) in &places {
+            let (parent, _) = place.rsplit_once('/').expect("a place");
+            if !base.pointer(parent).is_some_and(Value::is_object) {
+                continue;
             }
-            (None, Some(shown)) => assert!(
-                property.get("properties").is_some() || has_none.contains(&place.as_str()),
-                "{place} has no default, the example has {shown}"
-            ),
-            (None, None) => {}
+            let shown = |value: Option<&Value>| {
+                let mut document = base.clone();
+                put(&mut document, place, value);
+                let config = config::parse(&document.to_string(), "config.yaml");
+                config.map(|config| config.shown()).ok()
+            };
+            let (written, left_out) = (shown(property.get("default")), shown(None));
+            // A key of another type of credentials is refused, whatever it holds.
+            if written.is_some() {
+                assert_eq!(written, left_out, "{place}");
+                compared.insert(place);
+            }
         }
     }
-    assert_eq!(compared, 47);
+    assert_eq!(compared, places.keys().collect());
+}
+
+/// The entries that the example shows as comments.
+#[test]
+fn the_example_is_loaded_with_every_type_of_credentials() {
+    let (before, after) = EXAMPLE.split_once("\ninstances:\n").expect("instances");
+    let example = format!("{}\ninstances:\n{after}", before.replace("\n  # ", "\n  "));
+    let config = config::parse(&example, "config.example.yaml").expect("the example");
+    let types = config.credentials.values().map(|entry| {
+        let entry = serde_json::to_value(entry).expect("an entry");
+        entry["type"].as_str().expect("a type").to_owned()
+    });
+    let sources = Schema::new()
+        .sources()
+        .into_keys()
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(types.collect::<BTreeSet<_>>(), sources);
+    let document = serde_saphyr::from_str(&example).expect("the example");
+    assert!(Schema::new().is_valid(&document));
 }

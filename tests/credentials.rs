@@ -12,32 +12,30 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::api::throttle::Throttle;
-use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
-use aliyun_acr_exporter::credentials::cached::Cached;
-use aliyun_acr_exporter::credentials::chain::Chain;
-use aliyun_acr_exporter::credentials::credentials_file::CredentialsFile;
-use aliyun_acr_exporter::credentials::ecs_ram_role::EcsRamRole;
-use aliyun_acr_exporter::credentials::oidc::Oidc;
-use aliyun_acr_exporter::credentials::profile::Profile;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::credentials::sts::Role;
-use aliyun_acr_exporter::credentials::uri::Uri;
-use aliyun_acr_exporter::credentials::{
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::assume_role::AssumeRole;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::chain::Chain;
+use alibaba_cloud::credentials::ecs_ram_role::EcsRamRole;
+use alibaba_cloud::credentials::oidc::Oidc;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::sts::Role;
+use alibaba_cloud::credentials::uri::Uri;
+use alibaba_cloud::credentials::vendor_file::VendorFile;
+use alibaba_cloud::credentials::{
     Addresses, Context, Credentials, Error, METADATA, ProvideCredentials,
 };
-use aliyun_acr_exporter::http::Http;
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::Throttle;
+use alibaba_cloud::signing::Algorithm;
+use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::reason::Reason;
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::{
-    Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, World, demo,
-};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::{Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, World, demo};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
@@ -48,6 +46,7 @@ const OIDC_PROVIDER: &str = "acs:ram::123456789012:oidc-provider/ack-rrsa-c1";
 struct Setup {
     cloud: Running,
     home: TempDir,
+    own: Arc<Own>,
     context: Context,
 }
 
@@ -64,10 +63,15 @@ impl Setup {
         })
         .expect("a simulated cloud");
         let home = tempfile::tempdir().expect("a folder");
-        let context = context(&cloud.url(), home.path());
+        let own = Arc::new(Own::new(Build::CURRENT));
+        let context = Context {
+            observer: account::observer(&own, "prod"),
+            ..context(&cloud.url(), home.path())
+        };
         Self {
             cloud,
             home,
+            own,
             context,
         }
     }
@@ -90,7 +94,7 @@ impl Setup {
 
     fn metric(&self, series: &str) -> Option<f64> {
         let page = prometheus::TextEncoder::new()
-            .encode_to_string(&self.context.own.gather())
+            .encode_to_string(&self.own.gather())
             .expect("valid metrics");
         let (_, value) = page
             .lines()
@@ -103,8 +107,8 @@ impl Setup {
 fn context(url: &str, home: &Path) -> Context {
     Context {
         name: "prod".to_owned(),
-        http: Http::new().expect("TLS"),
-        own: Arc::new(Own::new(Build::CURRENT)),
+        http: Http::new("test").expect("TLS"),
+        observer: Arc::new(()),
         clock: Clock::system(),
         addresses: Addresses {
             sts: Some(url.to_owned()),
@@ -112,6 +116,7 @@ fn context(url: &str, home: &Path) -> Context {
             ..Addresses::default()
         },
         home: Some(home.to_owned()),
+        session_name: "aliyun-acr-exporter".to_owned(),
     }
 }
 
@@ -407,11 +412,12 @@ async fn sts_is_asked_once_more_with_a_new_request_where_it_is_at_fault() {
     let answers = Mutex::new(vec![UNAVAILABLE.to_owned(), of_sts()]);
     let raw = Raw::start(move |_| answers.lock().expect("not poisoned").remove(0));
     let home = tempfile::tempdir().expect("a folder");
-    let setup = Setup {
-        context: context(&raw.url(), home.path()),
-        ..Setup::new()
+    let setup = Setup::new();
+    let observed = Context {
+        observer: Arc::clone(&setup.context.observer),
+        ..context(&raw.url(), home.path())
     };
-    let provider = AssumeRole::new(&setup.context, role(), known_key());
+    let provider = AssumeRole::new(&observed, role(), known_key());
     assert_eq!(good(&provider).await.access_key_id, "STS.x");
     let requests = raw.requests();
     assert_eq!(requests.len(), 2);
@@ -476,7 +482,7 @@ async fn requests_to_sts_count_as_in_flight() {
         of_sts()
     });
     let context = Context {
-        own: Arc::clone(&own),
+        observer: account::observer(&own, "prod"),
         ..context(&raw.url(), Path::new("/"))
     };
     good(&AssumeRole::new(&context, role(), known_key())).await;
@@ -913,10 +919,10 @@ async fn a_profile_of_every_mode_gives_its_key() {
         {"name": "command-role", "mode": "ChainableRamRoleArn", "source_profile": "command", "ram_role_arn": ROLE},
     ]);
     let file = setup.write(".aliyun/config.json", &profiles("ak", &all));
-    let named = |name: &str| Profile::new(&setup.context, None, Some(name.to_owned()));
+    let named = |name: &str| VendorFile::profile(&setup.context, None, Some(name.to_owned()));
     for provider in [
-        Profile::new(&setup.context, None, None),
-        Profile::new(&setup.context, Some(file), None),
+        VendorFile::profile(&setup.context, None, None),
+        VendorFile::profile(&setup.context, Some(file), None),
         named("command"),
     ] {
         let given = good(&provider).await;
@@ -985,23 +991,17 @@ async fn a_profile_that_cannot_be_used_says_why() {
     setup
         .cloud
         .update_issuing(|issuing| issuing.metadata = Metadata::Off);
-    let named = |name: &str| Profile::new(&setup.context, None, Some(name.to_owned()));
+    let named = |name: &str| VendorFile::profile(&setup.context, None, Some(name.to_owned()));
     for (name, expected) in [
         ("half", "access_key_secret is missing"),
         ("tokenless", "sts_token is missing"),
-        ("a", "source_profile goes in a circle: a → b → a"),
+        ("a", "circular source: a -> b -> a"),
         ("lost", "there is no profile \"nobody\""),
         ("roleless", "ram_role_arn is missing"),
-        (
-            "sso",
-            "mode CloudSSO needs a person at a browser and is not supported",
-        ),
-        (
-            "oauth",
-            "mode OAuth needs a person at a browser and is not supported",
-        ),
-        ("new", "mode should be AK, StsToken"),
-        ("long", "expired_seconds is no whole number of seconds"),
+        ("sso", "mode CloudSSO is not supported"),
+        ("oauth", "mode OAuth is not supported"),
+        ("new", "mode must be one of AK, StsToken"),
+        ("long", "expired_seconds must be a whole number of seconds"),
         ("command", "process_command ended with exit status: 1"),
         // The profile asks for it, so it is no longer "not configured".
         ("ecs", "knows no role (HTTP 404)"),
@@ -1022,19 +1022,19 @@ async fn a_profile_that_cannot_be_used_says_why() {
             .await
             .contains("has no profile \"nobody\"")
     );
-    let current = Profile::new(&setup.context, None, None);
+    let current = VendorFile::profile(&setup.context, None, None);
     assert!(broken(&current).await.contains("has no profile \"gone\""));
     setup.write(".aliyun/config.json", "{}");
     assert!(absent(&current).await.contains("has no current profile"));
     setup.write(".aliyun/config.json", "{\n \"hush\" hush}");
     let told = broken(&current).await;
-    assert!(told.ends_with("is not JSON (line 2, column 9)"), "{told}");
+    assert!(told.ends_with(": not JSON (line 2, column 9)"), "{told}");
     setup.write(".aliyun/config.json", "[]");
-    assert!(broken(&current).await.contains("is no JSON object"));
+    assert!(broken(&current).await.contains("not a JSON object"));
     std::fs::remove_file(&file).expect("removed");
     assert!(absent(&current).await.contains("does not exist"));
     assert!(
-        broken(&Profile::new(&setup.context, Some(file), None))
+        broken(&VendorFile::profile(&setup.context, Some(file), None))
             .await
             .contains("does not exist")
     );
@@ -1043,7 +1043,7 @@ async fn a_profile_that_cannot_be_used_says_why() {
         ..setup.context.clone()
     };
     assert!(
-        absent(&Profile::new(&homeless, None, None))
+        absent(&VendorFile::profile(&homeless, None, None))
             .await
             .contains("HOME is not set")
     );
@@ -1066,25 +1066,25 @@ async fn a_profile_with_a_value_of_the_wrong_type_is_broken_and_the_key_is_named
     ]);
     setup.write(".aliyun/config.json", &profiles("x", &all));
     for (name, expected) in [
-        ("minus", "expired_seconds is no whole number of seconds"),
-        ("id", "access_key_id is no text; it should stand in quotes"),
-        ("both", "access_key_id is no text"),
-        ("list", "sts_token is no text"),
-        ("mode", "mode is no text"),
-        ("role-name", "ram_role_name is no text"),
-        ("vpc", "enable_vpc is neither true nor false"),
+        ("minus", "expired_seconds must be a whole number of seconds"),
+        ("id", "access_key_id must be a string"),
+        ("both", "access_key_id must be a string"),
+        ("list", "sts_token must be a string"),
+        ("mode", "mode must be a string"),
+        ("role-name", "ram_role_name must be a string"),
+        ("vpc", "enable_vpc must be true or false"),
     ] {
-        let profile = Profile::new(&setup.context, None, Some(name.to_owned()));
+        let profile = VendorFile::profile(&setup.context, None, Some(name.to_owned()));
         let told = broken(&profile).await;
         assert!(told.contains(expected), "{told}");
         assert!(!told.contains("hush") && !told.contains("50417"), "{told}");
     }
-    let current = Profile::new(&setup.context, None, None);
+    let current = VendorFile::profile(&setup.context, None, None);
     for (text, expected) in [
-        (r#"{"current": 50417}"#, "current is no text"),
+        (r#"{"current": 50417}"#, "current must be a string"),
         (
             r#"{"current": "x", "profiles": {"hush": 1}}"#,
-            "profiles is no list",
+            "profiles must be a list",
         ),
     ] {
         setup.write(".aliyun/config.json", text);
@@ -1108,10 +1108,10 @@ async fn a_section_of_every_type_gives_its_key() {
         token_file.display()
     );
     let file = setup.write(".alibabacloud/credentials.ini", &text);
-    let section = |name: &str| CredentialsFile::new(&setup.context, None, Some(name.to_owned()));
+    let section = |name: &str| VendorFile::section(&setup.context, None, Some(name.to_owned()));
     for provider in [
-        CredentialsFile::new(&setup.context, None, None),
-        CredentialsFile::new(&setup.context, Some(file), None),
+        VendorFile::section(&setup.context, None, None),
+        VendorFile::section(&setup.context, Some(file), None),
     ] {
         let given = good(&provider).await;
         assert_eq!(
@@ -1150,7 +1150,7 @@ async fn a_section_of_every_type_gives_its_key() {
 #[tokio::test]
 async fn a_credentials_file_that_cannot_be_used_says_why() {
     let setup = Setup::new();
-    let provider = CredentialsFile::new(&setup.context, None, None);
+    let provider = VendorFile::section(&setup.context, None, None);
     assert!(
         absent(&provider)
             .await
@@ -1166,9 +1166,12 @@ async fn a_credentials_file_that_cannot_be_used_says_why() {
             "[default]\ntype = rsa_key_pair\nprivate_key_file = hush\n",
             "type rsa_key_pair is not supported",
         ),
-        ("[default]\ntype = hush\n", "type should be access_key, sts"),
+        (
+            "[default]\ntype = hush\n",
+            "type must be one of access_key, sts",
+        ),
         ("[default]\nhush\n", "line 2 should be KEY = VALUE"),
-        ("hush = 1\n", "line 1 stands before any [SECTION]"),
+        ("hush = 1\n", "line 1 is before any [SECTION]"),
         ("[default\n", "line 1 should be [SECTION]"),
         (
             "[default]\n[default]\n",
@@ -1176,7 +1179,7 @@ async fn a_credentials_file_that_cannot_be_used_says_why() {
         ),
         (
             "[default]\na = hush\nA = hush\n",
-            "line 3 gives a key for the second time",
+            "line 3 sets a key for the second time",
         ),
     ] {
         setup.write(".alibabacloud/credentials", text);
@@ -1186,7 +1189,7 @@ async fn a_credentials_file_that_cannot_be_used_says_why() {
     }
     let gone = setup.home.path().join("gone");
     assert!(
-        broken(&CredentialsFile::new(&setup.context, Some(gone), None))
+        broken(&VendorFile::section(&setup.context, Some(gone), None))
             .await
             .contains("does not exist")
     );
@@ -1307,7 +1310,7 @@ async fn what_the_environment_names_stops_the_official_chain_where_it_is_not() {
     let told = refused("PROFILE", "blank").await;
     assert!(told.contains("\"blank\" of "), "{told}");
     let told = refused("PROFILE", "wrong").await;
-    assert!(told.contains("access_key_id is no text"), "{told}");
+    assert!(told.contains("access_key_id must be a string"), "{told}");
 
     let empty = setup.write("empty", "{}");
     let told = refused("CONFIG_FILE", empty.to_str().expect("UTF-8")).await;
@@ -1395,7 +1398,7 @@ async fn a_broken_provider_stops_the_official_chain() {
     setup.write(".aliyun/config.json", "{");
     let told = broken(&official(&setup, &[("CREDENTIALS_URI", &uri)])).await;
     assert!(told.starts_with("default: profile: "), "{told}");
-    assert!(told.contains("is not JSON"), "{told}");
+    assert!(told.contains(": not JSON (line 1"), "{told}");
     assert!(
         told.contains("(tried before it: environment: not configured: "),
         "{told}"
@@ -1486,11 +1489,11 @@ fn client(setup: &Setup, provider: Arc<dyn ProvideCredentials>, algorithm: Algor
             name: "prod".to_owned(),
             provider,
             throttle: Arc::new(Throttle::new(10_000.0, 1000)),
+            observer: Arc::clone(&setup.context.observer),
         },
         Shared {
             http: setup.context.http.clone(),
             in_flight: Arc::new(Semaphore::new(8)),
-            own: Arc::clone(&setup.context.own),
             clock: setup.context.clock.clone(),
         },
         Options {
@@ -1580,7 +1583,7 @@ fn captured() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(move || Capture(Arc::clone(&lines)));
-    let ours = Targets::new().with_target("aliyun_acr_exporter", tracing::Level::TRACE);
+    let ours = Targets::new().with_target("alibaba_cloud", tracing::Level::TRACE);
     let subscriber = tracing_subscriber::registry().with(ours).with(layer);
     (log, tracing::subscriber::set_default(subscriber))
 }
@@ -1610,8 +1613,8 @@ async fn key_files_that_others_can_read_are_told_of_once() {
             Setting::File(secret.clone()),
             None,
         );
-        let profile = Profile::new(&setup.context, None, None);
-        let credentials_file = CredentialsFile::new(&setup.context, None, None);
+        let profile = VendorFile::profile(&setup.context, None, None);
+        let credentials_file = VendorFile::section(&setup.context, None, None);
         for _ in 0..3 {
             good(&key).await;
             good(&profile).await;

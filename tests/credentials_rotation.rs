@@ -6,22 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aliyun_acr_exporter::api::throttle::Throttle;
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::assume_role::AssumeRole;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::ecs_ram_role::EcsRamRole;
+use alibaba_cloud::credentials::static_key::{Setting, StaticKey};
+use alibaba_cloud::credentials::sts::Role;
+use alibaba_cloud::credentials::{Addresses, Context, ProvideCredentials};
+use alibaba_cloud::http::Http;
+use alibaba_cloud::rpc::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use aliyun_acr_exporter::api::{Account, Budget, Client, Instance, Options, Shared};
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::assume_role::AssumeRole;
-use aliyun_acr_exporter::credentials::cached::Cached;
-use aliyun_acr_exporter::credentials::ecs_ram_role::EcsRamRole;
-use aliyun_acr_exporter::credentials::static_key::{Setting, StaticKey};
-use aliyun_acr_exporter::credentials::sts::Role;
-use aliyun_acr_exporter::credentials::{Addresses, Context, ProvideCredentials};
-use aliyun_acr_exporter::http::Http;
+use aliyun_acr_exporter::metrics::account;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::signing::Algorithm;
-use aliyun_acr_exporter::simulator::world::{RowSpec, TaskSpec};
-use aliyun_acr_exporter::simulator::{Issuing, Running, Simulator, SimulatorConfig, World, demo};
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use simulator::world::{RowSpec, TaskSpec};
+use simulator::{Issuing, Running, Simulator, SimulatorConfig, World, demo};
 use tokio::sync::Semaphore;
 
 /// 2026-01-02T03:04:05Z
@@ -36,6 +37,7 @@ const ACTION: &str = "GetArtifactSubscriptionTaskResult";
 struct Setup {
     cloud: Running,
     clock: Clock,
+    own: Arc<Own>,
     context: Context,
     turn: tokio::sync::Mutex<()>,
 }
@@ -57,10 +59,11 @@ impl Setup {
             ..SimulatorConfig::default()
         })
         .expect("a simulated cloud");
+        let own = Arc::new(Own::new(Build::CURRENT));
         let context = Context {
             name: "test".to_owned(),
-            http: Http::new().expect("TLS"),
-            own: Arc::new(Own::new(Build::CURRENT)),
+            http: Http::new("test").expect("TLS"),
+            observer: account::observer(&own, "test"),
             clock: clock.clone(),
             addresses: Addresses {
                 sts: Some(cloud.url()),
@@ -68,10 +71,12 @@ impl Setup {
                 ..Addresses::default()
             },
             home: None,
+            session_name: "test".to_owned(),
         };
         Self {
             cloud,
             clock,
+            own,
             context,
             turn: tokio::sync::Mutex::default(),
         }
@@ -84,11 +89,11 @@ impl Setup {
                 name: "test".to_owned(),
                 provider,
                 throttle: Arc::new(Throttle::new(1e6, 1_000_000)),
+                observer: Arc::clone(&self.context.observer),
             },
             Shared {
                 http: self.context.http.clone(),
                 in_flight: Arc::new(Semaphore::new(64)),
-                own: Arc::clone(&self.context.own),
                 clock: self.clock.clone(),
             },
             Options {
@@ -164,7 +169,7 @@ impl Setup {
             .collect();
         assert!(used.len() >= 6, "{} keys were used", used.len());
         let page = prometheus::TextEncoder::new()
-            .encode_to_string(&self.context.own.gather())
+            .encode_to_string(&self.own.gather())
             .expect("valid metrics");
         let failures = "credentials_refresh_failures_total{credentials=\"test\"} 0";
         assert!(page.contains(failures), "{page}");

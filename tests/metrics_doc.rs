@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use aliyun_acr_exporter::exposition::text::{self, Writer};
 use aliyun_acr_exporter::exposition::{Content, Format, Names};
 use aliyun_acr_exporter::metrics::catalog::{
@@ -14,7 +15,6 @@ use aliyun_acr_exporter::metrics::own::{Build, OWN, Own};
 use aliyun_acr_exporter::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
-use aliyun_acr_exporter::reason::Reason;
 use aliyun_acr_exporter::store::{
     ArtifactSeries, Limits, ListingEntry, Origin, PollError, RunSummary, Store, SubscriptionEntry,
     Target, TaskEntry,
@@ -94,19 +94,13 @@ fn in_the_code() -> BTreeMap<String, Facts> {
         let histogram = metric.kind == Kind::Histogram;
         let durations = matches!(metric.samples, Samples::Durations(_));
         assert_eq!(histogram, durations, "{}", metric.name);
-        let unit = if metric.unit.is_empty() {
-            "–"
-        } else {
-            metric.unit
-        };
-        assert_eq!(unit, unit_of(metric.name), "{}", metric.name);
-        let stability = metric.stability.as_str().to_owned();
         let kind = metric.kind.as_str().to_owned();
-        (metric.name, (kind, labels, unit.to_owned(), stability))
+        let unit = unit_of(metric.name).to_owned();
+        (metric.name, (kind, labels, unit, "stable".to_owned()))
     });
     let own = OWN.iter().map(|metric| {
         let facts = (
-            metric.kind.to_owned(),
+            metric.kind.as_str().to_owned(),
             owned(metric.labels),
             unit_of(metric.name).to_owned(),
             "stable".to_owned(),
@@ -203,11 +197,11 @@ fn page(format: Format, own: &Own) -> String {
         text: String::new(),
     });
     let mut task = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
-    task.data = Some(Arc::new(Assessment::new(
+    task.data = Some(Assessment::new(
         Folded::new(vec![row], &words),
         None,
         &words,
-    )));
+    ));
     task.last_success_ms = Some(NOW_MS);
     task.last_poll_ms = Some(NOW_MS);
     task.error = Some(error);
@@ -321,7 +315,8 @@ fn the_units_of_the_page_are_what_the_document_says() {
     own.action("default", "ListInstance").requests.inc();
     own.state().saved(1.0);
     own.instance("cri-a");
-    own.follow("cri-a").set_last_success(1.0);
+    own.follow_last_success_timestamp_seconds
+        .set(&["cri-a"], 1.0);
     let page = page(Format::OpenMetrics, &own);
     let documented = documented();
     let mut units = BTreeMap::new();

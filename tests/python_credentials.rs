@@ -12,15 +12,12 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::credentials::chain::Chain;
-use aliyun_acr_exporter::credentials::{Addresses, Context, Credentials, ProvideCredentials as _};
-use aliyun_acr_exporter::http::Http;
-use aliyun_acr_exporter::metrics::own::{Build, Own};
-use aliyun_acr_exporter::simulator::{
-    AccessKey, Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, demo,
-};
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::chain::Chain;
+use alibaba_cloud::credentials::{Addresses, Context, Credentials, ProvideCredentials as _};
+use alibaba_cloud::http::Http;
 use serde_json::{Map, Value, json};
+use simulator::{AccessKey, Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, demo};
 use tempfile::TempDir;
 
 const ROLE_ARN: &str = "acs:ram::123456789012:role/reader";
@@ -289,8 +286,8 @@ async fn ours(place: &Place, running: &Running) -> Result<Credentials, String> {
     variables.insert("HOME".to_owned(), home.into());
     let context = Context {
         name: "test".to_owned(),
-        http: Http::new().expect("TLS"),
-        own: Arc::new(Own::new(Build::CURRENT)),
+        http: Http::new("test").expect("TLS"),
+        observer: Arc::new(()),
         clock: Clock::system(),
         addresses: Addresses {
             sts: Some(running.url()),
@@ -298,6 +295,7 @@ async fn ours(place: &Place, running: &Running) -> Result<Credentials, String> {
             ..Addresses::default()
         },
         home: None,
+        session_name: "test".to_owned(),
     };
     let chain = Chain::official(&context, move |name| {
         Some(variables.get(name)?.as_str()?.to_owned())

@@ -6,10 +6,10 @@ mod python;
 
 use std::process::{Command, Output};
 
-use aliyun_acr_exporter::simulator::world::{RowSpec, Source, TaskSpec};
-use aliyun_acr_exporter::simulator::{AccessKey, Simulator, SimulatorConfig, Tls, World};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
+use simulator::world::{RowSpec, Source, TaskSpec};
+use simulator::{AccessKey, Simulator, SimulatorConfig, Tls, World};
 
 const INSTANCE: &str = "cri-90fxryf9pwf0abcd";
 const TASK: &str = "crast-y64sq01bgad0abcd";

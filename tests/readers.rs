@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use aliyun_acr_exporter::clock::Clock;
+use alibaba_cloud::clock::Clock;
 use aliyun_acr_exporter::metrics::own::{Build, Own, Scraped};
 use aliyun_acr_exporter::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
@@ -53,7 +53,7 @@ fn task(task_id: &str, artifacts: u32) -> TaskEntry {
     let words = Words::default();
     let folded = Folded::new(rows, &words);
     TaskEntry {
-        data: Some(Arc::new(Assessment::new(folded, None, &words))),
+        data: Some(Assessment::new(folded, None, &words)),
         last_poll_ms: Some(NOW_MS),
         last_success_ms: Some(NOW_MS),
         ..TaskEntry::new(Arc::new(target), Duration::from_secs(60))
@@ -148,10 +148,11 @@ impl Server {
         action.requests.inc();
         action.duration.observe(0.125);
         own.rate_limit("default").1.inc_by(0.5);
-        own.follow("cri-a").set_up(true);
-        own.follow("cri-a").set_last_success(1_700_000_000.25);
+        own.follow_up.set(&["cri-a"], 1.0);
+        own.follow_last_success_timestamp_seconds
+            .set(&["cri-a"], 1_700_000_000.25);
         own.set_clock_skew(-0.25);
-        own.show_unrecognized("Status", ODD);
+        own.unrecognized_values.set(&["Status", ODD], 1.0);
         own.instance("cri-a").polls.inc();
         own.state().saved(1_700_000_000.5);
         // The first page shows 0 where something is counted already.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use aliyun_acr_exporter::clock::Clock;
+use alibaba_cloud::clock::Clock;
 use aliyun_acr_exporter::metrics::own::{Build, Own};
 use aliyun_acr_exporter::server::{Settings, serve};
 use aliyun_acr_exporter::store::{Limits, Store};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use aliyun_acr_exporter::signing::{Key, Request};
+use alibaba_cloud::signing::{Key, Request};
 
 pub(crate) const REQUEST: Request<'static> = Request {
     method: "GET",

@@ -31,11 +31,7 @@ fn entry(task: usize, words: &Words) -> TaskEntry {
         origin: Origin::Configured,
     };
     let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
-    entry.data = Some(Arc::new(Assessment::new(
-        Folded::new(rows, words),
-        None,
-        words,
-    )));
+    entry.data = Some(Assessment::new(Folded::new(rows, words), None, words));
     entry.last_poll_ms = Some(NOW_MS);
     entry.last_success_ms = Some(NOW_MS);
     entry

@@ -35,7 +35,7 @@ cmp target/dist/SHA256SUMS "$work/SHA256SUMS" || fail 'the same commit gave othe
 [ "$(wc -l <target/dist/SHA256SUMS)" = 3 ] || fail 'SHA256SUMS does not name all files'
 deb=$(echo target/dist/*.deb)
 archive=$(echo target/dist/*.tar.gz)
-version=$(sed -n 's/^version = "\(.*\)"$/\1/p;/^\[lib\]/q' Cargo.toml)
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p;/^\[package\]/q' Cargo.toml)
 target=$(rustc -vV | sed -n 's/^host: //p')
 
 printf '== the package\n'

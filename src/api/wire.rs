@@ -1,102 +1,88 @@
-//! The cloud's answers as structs in its own words. Types wander in this API,
-//! so every field is read through [`Scalar`]: a number or a numeric string for
-//! an integer, a bool or its name for a bool, anything else is as good as
-//! absent. What the words mean is left to `source`.
+//! The API's responses as structs in its own words. Types vary in this API, so
+//! every field is lenient: a number or a numeric string for an integer, a boolean
+//! or its name for a boolean, and anything else is as good as absent. What the
+//! words mean is left to `source`.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::marker::PhantomData;
+use std::ops::Range;
 
+use alibaba_cloud::rpc::{Answer, Answered, NotAnswered, Page, Rows};
+use serde::Deserialize;
+use serde::de::value::{CowStrDeserializer, MapAccessDeserializer};
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-/// Reads what an answer says about itself, and what it is about. Where it says
-/// that it is no success, it need not be about anything.
-pub fn answer<T: Fields>(body: &[u8]) -> Result<(Envelope, T), Unreadable> {
-    match read(body) {
-        Ok(Answer(envelope, value)) => Ok((envelope, value)),
-        Err(error) => {
-            let envelope: Envelope = read(body).map_err(Unreadable::NoObject)?;
-            if envelope.is_success() {
-                return Err(Unreadable::Shape(error));
-            }
-            Ok((envelope, T::default()))
+/// A response: what it says about itself, and what it is about.
+#[derive(Debug)]
+pub struct Response<T>(pub Envelope, pub T);
+
+impl<T: DeserializeOwned> Answer for Response<T> {
+    fn read(body: &[u8]) -> Result<Answered<Self>, NotAnswered> {
+        let unreadable = |problem, detail: String| NotAnswered::Unreadable { problem, detail };
+        let (envelope, value) = match parse(body) {
+            Ok(Response(envelope, value)) => (envelope, Ok(value)),
+            // A failure need not be about anything.
+            Err(shape) => match parse(body) {
+                Ok(Response(envelope, IgnoredAny)) => (envelope, Err(shape)),
+                Err(error) => {
+                    let problem = "the answer is no JSON object";
+                    return Err(unreadable(problem, error.to_string()));
+                }
+            },
+        };
+        if envelope.is_failure() {
+            return Err(NotAnswered::Refused);
         }
+        if !envelope.is_success() {
+            let problem = "the answer is JSON and not the API's: it has no Code";
+            return Err(unreadable(problem, String::new()));
+        }
+        let value = value.map_err(|error| {
+            let problem = "the answer has another shape than documented";
+            unreadable(problem, error.to_string())
+        })?;
+        Ok(Answered {
+            request_id: envelope.request_id.clone(),
+            value: Self(envelope, value),
+        })
     }
 }
 
-/// Why an answer says nothing.
-#[derive(Debug)]
-pub enum Unreadable {
-    /// It is no JSON object.
-    NoObject(serde_json::Error),
-    /// It is a success by its own account, and not as documented.
-    Shape(serde_json::Error),
-}
-
-fn read<T: Read>(body: &[u8]) -> serde_json::Result<T> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<Response<T>> {
     // Checked as a whole, text is not checked again string by string.
     match std::str::from_utf8(body) {
         Ok(text) => serde_json::from_str(text),
         Err(_) => serde_json::from_slice(body),
     }
-    .map(|Wire(value)| value)
 }
 
-/// A struct that takes its fields out of a JSON object, which others may share.
-pub trait Fields: Default {
-    /// Takes the value of `key`; `false` where it is not one of its own.
-    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
-}
-
-/// A struct of public fields, each named as on the wire and read as its type is.
-macro_rules! fields {
-    (
-        $(#[$meta:meta])*
-        $name:ident { $($(#[$doc:meta])* $key:literal => $field:ident: $type:ty,)* }
-    ) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-        pub struct $name {
-            $($(#[$doc])* pub $field: $type,)*
-        }
-
-        impl Fields for $name {
-            fn take<'de, A: MapAccess<'de>>(
-                &mut self,
-                key: &str,
-                map: &mut A,
-            ) -> Result<bool, A::Error> {
-                match key {
-                    $($key => self.$field = map.next_value::<Wire<$type>>()?.0,)*
-                    _ => return Ok(false),
-                }
-                Ok(true)
-            }
-        }
-    };
-}
-
-/// What every answer says about itself. Its keys are known in any case: read
-/// past, `isSuccess: false` would turn into a task without artifacts.
+/// What every response says about itself. `RequestId`, `Code` and `IsSuccess` are
+/// recognized in any case: otherwise `isSuccess: false` would pass for a task
+/// without artifacts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// Names the request in the vendor's support and audit log.
     pub request_id: String,
     /// `success`, or what went wrong.
     pub code: String,
-    /// Whether it does not go against the code.
+    /// May deny the code.
     pub is_success: Option<bool>,
-    /// Whether the code stands there as the API spells it. The answer of
-    /// somebody else must not turn into a task without artifacts.
+    /// The size of the page that the API used, which may differ from the requested one.
+    pub page_size: Option<i64>,
+    /// Rows over all pages.
+    pub total_count: Option<i64>,
+    /// Whether there is a code in the API's own spelling. The response of another
+    /// server must not pass for a task without artifacts.
     vouched: bool,
 }
 
 impl Envelope {
-    /// Whether an answer with a 2xx status is a success: it says so itself.
+    /// Whether a response with a 2xx status is a success: it says so itself.
     pub fn is_success(&self) -> bool {
         self.vouched && !self.is_failure()
     }
@@ -106,19 +92,22 @@ impl Envelope {
         let is_good = self.code.is_empty() || self.code.eq_ignore_ascii_case("success");
         self.is_success == Some(false) || !is_good
     }
-}
 
-impl Fields for Envelope {
+    /// Takes the value of `key`; `false` where the field is another's.
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
         // The documented spelling wins over another one beside it.
         let is = |name: &str, unset: bool| key == name || (unset && key.eq_ignore_ascii_case(name));
         if is("RequestId", self.request_id.is_empty()) {
-            self.request_id = map.next_value::<Scalar<'_>>()?.into_text();
+            self.request_id = map.next_value::<Scalar<'_>>()?.text().into_owned();
         } else if is("Code", self.code.is_empty()) {
-            self.code = map.next_value::<Scalar<'_>>()?.into_text();
+            self.code = map.next_value::<Scalar<'_>>()?.text().into_owned();
             self.vouched |= key == "Code" && !self.code.is_empty();
         } else if is("IsSuccess", self.is_success.is_none()) {
-            self.is_success = map.next_value::<Scalar<'_>>()?.into_bool();
+            self.is_success = map.next_value::<Scalar<'_>>()?.boolean();
+        } else if key == "PageSize" {
+            self.page_size = map.next_value::<Scalar<'_>>()?.integer();
+        } else if key == "TotalCount" {
+            self.total_count = map.next_value::<Scalar<'_>>()?.integer();
         } else {
             return Ok(false);
         }
@@ -126,163 +115,189 @@ impl Fields for Envelope {
     }
 }
 
-fields! {
-    /// One page of `GetArtifactSubscriptionTaskResult`.
-    TaskResultPage {
-        /// The size of the page that the cloud used, which may not be the one asked for.
-        "PageSize" => page_size: Option<i64>,
-        /// Rows over all pages.
-        "TotalCount" => total_count: Option<i64>,
-        /// The rows.
-        "TaskResults" => task_results: TaskResults,
-    }
+/// One page of `GetArtifactSubscriptionTaskResult`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TaskResultPage {
+    /// The rows.
+    pub task_results: TaskResults,
 }
 
-fields! {
-    /// One page of `ListArtifactSubscriptionTask`.
-    TaskPage {
-        /// As in [`TaskResultPage`].
-        "PageSize" => page_size: Option<i64>,
-        /// Tasks over all pages.
-        "TotalCount" => total_count: Option<i64>,
-        /// The tasks.
-        "Tasks" => tasks: Vec<Task>,
-    }
+/// One page of `ListArtifactSubscriptionTask`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TaskPage {
+    /// The tasks.
+    #[serde(deserialize_with = "objects")]
+    pub tasks: Vec<Task>,
 }
 
-fields! {
-    /// One page of `ListArtifactSubscriptionRule`.
-    RulePage {
-        /// As in [`TaskResultPage`].
-        "PageSize" => page_size: Option<i64>,
-        /// Rules over all pages.
-        "TotalCount" => total_count: Option<i64>,
-        /// The rules.
-        "Rules" => rules: Vec<Rule>,
-    }
+/// One page of `ListArtifactSubscriptionRule`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RulePage {
+    /// The rules.
+    #[serde(deserialize_with = "objects")]
+    pub rules: Vec<Rule>,
 }
 
-/// One page of some list.
-pub(super) trait Page: Fields {
-    /// What it lists.
-    type Rows: Rows;
-
-    /// The rows, the size of a page and the rows of all pages, as it states them.
-    fn into_parts(self) -> (Self::Rows, Option<i64>, Option<i64>);
-}
-
-/// The rows of a list, as far as they are known.
-pub(super) trait Rows: Default {
-    /// Whether rows have ids: the same one twice means that the list has moved.
-    const IDENTIFIED: bool;
-
-    /// How many there are.
-    fn len(&self) -> usize;
-    /// Takes the rows of the next page.
-    fn append(&mut self, page: Self);
-    /// How many different ones there are.
-    fn distinct(&self) -> usize;
-    /// Drops those that came before.
-    fn dedup(&mut self);
-    /// Whether the same rows are here and there, in whatever order and number.
-    fn same(&self, other: &Self) -> bool;
-}
-
-impl Page for TaskResultPage {
+impl Page for Response<TaskResultPage> {
     type Rows = TaskResults;
 
     fn into_parts(self) -> (TaskResults, Option<i64>, Option<i64>) {
-        (self.task_results, self.page_size, self.total_count)
+        let Self(envelope, page) = self;
+        (page.task_results, envelope.page_size, envelope.total_count)
     }
 }
 
-impl Page for TaskPage {
+impl Page for Response<TaskPage> {
     type Rows = Vec<Task>;
 
     fn into_parts(self) -> (Vec<Task>, Option<i64>, Option<i64>) {
-        (self.tasks, self.page_size, self.total_count)
+        let Self(envelope, page) = self;
+        (page.tasks, envelope.page_size, envelope.total_count)
     }
 }
 
-impl Page for RulePage {
+impl Page for Response<RulePage> {
     type Rows = Vec<Rule>;
 
     fn into_parts(self) -> (Vec<Rule>, Option<i64>, Option<i64>) {
-        (self.rules, self.page_size, self.total_count)
+        let Self(envelope, page) = self;
+        (page.rules, envelope.page_size, envelope.total_count)
     }
 }
 
-impl<T: Clone + Eq + Hash> Rows for Vec<T> {
-    const IDENTIFIED: bool = true;
+/// The response of `GetArtifactSubscriptionTask`, or one row of the list of
+/// tasks; texts that are not known are "".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Task {
+    /// The task's id.
+    #[serde(deserialize_with = "text")]
+    pub task_id: String,
+    /// How far it is.
+    #[serde(deserialize_with = "text")]
+    pub task_status: String,
+    /// How it went.
+    #[serde(deserialize_with = "text")]
+    pub task_result: String,
+    /// `AUTO`, …
+    #[serde(deserialize_with = "text")]
+    pub task_type: String,
+    /// `DOCKER_HUB`, …
+    #[serde(deserialize_with = "text")]
+    pub source_provider: String,
+    /// The namespace at the source.
+    #[serde(deserialize_with = "text")]
+    pub source_namespace_name: String,
+    /// The repository at the source.
+    #[serde(deserialize_with = "text")]
+    pub source_repo_name: String,
+    /// The namespace that is synchronized into.
+    #[serde(deserialize_with = "text")]
+    pub namespace_name: String,
+    /// The repository that is synchronized into.
+    #[serde(deserialize_with = "text")]
+    pub repo_name: String,
+    /// The only place where the API gives a failure's reason.
+    #[serde(deserialize_with = "text")]
+    pub message: String,
+    /// Tags of the source; no progress.
+    #[serde(deserialize_with = "integer")]
+    pub tag_total_count: Option<i64>,
+    /// Tags that the subscription selects.
+    #[serde(deserialize_with = "integer")]
+    pub tag_subscription_count: Option<i64>,
+    /// Unix time, milliseconds.
+    #[serde(deserialize_with = "integer")]
+    pub start_time: Option<i64>,
+    /// Unix time, milliseconds.
+    #[serde(deserialize_with = "integer")]
+    pub end_time: Option<i64>,
+}
 
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn append(&mut self, page: Self) {
-        self.extend(page);
-    }
-
-    fn distinct(&self) -> usize {
-        self.iter().collect::<HashSet<_>>().len()
-    }
-
-    fn dedup(&mut self) {
-        let mut seen = HashSet::with_capacity(self.len());
-        self.retain(|row| seen.insert(row.clone()));
-    }
-
-    fn same(&self, other: &Self) -> bool {
-        let (here, there): (HashSet<_>, HashSet<_>) =
-            (self.iter().collect(), other.iter().collect());
-        here == there
-    }
+/// A standing subscription; texts that are not known are "".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Rule {
+    /// `crasr-…`
+    #[serde(deserialize_with = "text")]
+    pub rule_id: String,
+    /// `DOCKER_HUB`, …
+    #[serde(deserialize_with = "text")]
+    pub source_provider: String,
+    /// The namespace at the source.
+    #[serde(deserialize_with = "text")]
+    pub source_namespace_name: String,
+    /// The repository at the source.
+    #[serde(deserialize_with = "text")]
+    pub source_repo_name: String,
+    /// The namespace that is synchronized into.
+    #[serde(deserialize_with = "text")]
+    pub namespace_name: String,
+    /// The repository that is synchronized into.
+    #[serde(deserialize_with = "text")]
+    pub repo_name: String,
+    /// Which tags it takes.
+    #[serde(deserialize_with = "text")]
+    pub tag_regexp: String,
+    /// How many of the newest tags it takes.
+    #[serde(deserialize_with = "integer")]
+    pub tag_count: Option<i64>,
+    /// Unix time, milliseconds.
+    #[serde(deserialize_with = "integer")]
+    pub create_time: Option<i64>,
+    /// Unix time, milliseconds.
+    #[serde(deserialize_with = "integer")]
+    pub modified_time: Option<i64>,
 }
 
 /// What became of one artifact of a task; texts that are not known are "".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TaskResult<'a> {
-    /// The namespace that is synchronised into.
-    pub namespace_name: &'a str,
-    /// The repository that is synchronised into.
-    pub repo_name: &'a str,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[serde(bound(deserialize = "T: Default + Deserialize<'de>"))]
+pub struct TaskResult<T> {
+    /// The namespace that is synchronized into.
+    pub namespace_name: T,
+    /// The repository that is synchronized into.
+    pub repo_name: T,
     /// The tag.
-    pub tag: &'a str,
+    pub tag: T,
     /// How far it is, `COMPLETED` for one.
-    pub status: &'a str,
+    pub status: T,
     /// How it went, `SUCCESS` for one.
-    pub result: &'a str,
+    pub result: T,
     /// Unix time, milliseconds.
+    #[serde(deserialize_with = "integer")]
     pub start_time: Option<i64>,
     /// Unix time, milliseconds.
+    #[serde(deserialize_with = "integer")]
     pub end_time: Option<i64>,
+}
+
+impl<T> TaskResult<T> {
+    /// The row with each text changed, always in the same order.
+    fn map<U>(self, mut change: impl FnMut(T) -> U) -> TaskResult<U> {
+        TaskResult {
+            namespace_name: change(self.namespace_name),
+            repo_name: change(self.repo_name),
+            tag: change(self.tag),
+            status: change(self.status),
+            result: change(self.result),
+            start_time: self.start_time,
+            end_time: self.end_time,
+        }
+    }
 }
 
 /// What became of the artifacts of a task. A task may have thousands, which
 /// differ in little but their tags: the texts are in one buffer, and what a row
-/// has in common with the row before it is there once.
-#[derive(Clone, Default)]
+/// has in common with the row before it is stored once.
+#[derive(Clone, Debug, Default)]
 pub struct TaskResults {
     texts: String,
-    rows: Vec<Packed>,
-}
-
-/// A [`TaskResult`] with the places of its texts.
-#[derive(Clone, Copy, Default)]
-struct Packed {
-    namespace_name: Place,
-    repo_name: Place,
-    tag: Place,
-    status: Place,
-    result: Place,
-    start_time: Option<i64>,
-    end_time: Option<i64>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Place {
-    start: usize,
-    end: usize,
+    rows: Vec<TaskResult<Range<usize>>>,
 }
 
 impl TaskResults {
@@ -296,58 +311,53 @@ impl TaskResults {
         self.rows.is_empty()
     }
 
-    /// The rows, in the cloud's order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = TaskResult<'_>> {
-        let text = |place: Place| &self.texts[place.start..place.end];
-        self.rows.iter().map(move |row| TaskResult {
-            namespace_name: text(row.namespace_name),
-            repo_name: text(row.repo_name),
-            tag: text(row.tag),
-            status: text(row.status),
-            result: text(row.result),
-            start_time: row.start_time,
-            end_time: row.end_time,
-        })
+    /// The rows, in the API's order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = TaskResult<&str>> {
+        let rows = self.rows.iter().cloned();
+        rows.map(|row| row.map(|place| &self.texts[place]))
     }
 
-    /// Where `text` is; `before` is where it may be already.
-    fn keep(&mut self, text: &str, before: Place) -> Place {
-        if self.texts[before.start..before.end] == *text {
-            return before;
+    fn push(&mut self, row: TaskResult<Scalar<'_>>) {
+        let none = TaskResult::default();
+        let before = self.rows.last().unwrap_or(&none);
+        let before = [
+            &before.namespace_name,
+            &before.repo_name,
+            &before.tag,
+            &before.status,
+            &before.result,
+        ];
+        let mut before = before.iter();
+        let texts = &mut self.texts;
+        let row = row.map(|text| {
+            let text = text.text();
+            match before.next() {
+                Some(&place) if texts[place.clone()] == *text => place.clone(),
+                _ => {
+                    let start = texts.len();
+                    texts.push_str(&text);
+                    start..texts.len()
+                }
+            }
+        });
+        self.rows.push(row);
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskResults {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut all = Self::default();
+        for row in objects(deserializer)? {
+            all.push(row);
         }
-        let start = self.texts.len();
-        self.texts.push_str(text);
-        Place {
-            start,
-            end: self.texts.len(),
-        }
-    }
-}
-
-impl fmt::Debug for TaskResults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
-    }
-}
-
-impl PartialEq for TaskResults {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for TaskResults {}
-
-impl Hash for TaskResults {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.iter().for_each(|row| row.hash(state));
+        Ok(all)
     }
 }
 
 impl Rows for TaskResults {
     const IDENTIFIED: bool = false;
 
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.len()
     }
 
@@ -357,19 +367,10 @@ impl Rows for TaskResults {
             return;
         }
         let by = self.texts.len();
-        let moved = |place: Place| Place {
-            start: place.start + by,
-            end: place.end + by,
-        };
         self.texts.push_str(&page.texts);
-        self.rows.extend(page.rows.into_iter().map(|row| Packed {
-            namespace_name: moved(row.namespace_name),
-            repo_name: moved(row.repo_name),
-            tag: moved(row.tag),
-            status: moved(row.status),
-            result: moved(row.result),
-            ..row
-        }));
+        let moved = |place: Range<usize>| place.start + by..place.end + by;
+        let rows = page.rows.into_iter();
+        self.rows.extend(rows.map(|row| row.map(moved)));
     }
 
     fn distinct(&self) -> usize {
@@ -385,378 +386,99 @@ impl Rows for TaskResults {
     }
 
     fn same(&self, other: &Self) -> bool {
-        let (here, there): (HashSet<_>, HashSet<_>) =
-            (self.iter().collect(), other.iter().collect());
-        here == there
+        self.iter().collect::<HashSet<_>>() == other.iter().collect()
     }
 }
 
-fields! {
-    /// The answer of `GetArtifactSubscriptionTask`, or one row of the list of
-    /// tasks; texts that are not known are "".
-    Task {
-        /// The task's id.
-        "TaskId" => task_id: String,
-        /// How far it is.
-        "TaskStatus" => task_status: String,
-        /// How it went.
-        "TaskResult" => task_result: String,
-        /// `AUTO`, …
-        "TaskType" => task_type: String,
-        /// `DOCKER_HUB`, …
-        "SourceProvider" => source_provider: String,
-        /// The namespace at the source.
-        "SourceNamespaceName" => source_namespace_name: String,
-        /// The repository at the source.
-        "SourceRepoName" => source_repo_name: String,
-        /// The namespace that is synchronised into.
-        "NamespaceName" => namespace_name: String,
-        /// The repository that is synchronised into.
-        "RepoName" => repo_name: String,
-        /// The only place where the cloud gives a failure's reason.
-        "Message" => message: String,
-        /// Tags of the source; no progress.
-        "TagTotalCount" => tag_total_count: Option<i64>,
-        /// Tags that the subscription selects.
-        "TagSubscriptionCount" => tag_subscription_count: Option<i64>,
-        /// Unix time, milliseconds.
-        "StartTime" => start_time: Option<i64>,
-        /// Unix time, milliseconds.
-        "EndTime" => end_time: Option<i64>,
-    }
-}
-
-fields! {
-    /// A standing subscription; texts that are not known are "".
-    Rule {
-        /// `crasr-…`
-        "RuleId" => rule_id: String,
-        /// `DOCKER_HUB`, …
-        "SourceProvider" => source_provider: String,
-        /// The namespace at the source.
-        "SourceNamespaceName" => source_namespace_name: String,
-        /// The repository at the source.
-        "SourceRepoName" => source_repo_name: String,
-        /// The namespace that is synchronised into.
-        "NamespaceName" => namespace_name: String,
-        /// The repository that is synchronised into.
-        "RepoName" => repo_name: String,
-        /// Which tags it takes.
-        "TagRegexp" => tag_regexp: String,
-        /// How many of the newest tags it takes.
-        "TagCount" => tag_count: Option<i64>,
-        /// Unix time, milliseconds.
-        "CreateTime" => create_time: Option<i64>,
-        /// Unix time, milliseconds.
-        "ModifiedTime" => modified_time: Option<i64>,
-    }
-}
-
-/// How a type of ours is read.
-trait Read: Sized {
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
-}
-
-/// [`Read`] as serde knows it.
-struct Wire<T>(T);
-
-impl<'de, T: Read> Deserialize<'de> for Wire<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        T::read(deserializer).map(Self)
-    }
-}
-
-impl Read for String {
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Scalar::deserialize(deserializer).map(Scalar::into_text)
-    }
-}
-
-impl Read for Option<i64> {
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Scalar::deserialize(deserializer).map(Scalar::into_integer)
-    }
-}
-
-/// From an object alone. An array by position, as serde's own structs are read
-/// too, would make `[]` a success without rows.
-impl<T: Fields> Read for T {
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut value = T::default();
-        deserializer.deserialize_map(Object(&mut value))?;
-        Ok(value)
-    }
-}
-
-/// Fills what it holds from an object.
-struct Object<'a, T>(&'a mut T);
-
-impl<'de, T: Fields> Visitor<'de> for Object<'_, T> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key()? {
-            if !self.0.take(&key, &mut map)? {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An answer, in one pass: what it says about itself and what it is about.
-#[derive(Default)]
-struct Answer<T>(Envelope, T);
-
-impl<T: Fields> Fields for Answer<T> {
-    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
-        Ok(self.0.take(key, map)? || self.1.take(key, map)?)
-    }
-}
-
-/// The elements of an array.
-trait Elements: Default {
-    /// Takes the next one; `false` behind the last.
-    fn take<'de, A: SeqAccess<'de>>(&mut self, array: &mut A) -> Result<bool, A::Error>;
-}
-
-impl<T: Fields> Elements for Vec<T> {
-    fn take<'de, A: SeqAccess<'de>>(&mut self, array: &mut A) -> Result<bool, A::Error> {
-        let element = array.next_element()?;
-        let is_one = element.is_some();
-        self.extend(element.map(|Wire(element)| element));
-        Ok(is_one)
-    }
-}
-
-impl Elements for TaskResults {
-    fn take<'de, A: SeqAccess<'de>>(&mut self, array: &mut A) -> Result<bool, A::Error> {
-        Ok(array.next_element_seed(NextRow(self))?.is_some())
-    }
-}
-
-/// An array of objects, or nothing. Anything else is no page.
-fn elements<'de, D: Deserializer<'de>, T: Elements>(deserializer: D) -> Result<T, D::Error> {
-    struct Array<T>(PhantomData<T>);
-
-    impl<'de, T: Elements> Visitor<'de> for Array<T> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array")
-        }
-
-        fn visit_none<E>(self) -> Result<T, E> {
-            Ok(T::default())
-        }
-
-        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-            deserializer.deserialize_seq(self)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<T, A::Error> {
-            let mut all = T::default();
-            while all.take(&mut array)? {}
-            Ok(all)
-        }
-    }
-
-    deserializer.deserialize_option(Array(PhantomData))
-}
-
-impl<T: Fields> Read for Vec<T> {
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        elements(deserializer)
-    }
-}
-
-impl Read for TaskResults {
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        elements(deserializer)
-    }
-}
-
-/// Reads one row behind the others.
-struct NextRow<'a>(&'a mut TaskResults);
-
-impl<'de> DeserializeSeed<'de> for NextRow<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NextRow<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self(all) = self;
-        let before = all.rows.last().copied().unwrap_or_default();
-        let mut row = Packed::default();
-        while let Some(Key(key)) = map.next_key()? {
-            let (place, before) = match &*key {
-                "NamespaceName" => (&mut row.namespace_name, before.namespace_name),
-                "RepoName" => (&mut row.repo_name, before.repo_name),
-                "Tag" => (&mut row.tag, before.tag),
-                "Status" => (&mut row.status, before.status),
-                "Result" => (&mut row.result, before.result),
-                "StartTime" => {
-                    row.start_time = map.next_value::<Scalar<'_>>()?.into_integer();
-                    continue;
-                }
-                "EndTime" => {
-                    row.end_time = map.next_value::<Scalar<'_>>()?.into_integer();
-                    continue;
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *place = all.keep(&map.next_value::<Scalar<'_>>()?.text(), before);
-        }
-        all.rows.push(row);
-        Ok(())
-    }
-}
-
-/// The key of a field; no copy, unless it is escaped.
-struct Key<'de>(Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-
-        impl<'de> Visitor<'de> for Name {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(name.into()))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Key<'de>, E> {
-                Ok(Key(name.to_owned().into()))
-            }
-        }
-
-        deserializer.deserialize_str(Name)
-    }
-}
-
-/// Any JSON value, as far as a field of ours may take it.
-enum Scalar<'de> {
-    Text(Cow<'de, str>),
+/// Any JSON value, as far as a field takes it: numbers and booleans are texts,
+/// null, arrays and objects are "".
+enum Scalar<'a> {
+    Text(Cow<'a, str>),
+    /// The usual case of a number, not to be spelled and parsed.
     Integer(i64),
-    Float(f64),
-    Bool(bool),
-    /// null, an array, an object, or an integer beyond 64 bits.
-    Nothing,
 }
 
 impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Scalar<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Text(value.into()))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Text(value.to_owned().into()))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Integer(value))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Scalar<'de>, E> {
-                Ok(i64::try_from(value).map_or(Scalar::Nothing, Scalar::Integer))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Float(value))
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Bool(value))
-            }
-
-            fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Nothing)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar<'de>, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Nothing)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar<'de>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Nothing)
-            }
-        }
-
-        deserializer.deserialize_any(Any)
+        deserializer.deserialize_any(ScalarVisitor)
     }
 }
 
-impl<'de> Scalar<'de> {
-    fn text(self) -> Cow<'de, str> {
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Text(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Text(value.to_owned().into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Scalar<'de>, E> {
+        let integer = i64::try_from(value).map(Scalar::Integer);
+        Ok(integer.unwrap_or_else(|_| Scalar::Text(value.to_string().into())))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Text(value.to_string().into()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Text(value.to_string().into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
+        Ok(Scalar::Text("".into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar<'de>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        self.visit_unit()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar<'de>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.visit_unit()
+    }
+}
+
+impl Default for Scalar<'_> {
+    fn default() -> Self {
+        Self::Text("".into())
+    }
+}
+
+impl<'a> Scalar<'a> {
+    fn text(self) -> Cow<'a, str> {
         match self {
-            Self::Text(value) => value,
-            Self::Integer(value) => value.to_string().into(),
-            Self::Float(value) => value.to_string().into(),
-            Self::Bool(value) => value.to_string().into(),
-            Self::Nothing => "".into(),
+            Self::Text(text) => text,
+            Self::Integer(integer) => integer.to_string().into(),
         }
     }
 
-    fn into_text(self) -> String {
-        self.text().into_owned()
-    }
-
-    fn into_integer(self) -> Option<i64> {
+    fn integer(self) -> Option<i64> {
         match self {
-            Self::Integer(value) => Some(value),
-            Self::Float(value) => whole(value),
-            Self::Text(value) => {
-                let value = value.trim();
-                value
-                    .parse()
-                    .ok()
-                    .or_else(|| value.parse().ok().and_then(whole))
+            Self::Integer(integer) => Some(integer),
+            Self::Text(text) => {
+                let text = text.trim();
+                text.parse().ok().or_else(|| whole(text.parse().ok()?))
             }
-            Self::Bool(_) | Self::Nothing => None,
         }
     }
 
-    fn into_bool(self) -> Option<bool> {
-        match self {
-            Self::Bool(value) => Some(value),
-            Self::Text(value) if value.trim().eq_ignore_ascii_case("true") => Some(true),
-            Self::Text(value) if value.trim().eq_ignore_ascii_case("false") => Some(false),
-            _ => None,
-        }
+    fn boolean(self) -> Option<bool> {
+        self.text().trim().to_ascii_lowercase().parse().ok()
     }
 }
 
@@ -767,6 +489,102 @@ fn whole(value: f64) -> Option<i64> {
     (value.abs() <= EXACT).then_some(value as i64)
 }
 
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Scalar::deserialize(deserializer)?.text().into_owned())
+}
+
+fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(Scalar::deserialize(deserializer)?.integer())
+}
+
+/// An array of objects, or null for none. Anything else is no page.
+fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(objects.into_iter().map(|Object(value)| value).collect())
+}
+
+/// A value that is read from an object alone. Derived structs take an array too,
+/// by position, which would make `[]` a success without rows.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// In one pass.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Response<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ResponseVisitor(PhantomData))
+    }
+}
+
+struct ResponseVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ResponseVisitor<T> {
+    type Value = Response<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Response<T>, A::Error> {
+        let mut envelope = Envelope::default();
+        let rest = WithoutEnvelope {
+            map,
+            envelope: &mut envelope,
+        };
+        let value = T::deserialize(MapAccessDeserializer::new(rest))?;
+        Ok(Response(envelope, value))
+    }
+}
+
+/// The fields of a response, of which `envelope` takes its own.
+struct WithoutEnvelope<'a, A> {
+    map: A,
+    envelope: &'a mut Envelope,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutEnvelope<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(Key(key)) = self.map.next_key()? {
+            if !self.envelope.take(&key, &mut self.map)? {
+                return seed.deserialize(CowStrDeserializer::new(key)).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -774,8 +592,8 @@ mod tests {
 
     use super::*;
 
-    fn from_value<T: Read>(value: &Value) -> serde_json::Result<T> {
-        read(value.to_string().as_bytes())
+    fn from_value<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
+        parse(value.to_string().as_bytes()).map(|Response(_, value)| value)
     }
 
     fn page(row: &Value) -> TaskResultPage {
@@ -796,10 +614,12 @@ mod tests {
 
     #[test]
     fn a_page_is_read() {
-        let (envelope, page) = answer::<TaskResultPage>(SAMPLE.as_bytes()).expect("an answer");
+        let Response(envelope, page) =
+            parse::<TaskResultPage>(SAMPLE.as_bytes()).expect("a response");
         assert!(envelope.is_success());
         assert_eq!(envelope.request_id, "30D2EC43-5E7D-4C0C-9FA5-D8E2D8D1F0B4");
-        assert_eq!((page.page_size, page.total_count), (Some(30), Some(1)));
+        let stated = (envelope.page_size, envelope.total_count);
+        assert_eq!(stated, (Some(30), Some(1)));
         let rows: Vec<_> = page.task_results.iter().collect();
         assert_eq!(
             rows,
@@ -817,7 +637,7 @@ mod tests {
 
     #[test]
     fn a_task_is_flat_and_its_message_is_its_own() {
-        let task: Task = read(
+        let Response(_, task) = parse::<Task>(
             br#"{"RequestId": "R", "Code": "success", "IsSuccess": "true", "TaskId": "crast-1",
                 "TaskStatus": "RUNNING", "TaskResult": "SUCCESS", "TaskType": "AUTO",
                 "SourceProvider": "DOCKER_HUB", "SourceNamespaceName": "library",
@@ -875,8 +695,10 @@ mod tests {
                 json!("with \"quotes\" and \u{1F980}"),
                 "with \"quotes\" and \u{1F980}",
             ),
+            (json!("\u{1}\\ \u{7f}"), "\u{1}\\ \u{7f}"),
             (json!(1.25), "1.25"),
             (json!(20), "20"),
+            (json!(u64::MAX), "18446744073709551615"),
             (json!(true), "true"),
             (json!(null), ""),
             (json!(["v1"]), ""),
@@ -917,7 +739,8 @@ mod tests {
             ),
             (json!({"Code": "INSTANCE_NOT_EXIST"}), false),
         ] {
-            let envelope: Envelope = from_value(&answer).expect("an envelope");
+            let body = answer.to_string();
+            let Response(envelope, IgnoredAny) = parse(body.as_bytes()).expect("an envelope");
             assert_eq!(envelope.is_success(), expected, "{answer}");
         }
     }
@@ -942,6 +765,35 @@ mod tests {
             json!([]),
         ] {
             assert!(from_value::<TaskResultPage>(&answer).is_err(), "{answer}");
+        }
+        for rows in [
+            json!("none"),
+            json!({}),
+            json!(["row"]),
+            json!([null]),
+            json!([["crast-1"]]),
+        ] {
+            let page = json!({"Tasks": rows.clone()});
+            assert!(from_value::<TaskPage>(&page).is_err(), "{page}");
+            let page = json!({"Rules": rows});
+            assert!(from_value::<RulePage>(&page).is_err(), "{page}");
+        }
+        let none: TaskPage = from_value(&json!({"Tasks": null})).expect("a page");
+        assert_eq!(none.tasks, []);
+    }
+
+    #[test]
+    fn escapes_are_resolved_and_broken_text_is_an_error() {
+        let body = br#"{"T\u0061sks": [{"T\u0061skId": "a\u0062", "TaskStatus": 1.5, "Message": "\ud83e\udd80"}]}"#;
+        let Response(_, page) = parse::<TaskPage>(body).expect("a page");
+        let task = &page.tasks[0];
+        assert_eq!(task.task_id, "ab");
+        assert_eq!(task.task_status, "1.5");
+        assert_eq!(task.message, "\u{1F980}");
+        // Half a character, and bytes that are no text.
+        for text in [&b"\\ud83e"[..], b"\xff"] {
+            let body = [br#"{"Message": ""#, text, br#""}"#].concat();
+            assert!(parse::<Task>(&body).is_err(), "{text:?}");
         }
     }
 
@@ -986,17 +838,17 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read::<Envelope>(&bytes);
-            let _ = read::<TaskResultPage>(&bytes);
-            let _ = read::<Task>(&bytes);
+            let _ = parse::<IgnoredAny>(&bytes);
+            let _ = parse::<TaskResultPage>(&bytes);
+            let _ = parse::<Task>(&bytes);
         }
 
         #[test]
         fn any_object_is_an_envelope_and_a_task(value in json_value()) {
             let bytes = serde_json::to_vec(&value).expect("JSON");
-            let _ = read::<TaskResultPage>(&bytes);
-            prop_assert_eq!(read::<Envelope>(&bytes).is_ok(), value.is_object());
-            prop_assert_eq!(read::<Task>(&bytes).is_ok(), value.is_object());
+            let _ = parse::<TaskResultPage>(&bytes);
+            prop_assert_eq!(parse::<IgnoredAny>(&bytes).is_ok(), value.is_object());
+            prop_assert_eq!(parse::<Task>(&bytes).is_ok(), value.is_object());
         }
 
         #[test]

@@ -6,31 +6,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use alibaba_cloud::credentials::cached::Cached;
+use alibaba_cloud::credentials::entry::Source;
+use alibaba_cloud::credentials::environment;
+use alibaba_cloud::credentials::{self, Addresses, Context};
+use alibaba_cloud::http::{self, Http};
+use alibaba_cloud::rpc::Throttle;
+use alibaba_cloud::signing::Algorithm;
 use tokio::sync::Semaphore;
 
-use crate::api::throttle::Throttle;
-use crate::api::{Account, Client, Options, Shared};
-use crate::clock::Clock;
-use crate::config::{self, Api, Config, CredentialsSource, RoleSession, Secret, Signature};
-use crate::credentials::assume_role::AssumeRole;
-use crate::credentials::cached::Cached;
-use crate::credentials::chain::Chain;
-use crate::credentials::credentials_file::CredentialsFile;
-use crate::credentials::ecs_ram_role::EcsRamRole;
-use crate::credentials::environment::{self, Environment};
-use crate::credentials::oidc::Oidc;
-use crate::credentials::profile::Profile;
-use crate::credentials::static_key::{Setting, StaticKey};
-use crate::credentials::sts::Role;
-use crate::credentials::uri::Uri;
-use crate::credentials::{self, Addresses, Context, ProvideCredentials};
-use crate::http::Http;
+use crate::api::settings::Signature;
+use crate::api::{self, Account, Client, Options, Shared};
+use crate::config::{Config, Instance};
+use crate::metrics::account;
 use crate::metrics::own::Own;
 use crate::shard::Shard;
-use crate::signing::Algorithm;
 
 /// The longest pause before the first retry of a request.
 const BACKOFF: Duration = Duration::from_millis(200);
+/// Of roles that a profile names, or the environment, without one.
+const SESSION_NAME: &str = "aliyun-acr-exporter";
 
 /// One client for each instance, in their order; see [`Accounts`].
 pub fn clients(
@@ -38,7 +34,7 @@ pub fn clients(
     shard: Shard,
     own: &Arc<Own>,
     clock: &Clock,
-) -> Result<Vec<Arc<Client>>, reqwest::Error> {
+) -> Result<Vec<Arc<Client>>, http::Error> {
     let accounts = Accounts::new(config, shard, own, clock)?;
     Ok(accounts.clients(config))
 }
@@ -47,6 +43,7 @@ pub fn clients(
 /// their ends, and rate limits with what was learned of them.
 pub struct Accounts {
     common: Shared,
+    own: Arc<Own>,
     shard: Shard,
     /// One for each entry of `credentials:`, by its name.
     providers: Vec<(String, Arc<Cached>)>,
@@ -62,17 +59,17 @@ impl Accounts {
         shard: Shard,
         own: &Arc<Own>,
         clock: &Clock,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, http::Error> {
         let common = Shared {
-            http: Http::new()?,
-            in_flight: Arc::new(Semaphore::new(config.poll.concurrency)),
-            own: Arc::clone(own),
+            http: Http::new(api::USER_AGENT)?,
+            in_flight: Arc::new(Semaphore::new(config.poll.concurrency.size())),
             clock: clock.clone(),
         };
         Ok(Self {
-            providers: providers(config, &common, &HashMap::new()),
-            throttles: throttles(&config.api, &config.credentials, shard, &HashMap::new()),
+            providers: providers(config, &common, own, &HashMap::new()),
+            throttles: throttles(config, shard, &HashMap::new()),
             common,
+            own: Arc::clone(own),
             shard,
         })
     }
@@ -81,31 +78,20 @@ impl Accounts {
     /// keeps its keys; an account that is still there keeps its rate limit.
     #[must_use]
     pub fn after(&self, before: &Config, config: &Config) -> Self {
-        let same = before.credentials.iter().enumerate().filter(|(_, entry)| {
-            let now = config
-                .credentials
-                .iter()
-                .position(|it| it.name == entry.name);
-            now.is_some_and(|now| same_keys((before, entry), (config, &config.credentials[now])))
+        let same = self.providers.iter().filter(|(name, _)| {
+            config.credentials.contains_key(name) && same_keys(before, config, name)
         });
-        let kept = same.map(|(index, entry)| {
-            let provider = Arc::clone(&self.providers[index].1);
-            (entry.name.as_str(), provider)
-        });
+        let kept = same.map(|(name, provider)| (name.as_str(), Arc::clone(provider)));
         let kept = kept.collect();
         let mut common = self.common.clone();
         if before.poll.concurrency != config.poll.concurrency {
-            common.in_flight = Arc::new(Semaphore::new(config.poll.concurrency));
+            common.in_flight = Arc::new(Semaphore::new(config.poll.concurrency.size()));
         }
         Self {
-            providers: providers(config, &common, &kept),
-            throttles: throttles(
-                &config.api,
-                &config.credentials,
-                self.shard,
-                &self.throttles,
-            ),
+            providers: providers(config, &common, &self.own, &kept),
+            throttles: throttles(config, self.shard, &self.throttles),
             common,
+            own: Arc::clone(&self.own),
             shard: self.shard,
         }
     }
@@ -138,46 +124,43 @@ impl Accounts {
                 Signature::Acs3HmacSha256 => Algorithm::Acs3,
                 Signature::HmacSha1 => Algorithm::HmacSha1,
             },
-            timeout: config.poll.timeout,
-            retries: config.api.retries,
+            timeout: *config.poll.timeout,
+            retries: config.api.retries.get(),
             backoff: BACKOFF,
-            page_size: config.api.page_size,
-            max_pages: config.api.max_pages,
+            page_size: config.api.page_size.get(),
+            max_pages: config.api.max_pages.get(),
         };
-        let mut clients: HashMap<usize, Arc<Client>> = HashMap::new();
-        let of_instances = config.instances.iter().map(|instance| {
-            let client = clients.entry(instance.credentials).or_insert_with(|| {
-                let entry = &config.credentials[instance.credentials];
+        let clients: HashMap<&str, Arc<Client>> = self
+            .providers
+            .iter()
+            .map(|(name, provider)| {
                 let account = Account {
-                    name: entry.name.clone(),
-                    provider: Arc::clone(&self.providers[instance.credentials].1) as _,
-                    throttle: Arc::clone(&self.throttles[&quota(entry)]),
+                    name: name.clone(),
+                    provider: Arc::clone(provider) as _,
+                    throttle: Arc::clone(&self.throttles[&quota(config, name)]),
+                    observer: account::observer(&self.own, name),
                 };
-                Arc::new(Client::new(account, self.common.clone(), options))
-            });
-            Arc::clone(client)
-        });
-        of_instances.collect()
+                let client = Client::new(account, self.common.clone(), options);
+                (name.as_str(), Arc::new(client))
+            })
+            .collect();
+        let of = |instance: &Instance| Arc::clone(&clients[instance.credentials.as_str()]);
+        config.instances.iter().map(of).collect()
     }
 }
 
-/// Whether two entries, each of its configuration, give the same keys.
-fn same_keys(a: (&Config, &config::Credentials), b: (&Config, &config::Credentials)) -> bool {
-    use CredentialsSource::AssumeRole;
-    let ((in_a, a), (in_b, b)) = (a, b);
-    let (AssumeRole { source: of_a, .. }, AssumeRole { source: of_b, .. }) = (&a.source, &b.source)
-    else {
-        return a.source == b.source;
+/// Whether the entry `name` gives the same keys in two configurations.
+fn same_keys(before: &Config, config: &Config, name: &str) -> bool {
+    let (then, now) = (before.credentials.get(name), config.credentials.get(name));
+    let (Some(then), Some(now)) = (then, now) else {
+        return then.is_none() && now.is_none();
     };
-    // The source is a number, which says nothing by itself.
-    let (of_a, of_b) = (&in_a.credentials[*of_a], &in_b.credentials[*of_b]);
-    let mut role = a.source.clone();
-    if let (AssumeRole { source: ours, .. }, AssumeRole { source: theirs, .. }) =
-        (&mut role, &b.source)
-    {
-        *ours = *theirs;
+    // Where STS is asked depends on it.
+    let same = then.source == now.source && before.api.network == config.api.network;
+    match &now.source {
+        Source::AssumeRole(role) => same && same_keys(before, config, &role.source),
+        _ => same,
     }
-    role == b.source && of_a.name == of_b.name && same_keys((in_a, of_a), (in_b, of_b))
 }
 
 /// Instances of `config` that are asked with other keys, at another address or
@@ -187,33 +170,35 @@ pub fn asked_anew<'a>(before: &'a Config, config: &'a Config) -> impl Iterator<I
     let anew = config.instances.iter().filter(move |now| {
         let then = before.instances.iter().find(|then| then.id == now.id);
         !then.is_some_and(|then| {
-            let entry = &before.credentials[then.credentials];
-            let entry_now = &config.credentials[now.credentials];
             same_way
                 && (&then.endpoint, &then.region) == (&now.endpoint, &now.region)
-                && entry.name == entry_now.name
-                && same_keys((before, entry), (config, entry_now))
+                && then.credentials == now.credentials
+                && same_keys(before, config, &now.credentials)
         })
     });
-    anew.map(|instance| instance.id.as_str())
+    anew.map(|instance| &*instance.id)
 }
 
 /// What names a rate limit: entries of one group share theirs.
-fn quota(entry: &config::Credentials) -> String {
-    match &entry.quota_group {
-        Some(group) => format!("group {group}"),
-        None => format!("credentials {}", entry.name),
+pub(super) fn quota(config: &Config, name: &str) -> String {
+    match config
+        .credentials
+        .get(name)
+        .and_then(|it| it.quota_group.as_deref())
+    {
+        Some(group) => format!("quota group {group}"),
+        None => format!("credentials {name}"),
     }
 }
 
 fn throttles(
-    api: &Api,
-    credentials: &[config::Credentials],
+    config: &Config,
     shard: Shard,
     known: &HashMap<String, Arc<Throttle>>,
 ) -> HashMap<String, Arc<Throttle>> {
-    let (rate, burst) = share(api, shard);
-    let quotas: HashSet<String> = credentials.iter().map(quota).collect();
+    let (rate, burst) = share(&config.api, shard);
+    let used = config.used_credentials();
+    let quotas: HashSet<String> = used.iter().map(|name| quota(config, name)).collect();
     let throttles = quotas.into_iter().map(|quota| {
         let throttle = match known.get(&quota) {
             Some(throttle) => {
@@ -231,163 +216,66 @@ fn throttles(
 /// the reason. No mistake of the configuration: they may be mounted later, or
 /// elsewhere.
 pub async fn unreadable_files(config: &Config) -> Vec<String> {
-    let mut told = Vec::new();
-    for entry in &config.credentials {
-        for (key, path) in entry.source.files() {
+    let mut unreadable = Vec::new();
+    for name in config.used_credentials() {
+        for (key, path) in config.credentials[name].source.files() {
             if let Err(wrong) = credentials::check_file(path).await {
-                told.push(format!("credentials.{}.{key}: {wrong}", entry.name));
+                unreadable.push(format!("credentials.{name}.{key}: {wrong}"));
             }
         }
     }
-    told
+    unreadable
 }
 
 /// The rate and the burst of one shard.
-pub(super) fn share(api: &Api, shard: Shard) -> (f64, u32) {
-    let rate = api.requests_per_second / f64::from(shard.total());
-    (rate, (api.burst / shard.total()).max(1))
+pub(super) fn share(api: &api::settings::Settings, shard: Shard) -> (f64, u32) {
+    let rate = api.requests_per_second.0 / f64::from(shard.total());
+    (rate, (api.burst.get() / shard.total()).max(1))
 }
 
-/// One provider for each entry, which keeps its key as long as it is good; `kept`
-/// have one already.
+/// One provider for each entry in use, which keeps its key as long as it is good;
+/// `kept` have one already.
 fn providers(
     config: &Config,
     common: &Shared,
+    own: &Arc<Own>,
     kept: &HashMap<&str, Arc<Cached>>,
 ) -> Vec<(String, Arc<Cached>)> {
     let mut providers: Vec<(String, Arc<Cached>)> = Vec::new();
-    for entry in &config.credentials {
-        if let Some(provider) = kept.get(entry.name.as_str()) {
-            providers.push((entry.name.clone(), Arc::clone(provider)));
-            continue;
-        }
-        let context = |addresses: Option<&config::Addresses>| Context {
-            name: entry.name.clone(),
-            http: common.http.clone(),
-            own: Arc::clone(&common.own),
-            clock: common.clock.clone(),
-            addresses: addresses.map_or_else(Addresses::default, told),
-            home: environment::process("HOME").map(PathBuf::from),
+    for name in config.used_credentials() {
+        let make = || {
+            let context = Context {
+                name: name.to_owned(),
+                http: common.http.clone(),
+                observer: account::observer(own, name),
+                clock: common.clock.clone(),
+                addresses: Addresses {
+                    vpc: config.api.network.is_vpc(),
+                    ..Addresses::default()
+                },
+                home: environment::process("HOME").map(PathBuf::from),
+                session_name: SESSION_NAME.to_owned(),
+            };
+            let source = &config.credentials[name].source;
+            let provider = source.provider(&context, |name| {
+                let source = providers.iter().find(|(it, _)| it == name);
+                let (_, provider) = source.expect("the source of a role comes before it");
+                Arc::clone(provider) as _
+            });
+            Arc::new(Cached::new(&context, provider))
         };
-        // A role's source stands before it.
-        let provider = provider(&entry.source, &context, &providers);
-        let cached = Arc::new(Cached::new(&context(None), provider));
-        providers.push((entry.name.clone(), cached));
+        let provider = kept.get(name).map_or_else(make, Arc::clone);
+        providers.push((name.to_owned(), provider));
     }
     providers
 }
 
-fn provider(
-    source: &CredentialsSource,
-    context: &dyn Fn(Option<&config::Addresses>) -> Context,
-    before: &[(String, Arc<Cached>)],
-) -> Arc<dyn ProvideCredentials> {
-    match source {
-        CredentialsSource::Default { addresses } => {
-            let context = context(Some(addresses));
-            Arc::new(Chain::official(&context, environment::process))
-        }
-        CredentialsSource::Environment => Arc::new(Environment::of_process()),
-        CredentialsSource::AccessKey {
-            access_key_id,
-            access_key_secret,
-            security_token,
-        } => {
-            let key = StaticKey::new(
-                setting(access_key_id),
-                setting(access_key_secret),
-                security_token.as_ref().map(setting),
-            );
-            Arc::new(key.counted(&context(None)))
-        }
-        CredentialsSource::Profile {
-            name,
-            file,
-            addresses,
-        } => {
-            let context = context(Some(addresses));
-            Arc::new(Profile::new(&context, file.clone(), name.clone()))
-        }
-        CredentialsSource::CredentialsFile {
-            section,
-            file,
-            addresses,
-        } => {
-            let (context, section) = (context(Some(addresses)), Some(section.clone()));
-            Arc::new(CredentialsFile::new(&context, file.clone(), section))
-        }
-        CredentialsSource::Oidc {
-            role_arn,
-            oidc_provider_arn,
-            oidc_token_file,
-            session,
-            addresses,
-        } => Arc::new(Oidc::new(
-            &context(Some(addresses)),
-            role(role_arn, session),
-            oidc_provider_arn,
-            oidc_token_file,
-        )),
-        CredentialsSource::EcsRamRole {
-            role_name,
-            disable_imdsv1,
-            addresses,
-        } => {
-            let context = context(Some(addresses));
-            Arc::new(EcsRamRole::new(
-                &context,
-                role_name.clone(),
-                *disable_imdsv1,
-            ))
-        }
-        CredentialsSource::Uri { uri } => Arc::new(Uri::new(&context(None), uri.clone())),
-        CredentialsSource::AssumeRole {
-            role_arn,
-            source,
-            external_id,
-            session,
-            addresses,
-        } => {
-            let role = Role {
-                external_id: external_id.as_ref().map(setting),
-                ..role(role_arn, session)
-            };
-            let source = Arc::clone(&before[*source].1);
-            Arc::new(AssumeRole::new(&context(Some(addresses)), role, source))
-        }
-    }
-}
-
-fn role(arn: &str, session: &RoleSession) -> Role {
-    Role {
-        arn: arn.to_owned(),
-        session_name: Some(session.name.clone()),
-        duration: Some(session.duration),
-        external_id: None,
-        policy: session.policy.clone(),
-    }
-}
-
-/// The configuration has resolved the region already.
-fn told(addresses: &config::Addresses) -> Addresses {
-    Addresses {
-        sts: addresses.sts.as_ref().map(config::Endpoint::url),
-        sts_region: None,
-        vpc: addresses.vpc,
-        metadata: addresses.metadata.url(),
-    }
-}
-
-fn setting(secret: &Secret) -> Setting {
-    match secret {
-        Secret::Inline(value) => Setting::Inline(value.clone().into()),
-        Secret::File(path) => Setting::File(path.clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use settings::Count;
+
     use super::*;
+    use crate::config;
 
     /// A configuration of three entries: a key, a role assumed with it, another key.
     fn config(secret: &str, rate: &str, more: &str) -> Config {
@@ -456,14 +344,9 @@ instances:
 
     #[test]
     fn shards_share_the_rate_of_an_account() {
-        let api = Api {
-            signature: Signature::HmacSha1,
-            vpc: false,
-            requests_per_second: 5.0,
-            burst: 7,
-            retries: 0,
-            page_size: 1,
-            max_pages: 1,
+        let api = api::settings::Settings {
+            burst: Count::of(7),
+            ..Default::default()
         };
         for (total, expected) in [(1, (5.0, 7)), (2, (2.5, 3)), (10, (0.5, 1))] {
             let shard = Shard::new(total - 1, total).unwrap();

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde_json::{Value, json};
+use settings::in_words;
 
-use super::accounts::share;
-use crate::config::{Artifacts, Config, Follow, Instance, Task};
+use super::accounts::{quota, share};
+use crate::config::{Config, Instance, Task};
+use crate::follow::settings::Settings as Follow;
 use crate::shard::Shard;
+use crate::store::ArtifactSeries;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A plan above this share of the rate limit is warned about.
@@ -40,22 +43,6 @@ pub struct Plan<'a> {
     shard: Shard,
     instances: Vec<Part<'a>>,
     accounts: Vec<Account>,
-}
-
-/// A RAM policy, its keys in the order that the vendor writes them.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Policy {
-    version: &'static str,
-    statement: Vec<Statement>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Statement {
-    effect: &'static str,
-    action: &'static [&'static str],
-    resource: Vec<String>,
 }
 
 /// What of an instance is the shard's.
@@ -104,7 +91,7 @@ enum Lever {
 impl Lever {
     /// The interval that a task keeps to.
     fn of(config: &Config, task: &Task) -> Self {
-        if task.interval == config.poll.interval {
+        if task.interval(&config.poll) == *config.poll.interval {
             Self::Interval
         } else {
             Self::OwnInterval
@@ -130,16 +117,17 @@ impl Calls {
             Self::of_follow(config, follow, shard)
         });
         for task in tasks {
-            let finished = config.poll.finished_interval;
+            let finished = *config.poll.finished_interval;
+            let interval = task.interval(&config.poll);
             let own = Lever::of(config, task);
-            let resting = if task.interval < finished {
+            let resting = if interval < finished {
                 Lever::FinishedInterval
             } else {
                 own
             };
             calls.start += 2.0;
-            *calls.steady.entry(resting).or_default() += per_day(finished.max(task.interval));
-            *calls.worst.entry(own).or_default() += 2.0 * per_day(task.interval);
+            *calls.steady.entry(resting).or_default() += per_day(finished.max(interval));
+            *calls.worst.entry(own).or_default() += 2.0 * per_day(interval);
         }
         calls
     }
@@ -147,12 +135,13 @@ impl Calls {
     /// As many runs as there may be, and as many subscriptions as make so many;
     /// lists that hold these and no more. Lists are every shard's own.
     fn of_follow(config: &Config, follow: &Follow, shard: Shard) -> Self {
-        let listings = per_day(follow.interval);
-        let subscriptions = follow.max_tasks.div_ceil(follow.runs);
+        let listings = per_day(*follow.interval);
+        let subscriptions = follow.max_tasks.size().div_ceil(follow.runs.size());
         let rule_pages = pages(config, subscriptions);
-        let run_pages = pages(config, follow.max_tasks);
+        let run_pages = pages(config, follow.max_tasks.size());
         let read_on = (run_pages - 1.0) / listings_until_read_on(config, follow);
         let runs = runs(follow, shard);
+        let longest = f64::from(config.api.max_pages.get());
         Self {
             start: rule_pages + run_pages + runs,
             steady: BTreeMap::from([
@@ -160,24 +149,19 @@ impl Calls {
                 (Lever::FinishedRuns, runs),
             ]),
             worst: BTreeMap::from([
-                (
-                    Lever::Listings,
-                    listings * 2.0 * f64::from(config.api.max_pages),
-                ),
-                (Lever::Runs, runs * 2.0 * per_day(config.poll.interval)),
+                (Lever::Listings, listings * 2.0 * longest),
+                (Lever::Runs, runs * 2.0 * per_day(*config.poll.interval)),
             ]),
         }
     }
 
     fn add(&mut self, other: &Self) {
         self.start += other.start;
-        for (sum, more) in [
-            (&mut self.steady, &other.steady),
-            (&mut self.worst, &other.worst),
-        ] {
-            for (lever, calls) in more {
-                *sum.entry(*lever).or_default() += calls;
-            }
+        for (lever, calls) in &other.steady {
+            *self.steady.entry(*lever).or_default() += calls;
+        }
+        for (lever, calls) in &other.worst {
+            *self.worst.entry(*lever).or_default() += calls;
         }
     }
 
@@ -193,7 +177,7 @@ impl Calls {
 impl<'a> Plan<'a> {
     /// What `shard` does of a configuration.
     pub fn new(config: &'a Config, shard: Shard) -> Self {
-        let mut accounts: BTreeMap<usize, Account> = BTreeMap::new();
+        let mut accounts: Vec<Account> = Vec::new();
         let mut instances = Vec::new();
         for instance in &config.instances {
             let all: Vec<&Task> = instance.tasks.iter().collect();
@@ -205,9 +189,16 @@ impl<'a> Plan<'a> {
             let listings = of_all.worst.get(&Lever::Listings).copied();
             let others = f64::from(shard.total() - 1);
 
-            let (position, name) = account(config, instance);
-            let account = accounts.entry(position).or_default();
-            account.name = name;
+            let name = quota(config, &instance.credentials);
+            let known = accounts.iter().position(|account| account.name == name);
+            let position = known.unwrap_or_else(|| {
+                accounts.push(Account {
+                    name,
+                    ..Account::default()
+                });
+                accounts.len() - 1
+            });
+            let account = &mut accounts[position];
             account.tasks += tasks.len();
             account.runs += follow.map_or(0.0, |follow| runs(follow, shard));
             account.calls.add(&calls);
@@ -222,16 +213,14 @@ impl<'a> Plan<'a> {
             config,
             shard,
             instances,
-            accounts: accounts.into_values().collect(),
+            accounts,
         }
     }
 
     /// What deserves a second look, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let accounts = self.accounts.iter();
-        accounts
-            .filter_map(|account| self.crowded(account))
-            .collect()
+        let crowded = self.accounts.iter().map(|account| self.crowded(account));
+        crowded.flatten().collect()
     }
 
     fn crowded(&self, account: &Account) -> Option<String> {
@@ -239,17 +228,11 @@ impl<'a> Plan<'a> {
         let limit = rate * DAY.as_secs_f64();
         let Calls { steady, worst, .. } = &account.calls;
         let runs = if account.runs > 0.0 { " and run" } else { "" };
+        let finished = format!("once every task{runs} is finished");
+        let empty = format!("at worst, with every task{runs} empty or running,");
         let (calls, by, when) = [
-            (
-                account.calls.steady(),
-                steady,
-                format!("once every task{runs} is finished"),
-            ),
-            (
-                account.calls.worst(),
-                worst,
-                format!("at worst, with every task{runs} empty or running,"),
-            ),
+            (account.calls.steady(), steady, finished),
+            (account.calls.worst(), worst, empty),
         ]
         .into_iter()
         .find(|(calls, ..)| *calls > CROWDED * limit)?;
@@ -276,30 +259,19 @@ impl<'a> Plan<'a> {
 
     /// The least RAM policy that this configuration needs, as JSON.
     pub fn ram_policy(&self) -> String {
-        let resources = |followed: bool| -> Vec<String> {
+        let statement = |actions: &[&str], followed: bool| -> Option<Value> {
             let instances = self.config.instances.iter();
-            instances
+            let resources: Vec<String> = instances
                 .filter(|instance| !followed || instance.follow.is_some())
                 .map(resource)
-                .collect()
+                .collect();
+            let allow = json!({"Effect": "Allow", "Action": actions, "Resource": resources});
+            (!resources.is_empty()).then_some(allow)
         };
-        let statement = |action: &'static [&'static str], resource: Vec<String>| Statement {
-            effect: "Allow",
-            action,
-            resource,
-        };
-        let statements = [
-            statement(&ACTIONS, resources(false)),
-            statement(&FOLLOW_ACTIONS, resources(true)),
-        ];
-        let policy = Policy {
-            version: "1",
-            statement: statements
-                .into_iter()
-                .filter(|one| !one.resource.is_empty())
-                .collect(),
-        };
-        serde_json::to_string_pretty(&policy).expect("texts become JSON")
+        let statements = [statement(&ACTIONS, false), statement(&FOLLOW_ACTIONS, true)];
+        let statements: Vec<Value> = statements.into_iter().flatten().collect();
+        // In the vendor's order of keys.
+        format!("{:#}", json!({"Version": "1", "Statement": statements}))
     }
 
     /// Requests a second and account that the process may make.
@@ -323,29 +295,26 @@ impl<'a> Plan<'a> {
             tasks,
             calls,
         } = part;
-        let region = if instance.region.is_empty() {
-            "no region"
-        } else {
-            &instance.region
-        };
+        let region = instance.region.as_deref().unwrap_or("no region");
         writeln!(
             f,
             "instance {} ({region}) at {}, credentials {}",
             instance.id,
-            instance.endpoint.url(),
-            self.config.credentials[instance.credentials].name,
+            instance.url(),
+            instance.credentials,
         )?;
         for task in tasks {
-            let resting = poll.finished_interval.max(task.interval);
+            let interval = task.interval(poll);
+            let resting = interval.max(*poll.finished_interval);
             write!(f, "  task {}", task.id)?;
-            if task.name != task.id {
-                write!(f, " ({})", task.name)?;
+            if task.name() != &*task.id {
+                write!(f, " ({})", task.name())?;
             }
             writeln!(
                 f,
                 ": every {}, finished ever more rarely up to every {}",
-                duration(task.interval),
-                duration(resting),
+                in_words(interval),
+                in_words(resting),
             )?;
         }
         let others = instance.tasks.len() - tasks.len();
@@ -356,10 +325,10 @@ impl<'a> Plan<'a> {
             writeln!(
                 f,
                 "  follow: both lists every {}; at most {}{:.0} runs, each every {} until it is finished, then once a day",
-                duration(follow.interval),
+                in_words(*follow.interval),
                 self.about(),
                 runs(follow, self.shard),
-                duration(poll.interval),
+                in_words(*poll.interval),
             )?;
         }
         writeln!(
@@ -390,21 +359,15 @@ impl<'a> Plan<'a> {
         )?;
         let runs = if account.runs > 0.0 { " and run" } else { "" };
         let lists = if calls.worst.contains_key(&Lever::Listings) {
-            format!(", lists of {} pages", api.max_pages)
+            format!(", lists of {} pages", api.max_pages.get())
         } else {
             String::new()
         };
+        let finished = format!("every task{runs} finished");
+        let empty = format!("every task{runs} empty: rows and task each time{lists}");
         for (what, calls, when) in [
-            (
-                "steady",
-                calls.steady(),
-                format!("every task{runs} finished"),
-            ),
-            (
-                "worst ",
-                calls.worst(),
-                format!("every task{runs} empty: rows and task each time{lists}"),
-            ),
+            ("steady", calls.steady(), finished),
+            ("worst ", calls.worst(), empty),
         ] {
             let share = 100.0 * calls / limit;
             writeln!(
@@ -415,7 +378,7 @@ impl<'a> Plan<'a> {
         if self.is_whole() {
             return Ok(());
         }
-        let rate = api.requests_per_second;
+        let rate = api.requests_per_second.0;
         writeln!(
             f,
             "    all {} shards together, each listing for itself: at worst {:.0} a day, {:.1} % of the account's {} requests a second",
@@ -457,33 +420,29 @@ impl<'a> Plan<'a> {
         writeln!(
             f,
             "  at most {} artifacts a task, and {} series in all: artifacts beyond have none",
-            limits.artifacts_per_task, limits.series,
+            limits.artifacts_per_task.get(),
+            limits.series.get(),
         )
     }
 }
 
 /// An instance as RAM names it; the account is the policy's own.
 fn resource(instance: &Instance) -> String {
-    let region = match instance.region.as_str() {
-        "" => "*",
-        region => region,
-    };
+    let region = instance.region.as_deref().unwrap_or("*");
     format!("acs:cr:{region}:*:instance/{}", instance.id)
 }
 
 /// Runs that get series. The newest of the instance do, whosever they are, and a
 /// hash shares them out: so of a shard it is a mean.
 fn runs(follow: &Follow, shard: Shard) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let runs = follow.max_tasks as f64;
-    runs / f64::from(shard.total())
+    f64::from(follow.max_tasks.get()) / f64::from(shard.total())
 }
 
 /// Pages of a list; an empty one has one, too.
 fn pages(config: &Config, rows: usize) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let pages = (rows as f64 / f64::from(config.api.page_size)).ceil();
-    pages.clamp(1.0, f64::from(config.api.max_pages))
+    let pages = (rows as f64 / f64::from(config.api.page_size.get())).ceil();
+    pages.clamp(1.0, f64::from(config.api.max_pages.get()))
 }
 
 /// A list that is newest first is read beyond its first page when a finished run
@@ -499,25 +458,6 @@ fn listings_until_read_on(config: &Config, follow: &Follow) -> f64 {
 
 fn per_day(interval: Duration) -> f64 {
     DAY.as_secs_f64() / interval.as_secs_f64()
-}
-
-/// The account an instance is counted under: entries of one quota group are one.
-fn account(config: &Config, instance: &Instance) -> (usize, String) {
-    let of_instance = &config.credentials[instance.credentials];
-    let Some(group) = &of_instance.quota_group else {
-        return (
-            instance.credentials,
-            format!("credentials {}", of_instance.name),
-        );
-    };
-    let first = config
-        .credentials
-        .iter()
-        .position(|entry| entry.quota_group.as_ref() == Some(group));
-    (
-        first.unwrap_or(instance.credentials),
-        format!("quota group {group}"),
-    )
 }
 
 impl fmt::Display for Plan<'_> {
@@ -536,7 +476,7 @@ impl fmt::Display for Plan<'_> {
         writeln!(
             f,
             "\nAPI calls, the artifacts of a task on one page of {}, retries and STS not counted:",
-            self.config.api.page_size
+            self.config.api.page_size.get()
         )?;
         for account in &self.accounts {
             self.write_account(f, account)?;
@@ -558,11 +498,11 @@ fn tasks(count: usize) -> String {
 }
 
 /// What artifacts add to a task's series.
-fn of_artifacts(artifacts: Artifacts) -> &'static str {
+fn of_artifacts(artifacts: ArtifactSeries) -> &'static str {
     match artifacts {
-        Artifacts::All => " and 2 for each artifact",
-        Artifacts::Failed => " and 2 for each failed artifact",
-        Artifacts::None => "",
+        ArtifactSeries::All => " and 2 for each artifact",
+        ArtifactSeries::Failed => " and 2 for each failed artifact",
+        ArtifactSeries::None => "",
     }
 }
 
@@ -570,25 +510,6 @@ fn of_artifacts(artifacts: Artifacts) -> &'static str {
 fn short(rate: f64) -> f64 {
     let scale = if rate < 0.1 { 1e6 } else { 1e3 };
     (rate * scale).round() / scale
-}
-
-/// As the configuration writes it, exact to the millisecond.
-fn duration(duration: Duration) -> String {
-    let mut rest = duration.as_millis();
-    let mut text = String::new();
-    for (unit, millis) in [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ] {
-        if rest >= millis {
-            text.push_str(&format!("{}{unit}", rest / millis));
-            rest %= millis;
-        }
-    }
-    text
 }
 
 #[cfg(test)]

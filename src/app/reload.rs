@@ -3,26 +3,27 @@
 //! time; what cannot be used changes nothing. What it means to the tasks is the
 //! scheduler's.
 
-use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
+use exporter_web::WebSource;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Accounts, asked_anew};
 use super::{follows, limits, settings, source, systemd, watches};
-use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::poll::Change;
-use crate::server::{ReloadRequest, WebSource};
+use crate::server::ReloadRequest;
 use crate::shard::Shard;
 use crate::source::CloudSource;
 use crate::store::Store;
+use crate::telemetry;
 
 /// Between two looks at the contents of the file. A look at its time or inode
 /// would miss what is mounted over it.
@@ -56,39 +57,8 @@ impl Origin {
     }
 }
 
-/// Why the configuration in force stays.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("the configuration was not read from a file")]
-    NoFile,
-    #[error("{} could not be read within {} s", .0.display(), PATIENCE.as_secs())]
-    Hangs(PathBuf),
-    #[error("the configuration cannot be used")]
-    Config(#[from] config::Error),
-    #[error("the scheduler has ended")]
-    Stopping,
-}
-
-impl Failure {
-    /// One text for each mistake.
-    fn lines(&self) -> Vec<String> {
-        match self {
-            Self::Config(config::Error::Mistakes(mistakes)) => {
-                mistakes.iter().map(ToString::to_string).collect()
-            }
-            Self::Config(error @ config::Error::Io { .. }) => vec![chain(error)],
-            other => vec![other.to_string()],
-        }
-    }
-}
-
-fn chain(error: &dyn StdError) -> String {
-    crate::telemetry::chain(error)
-}
-
 /// Keeps the configuration in force, and what was made of it.
 pub(super) struct Reloader {
-    pub(super) origin: Option<Origin>,
     pub(super) config: Config,
     pub(super) accounts: Accounts,
     pub(super) shard: Shard,
@@ -103,37 +73,41 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Reloads when it is asked to or the file has changed, until `stop`.
+    /// Reloads on request and when the file has changed, until `stop`.
     pub(super) async fn run(
         mut self,
+        mut origin: Option<Origin>,
         mut requests: mpsc::Receiver<ReloadRequest>,
         stop: CancellationToken,
     ) {
         self.note_loaded();
-        self.own.config_reloaded(true);
-        let mut looks = interval(LOOK);
+        self.note_reloaded(true);
+        let mut looks = interval_at(Instant::now() + LOOK, LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first is at once.
-        looks.tick().await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(request) = requests.recv() => {
-                    let told = self.reload().await;
-                    // Who has gone away meanwhile needs no answer.
-                    let _ = request.send(told);
+                    let outcome = match &mut origin {
+                        Some(origin) => self.reload(origin).await,
+                        None => Err(rejected(&["the configuration was not read from a file"])),
+                    };
+                    // The client may have gone away meanwhile.
+                    let _ = request.send(outcome);
                 }
-                _ = looks.tick(), if self.origin.is_some() => self.look().await,
+                _ = looks.tick() => if let Some(origin) = &mut origin {
+                    self.look(origin).await;
+                },
             }
         }
     }
 
     /// Reloads if the file holds something else than when it was last tried, or if a
-    /// reload that was asked for failed and what made it fail is mended.
-    async fn look(&mut self) {
-        // A file that is away for a moment is no news; one that stays away is
-        // told by whoever asks for a reload, or by the next start.
-        let (Ok(bytes), Some(origin)) = (self.read().await, &mut self.origin) else {
+    /// requested reload failed and its cause is mended.
+    async fn look(&mut self, origin: &mut Origin) {
+        // A file may be away for a moment. One that stays away fails the next
+        // requested reload, or the next start.
+        let Ok(bytes) = read(&origin.path).await else {
             return;
         };
         let web_is_mended = origin.web_failed && self.web.is_up_to_date().await;
@@ -145,67 +119,56 @@ impl Reloader {
             Some(_) if !web_is_mended => return,
             _ => tracing::info!("repeating the failed reload"),
         }
-        // The other file is looked after by itself.
-        let outcome = self.try_out(Ok(bytes), Ok(())).await;
-        let _ = self.tell(outcome);
+        // The outcome is logged, and the web configuration has its own watcher.
+        let _ = self.try_out(origin, Ok(bytes), Ok(())).await;
     }
 
-    async fn reload(&mut self) -> Result<String, String> {
-        let read = self.read().await;
-        let Some(origin) = &mut self.origin else {
-            return self.tell(Err(vec![Failure::NoFile]));
-        };
+    async fn reload(&mut self, origin: &mut Origin) -> Result<String, String> {
+        let read = read(&origin.path).await;
         let web = self.web.reload().await;
         origin.web_failed = web.is_err();
-        let outcome = self.try_out(read, web).await;
-        self.tell(outcome)
+        self.try_out(origin, read, web).await
     }
 
-    async fn read(&self) -> Result<Vec<u8>, Failure> {
-        let path = match &self.origin {
-            Some(origin) => origin.path.clone(),
-            None => return Err(Failure::NoFile),
-        };
-        let reading = path.clone();
-        let reading = tokio::task::spawn_blocking(move || config::read(&reading));
-        match timeout(PATIENCE, reading).await {
-            Ok(Ok(read)) => Ok(read?),
-            Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(Failure::Hangs(path)),
-        }
-    }
-
-    /// Puts what the file holds into force, unless it or the `web` configuration is
-    /// wrong; answers what that takes a restart for.
+    /// Applies what the file holds, unless it or the `web` configuration is wrong;
+    /// returns the outcome as a text.
     async fn try_out(
         &mut self,
-        read: Result<Vec<u8>, Failure>,
-        web: Result<(), config::Error>,
-    ) -> Result<Vec<String>, Vec<Failure>> {
-        let Some(origin) = &mut self.origin else {
-            return Err(vec![Failure::NoFile]);
-        };
+        origin: &mut Origin,
+        read: Result<Vec<u8>, Vec<String>>,
+        web: Result<(), exporter_web::Error>,
+    ) -> Result<String, String> {
         let tried = read.as_deref().ok().map(digest);
         let tried_before = std::mem::replace(&mut origin.tried, tried);
-        let config = read.and_then(|bytes| Ok(config::judge(&bytes, &origin.path)?));
-        // Both may be wrong.
-        let config = match (config, web) {
-            (Ok(config), Ok(())) => config,
-            (Ok(_), Err(web)) => {
-                // This file is good: should it have changed, it is looked at again.
-                origin.tried = tried_before;
-                return Err(vec![web.into()]);
+        let config = read.and_then(|bytes| {
+            let config = config::judge(&bytes, &origin.path);
+            config.map_err(|error| lines(&error))
+        });
+        if config.is_ok() && web.is_err() {
+            // This file is good: the next look tries it again if it has changed.
+            origin.tried = tried_before;
+        }
+        let web = web.map_err(|error| match error {
+            exporter_web::Error::Invalid(lines) => lines,
+            error @ exporter_web::Error::Io { .. } => vec![telemetry::chain(&error)],
+        });
+        let applied = match (config, web) {
+            (Ok(config), Ok(())) => {
+                systemd::reloading();
+                let applied = self.apply(config).await;
+                systemd::ready();
+                applied
             }
-            (Err(error), Ok(())) => return Err(vec![error]),
-            (Err(error), Err(web)) => return Err(vec![error, web.into()]),
+            (config, web) => {
+                let wrong = [config.err(), web.err()].into_iter().flatten();
+                Err(wrong.flatten().collect())
+            }
         };
-        systemd::reloading();
-        let applied = self.apply(config).await;
-        systemd::ready();
-        applied.map_err(|failure| vec![failure])
+        self.note_reloaded(applied.is_ok() && !origin.web_failed);
+        applied.map_err(|lines| rejected(&lines))
     }
 
-    async fn apply(&mut self, config: Config) -> Result<Vec<String>, Failure> {
+    async fn apply(&mut self, config: Config) -> Result<String, Vec<String>> {
         let accounts = self.accounts.after(&self.config, &config);
         let (done, in_force) = oneshot::channel();
         let change = Change {
@@ -218,65 +181,74 @@ impl Reloader {
         };
         self.store.set_limits(limits(&config));
         self.accounts.retire_replaced(&accounts);
-        let sent = self.changes.send(change).await;
-        sent.map_err(|_| Failure::Stopping)?;
-        in_force.await.map_err(|_| Failure::Stopping)?;
+        if self.changes.send(change).await.is_err() || in_force.await.is_err() {
+            return Err(vec!["the scheduler has ended".to_owned()]);
+        }
         accounts.forget_gone(&self.accounts, &self.own);
-        let mut later = Vec::new();
-        if config.state_path != self.config.state_path {
-            later.push("state.path takes effect at the next start".to_owned());
-        }
+        let before = std::mem::replace(&mut self.config, config);
         self.accounts = accounts;
-        self.config = config;
-        Ok(later)
-    }
+        self.note_loaded();
 
-    fn tell(&self, outcome: Result<Vec<String>, Vec<Failure>>) -> Result<String, String> {
-        match outcome {
-            Ok(later) => {
-                self.note_loaded();
-                let web_failed = self.origin.as_ref().is_some_and(|it| it.web_failed);
-                self.own.config_reloaded(!web_failed);
-                let instances = self.config.instances.len();
-                let tasks: usize = self
-                    .config
-                    .instances
-                    .iter()
-                    .map(|one| one.tasks.len())
-                    .sum();
-                tracing::info!(instances, tasks, "the configuration was reloaded");
-                for later in &later {
-                    tracing::warn!("{later}");
-                }
-                let later = later.iter().map(|later| format!("{later}\n"));
-                Ok(["The configuration was reloaded.\n".to_owned()]
-                    .into_iter()
-                    .chain(later)
-                    .collect())
-            }
-            Err(failures) => {
-                if self.origin.is_some() {
-                    self.own.config_reloaded(false);
-                }
-                let lines: Vec<String> = failures.iter().flat_map(Failure::lines).collect();
-                for mistake in &lines {
-                    tracing::error!(error = %mistake, "the configuration cannot be reloaded, the one before stays in force");
-                }
-                Err(format!(
-                    "The configuration before stays in force:\n{}\n",
-                    lines.join("\n")
-                ))
-            }
+        let instances = &self.config.instances;
+        let tasks: usize = instances.iter().map(|one| one.tasks.len()).sum();
+        let instances = instances.len();
+        tracing::info!(instances, tasks, "the configuration was reloaded");
+        let mut told = "The configuration was reloaded.\n".to_owned();
+        if before.state != self.config.state {
+            let later = "state.path takes effect at the next start";
+            tracing::warn!("{later}");
+            told.extend([later, "\n"]);
         }
+        Ok(told)
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "both fit into 52 bits")]
     fn note_loaded(&self) {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
         let now = self.clock.now_millis() as f64 / 1_000.0;
         let shown = self.config.shown();
-        self.own.config_loaded(hash(&shown), now);
+        self.own.config_hash.set(&[], hash(&shown) as f64);
+        self.own
+            .config_last_reload_success_timestamp_seconds
+            .set(&[], now);
         self.show.send_replace(shown.into());
     }
+
+    fn note_reloaded(&self, successful: bool) {
+        let successful = f64::from(u8::from(successful));
+        self.own.config_last_reload_successful.set(&[], successful);
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, Vec<String>> {
+    let reading = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || config::read(&reading));
+    match timeout(PATIENCE, reading).await {
+        Ok(Ok(read)) => read.map_err(|error| lines(&error)),
+        Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => {
+            let (path, limit) = (path.display(), PATIENCE.as_secs());
+            Err(vec![format!("{path} could not be read within {limit} s")])
+        }
+    }
+}
+
+/// One text for each mistake.
+fn lines(error: &config::Error) -> Vec<String> {
+    match error {
+        config::Error::Mistakes(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
+        config::Error::Io { .. } => vec![telemetry::chain(error)],
+    }
+}
+
+/// Logs why the configuration stays the one before, and returns it as a text.
+fn rejected(lines: &[impl AsRef<str>]) -> String {
+    let mut told = "The configuration before stays in force:\n".to_owned();
+    for line in lines {
+        let line = line.as_ref();
+        tracing::error!(error = %line, "the configuration cannot be reloaded, the one before stays in force");
+        told.extend([line, "\n"]);
+    }
+    told
 }
 
 fn digest(bytes: &[u8]) -> [u8; 32] {

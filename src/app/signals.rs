@@ -27,28 +27,29 @@ impl Signals {
         })
     }
 
-    /// Ends when `stop` is cancelled, by a signal or by somebody else.
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hang_up.recv() => "SIGHUP",
+        }
+    }
+
+    /// Ends when `stop` is canceled, by a signal or otherwise.
     pub(super) async fn handle(
         mut self,
         reload: mpsc::Sender<ReloadRequest>,
         stop: CancellationToken,
     ) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => {
-                    tracing::info!(signal = "SIGTERM", "stopping");
-                    return stop.cancel();
-                }
-                _ = self.interrupt.recv() => {
-                    tracing::info!(signal = "SIGINT", "stopping");
-                    return stop.cancel();
-                }
-                _ = self.hang_up.recv() => {
-                    // The log tells what comes of it. Where no more fit in, a
-                    // reload that will read the file as it is now waits already.
-                    let _ = reload.try_send(oneshot::channel().0);
-                }
-                () = stop.cancelled() => return,
+        while let Some(signal) = stop.run_until_cancelled(self.next()).await {
+            if signal == "SIGHUP" {
+                // The outcome is logged. A full queue holds a reload that will
+                // read the file as it is now.
+                let _ = reload.try_send(oneshot::channel().0);
+            } else {
+                tracing::info!(signal, "stopping");
+                stop.cancel();
             }
         }
     }
@@ -60,10 +61,5 @@ impl Signals {
 ///
 /// The system gives no signals.
 pub async fn first() -> io::Result<&'static str> {
-    let mut signals = Signals::listen()?;
-    Ok(tokio::select! {
-        _ = signals.terminate.recv() => "SIGTERM",
-        _ = signals.interrupt.recv() => "SIGINT",
-        _ = signals.hang_up.recv() => "SIGHUP",
-    })
+    Ok(Signals::listen()?.next().await)
 }

@@ -7,16 +7,16 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use alibaba_cloud::clock::Clock;
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::metrics::own::StateMetrics;
+use crate::metrics::own::{Own, StateMetrics};
 use crate::store::Store;
 use crate::store::state::{self, Checksum, Found, State, StateFile};
 
@@ -40,46 +40,49 @@ pub type Request = oneshot::Sender<State>;
 pub fn open(path: &Path, clock: &Clock) -> Result<(StateFile, State), state::Error> {
     let (file, found) = StateFile::open(path, clock.now_millis())?;
     let shown = file.path().display();
-    let state = match found {
+    match found {
         Found::State(state) => {
             tracing::info!(path = %shown, tasks = state.tasks.len(), instances = state.instances.len(), "state read");
-            state
+            return Ok((file, state));
         }
         Found::Nothing => {
             tracing::info!(path = %shown, "no state file yet, counting starts at zero");
-            State::default()
         }
-        Found::MovedAside { why, to } => {
-            tracing::error!(
-                path = %shown,
-                moved_to = %to.display(),
-                error = &why as &dyn StdError,
-                "the state file cannot be used and was moved aside, counting starts at zero"
-            );
-            State::default()
-        }
-        Found::LeftAlone(why) => {
-            tracing::error!(
-                path = %shown,
-                error = &why as &dyn StdError,
-                "the state file cannot be read, counting starts at zero and nothing is saved until a restart finds it readable or gone"
-            );
-            State::default()
-        }
-    };
-    Ok((file, state))
+        Found::MovedAside { why, to } => tracing::error!(
+            path = %shown,
+            moved_to = %to.display(),
+            error = &why as &dyn StdError,
+            "the state file cannot be used and was moved aside, counting starts at zero"
+        ),
+        Found::LeftAlone(why) => tracing::error!(
+            path = %shown,
+            error = &why as &dyn StdError,
+            "the state file cannot be read, counting starts at zero and nothing is saved until a restart finds it readable or gone"
+        ),
+    }
+    Ok((file, State::default()))
 }
 
-/// Saves until `stop`, and once more then. The poller answers `requests` until
-/// their senders are gone, also after `stop`.
+/// Saves to `file`, if there is one, until `stop`, and once more then. The poller
+/// answers `requests` until their senders are gone, also after `stop`.
 pub async fn keep(
-    file: StateFile,
+    file: Option<StateFile>,
     store: Arc<Store>,
     requests: mpsc::Sender<Request>,
     clock: Clock,
-    metrics: StateMetrics,
+    own: Arc<Own>,
     stop: CancellationToken,
 ) {
+    let Some(file) = file else {
+        drop(requests);
+        return stop.cancelled().await;
+    };
+    let metrics = own.state();
+    // From before a restart.
+    let modified = file.saved().map(|at| at.duration_since(UNIX_EPOCH));
+    if let Some(Ok(modified)) = modified {
+        metrics.saved(modified.as_secs_f64());
+    }
     let path = file.path().display().to_string();
     let file = Arc::new(file);
     let write = move |bytes: Vec<u8>| {
@@ -147,26 +150,19 @@ where
     async fn run(mut self, stop: CancellationToken) {
         let begin = Instant::now();
         let (mut latest, mut earliest) = (begin + EVERY, begin);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = self.store.counted() => {}
-                () = sleep_until(latest) => {}
+        let saving = async {
+            loop {
+                tokio::select! {
+                    () = self.store.counted() => {}
+                    () = sleep_until(latest) => {}
+                }
+                sleep_until(earliest).await;
+                let start = Instant::now();
+                (latest, earliest) = (start + EVERY, start + APART);
+                self.save(false).await;
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = sleep_until(earliest) => {}
-            }
-            let start = Instant::now();
-            (latest, earliest) = (start + EVERY, start + APART);
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                () = self.save(false) => {}
-            }
-        }
+        };
+        let _: Option<()> = stop.run_until_cancelled(saving).await;
         if timeout(LAST, self.save(true)).await.is_err() {
             self.account(Err(Failure::Hangs(LAST)));
         }

@@ -6,13 +6,13 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use alibaba_cloud::credentials::environment;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::credentials::environment;
 use crate::poll::AliveRequest;
 
 /// The daemon answers.
@@ -85,21 +85,19 @@ async fn feed(
     stop: CancellationToken,
     food: impl Fn(),
 ) {
-    loop {
-        let (request, alive) = oneshot::channel();
-        let round = async {
+    let feeding = async {
+        loop {
+            let (request, alive) = oneshot::channel();
             scheduler.send(request).await.ok()?;
-            alive.await.ok()
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            Some(()) = round => food(),
-            else => return stop.cancelled().await,
+            alive.await.ok()?;
+            food();
+            tokio::time::sleep(limit / 3).await;
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(limit / 3) => {}
-        }
+    };
+    let ended: Option<Option<()>> = stop.run_until_cancelled(feeding).await;
+    if ended.is_some() {
+        // The scheduler has ended, and the process ends with it.
+        stop.cancelled().await;
     }
 }
 

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
 use clap::Args;
 use rustix::fs::{Access, access};
 
 use crate::api::{self, Budget, Client, Instance};
 use crate::app::accounts;
 use crate::app::plan::Plan;
-use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
-use crate::reason::Reason;
 use crate::shard::Shard;
 
 use super::{
@@ -62,8 +62,8 @@ pub(super) fn run(flags: &Flags, arguments: &Arguments, own: &Arc<Own>) -> Resul
 /// configuration: it may run elsewhere, or as somebody else.
 async fn unusable_files(config: &Config) -> Vec<String> {
     let mut told = accounts::unreadable_files(config).await;
-    if let Some(path) = &config.state_path {
-        told.extend(unwritable_state(path.clone().into()).await);
+    if let Some(path) = &config.state.path {
+        told.extend(unwritable_state(path.0.clone().into()).await);
     }
     told
 }
@@ -127,7 +127,7 @@ async fn online(config: &Config, shard: Shard, own: &Arc<Own>) -> Result<(), Err
             continue;
         }
         let mut failed = Vec::new();
-        let task = task.map(|task| task.id.clone());
+        let task = task.map(|task| task.id.to_string());
         // Whether it came to its end shows in what has failed.
         let _ = ask(config, instance, task, &client, &mut failed).await;
         let without_rows = failed.iter().any(|error| error.action() == ROWS);
@@ -167,10 +167,10 @@ async fn ask(
 ) -> ControlFlow<()> {
     let place = Instance {
         id: &instance.id,
-        region: &instance.region,
-        endpoint: &instance.endpoint.url(),
+        region: instance.region(),
+        endpoint: &instance.url(),
     };
-    let mut budget = Budget::new(config.poll.deadline);
+    let mut budget = Budget::new(*config.poll.deadline);
     let mut listed = None;
     if instance.follow.is_some() {
         go_on(client.probe_rules(place, &mut budget).await, failed)?;

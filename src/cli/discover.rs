@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::api::Budget;
 use crate::app::words;
-use crate::clock::seconds;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::model::{ListedRun, Rule, TaskInfo, TaskStatus, Words};
 use crate::source;
+use alibaba_cloud::clock::seconds;
 
 use super::place::{Place, Reached};
 use super::table::{self, table, time};
@@ -76,8 +76,8 @@ async fn ask(
     let instance = &config.instances[0];
     // As long as the daemon would take for it.
     let follow = instance.follow.as_ref();
-    let interval = follow.map_or(config.poll.deadline, |follow| follow.interval);
-    let budget = || Budget::new(config.poll.deadline.max(interval));
+    let interval = follow.map_or(*config.poll.deadline, |follow| *follow.interval);
+    let budget = || Budget::new(interval.max(*config.poll.deadline));
 
     let rules = async { client.rules(place, &mut budget()).await };
     let mut read: Vec<ListedRun> = Vec::new();
@@ -129,9 +129,9 @@ async fn ask(
     }
 
     let mut answer = Answer {
-        instance_id: instance.id.clone(),
-        region: Some(instance.region.clone()).filter(|region| !region.is_empty()),
-        endpoint: instance.endpoint.url(),
+        instance_id: instance.id.to_string(),
+        region: instance.region.as_deref().map(str::to_owned),
+        endpoint: instance.url(),
         rules,
         tasks_total: tasks.as_ref().map(Vec::len),
         tasks_whole: tasks.as_ref().map(|_| whole),
@@ -290,8 +290,8 @@ impl Answer {
 /// An entry that follows the namespaces of `rules`, to paste under `instances:`.
 fn entry(config: &Config, rules: &[Value]) -> Result<String, Error> {
     let instance = &config.instances[0];
-    let credentials = &config.credentials[instance.credentials].name;
-    let credentials = Some(credentials.as_str()).filter(|name| *name != DEFAULT_CREDENTIALS);
+    let credentials =
+        Some(instance.credentials.as_str()).filter(|name| *name != DEFAULT_CREDENTIALS);
     let namespaces = rules.iter().map(|rule| rule["repo_namespace"].as_str());
     let namespaces: BTreeSet<&str> = namespaces.map(Option::unwrap_or_default).collect();
     let include = namespaces
@@ -304,8 +304,8 @@ fn entry(config: &Config, rules: &[Value]) -> Result<String, Error> {
     };
     let file = |endpoint: Option<String>| {
         let keys = [
-            ("id", json!(instance.id)),
-            ("region", json!(text(&instance.region))),
+            ("id", json!(&*instance.id)),
+            ("region", json!(instance.region.as_deref())),
             ("endpoint", json!(endpoint)),
             ("credentials", json!(credentials)),
             ("follow", follow.clone()),
@@ -318,7 +318,7 @@ fn entry(config: &Config, rules: &[Value]) -> Result<String, Error> {
     let mut yaml = file(None)?;
     let parsed = parse(&yaml, credentials);
     if !parsed.is_ok_and(|config| config.instances[0].endpoint == instance.endpoint) {
-        yaml = file(Some(instance.endpoint.url()))?;
+        yaml = file(Some(instance.url()))?;
     }
     parse(&yaml, credentials).map_err(|error| {
         Error::Failed(format!("no configuration follows these rules:\n{error}"))

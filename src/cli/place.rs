@@ -5,11 +5,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use alibaba_cloud::clock::Clock;
 use clap::Args;
 
 use crate::api::{Client, Instance};
 use crate::app::accounts;
-use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::own::Own;
 use crate::shard::Shard;
@@ -40,7 +40,7 @@ impl Place {
         let path = flags.config_path();
         if !typed && (flags.config_file.is_some() || Path::new(&path).exists()) {
             let mut config = flags.load_config()?;
-            config.instances.retain(|one| one.id == self.instance_id);
+            config.instances.retain(|one| *one.id == *self.instance_id);
             if config.instances.is_empty() {
                 return Err(Error::Usage(format!(
                     "{}: instance {:?} is not in it; name it there, or give --region or --endpoint",
@@ -106,14 +106,14 @@ impl<'a> Reached<'a> {
         Ok(Self {
             client: Arc::clone(&clients[0]),
             instance,
-            endpoint: instance.endpoint.url(),
+            endpoint: instance.url(),
         })
     }
 
     pub(super) fn place(&self) -> Instance<'_> {
         Instance {
             id: &self.instance.id,
-            region: &self.instance.region,
+            region: self.instance.region(),
             endpoint: &self.endpoint,
         }
     }

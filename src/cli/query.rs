@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::api::Budget;
 use crate::app::words;
-use crate::clock::seconds;
 use crate::config::Config;
 use crate::metrics::own::Own;
 use crate::model::{Assessment, Folded, Outcome, Row, TaskInfo, Words};
 use crate::source;
+use alibaba_cloud::clock::seconds;
 
 use super::place::{Place, Reached};
 use super::table::{self, cell, table, time};
@@ -53,7 +53,7 @@ async fn ask(config: &Config, arguments: &Arguments, own: &Arc<Own>) -> Result<A
     let reached = Reached::new(config, own)?;
     let (client, place) = (&reached.client, reached.place());
     let task_id = &arguments.task_id;
-    let mut budget = Budget::new(config.poll.deadline);
+    let mut budget = Budget::new(*config.poll.deadline);
     let rows = match client.task_results(place, task_id, &mut budget).await {
         Ok(rows) => rows,
         Err(error) => return Err(Error::Failed(with_signer(&error, client).await)),

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alibaba_cloud::clock::Clock;
 use clap::Args;
+use simulator::world::load_task_id;
+use simulator::{self, Simulator, SimulatorConfig, Tls, TlsError, World, demo};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock::Clock;
-use crate::simulator::world::load_task_id;
-use crate::simulator::{self, Simulator, SimulatorConfig, Tls, TlsError, World, demo};
 use crate::telemetry;
 
 use super::{Error, block_on, print};
@@ -32,15 +32,12 @@ pub(super) struct Arguments {
     /// Time before each answer, in milliseconds
     #[arg(long, value_name = "MS", default_value = "0")]
     latency: u64,
-    /// Serve https, with HTTP/2 where the client offers it: the certificate's chain in PEM
+    /// Serve https with the certificate chain in this PEM file
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The certificate's key in PEM, without a passphrase
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Over TLS speak HTTP/1.1 alone
-    #[arg(long, requires = "tls_cert")]
-    http1: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
@@ -51,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         None => World::demo(now),
     };
     let tls = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => Some(tls(certificate, key, arguments.http1)?),
+        (Some(certificate), Some(key)) => Some(tls(certificate, key)?),
         _ => None,
     };
     let simulator = Simulator::start(SimulatorConfig {
@@ -78,19 +75,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     Ok(stopped?)
 }
 
-fn tls(certificate: &Path, key: &Path, http1: bool) -> Result<Tls, Error> {
+fn tls(certificate: &Path, key: &Path) -> Result<Tls, Error> {
     let read = |path: &Path| {
         std::fs::read(path)
             .map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
     };
-    let tls = Tls::from_pem(&read(certificate)?, &read(key)?).map_err(|error| {
+    Tls::from_pem(&read(certificate)?, &read(key)?).map_err(|error| {
         let file = match error {
             TlsError::Key(_) => key,
             TlsError::Certificate(_) | TlsError::Unusable(_) => certificate,
         };
         Error::Usage(format!("{}: {}", file.display(), telemetry::chain(&error)))
-    })?;
-    Ok(if http1 { tls.http1_only() } else { tls })
+    })
 }
 
 fn description(url: &str, tasks: Option<usize>) -> String {

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Error;
-use crate::clock::rfc3339;
 use crate::telemetry;
+use alibaba_cloud::clock::rfc3339;
 
 /// Rows under a header, two spaces apart and never wrapped. Each column has a
 /// header and the [`cell`] of these keys.

@@ -5,12 +5,6 @@
 use super::float;
 use crate::metrics::catalog::Kind;
 
-/// The `Content-Type` of version 1.0.0.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// The `Content-Type` of version 0.0.1, the same page for older readers.
-pub const CONTENT_TYPE_0_0_1: &str = "application/openmetrics-text; version=0.0.1; charset=utf-8";
-
 /// The end of each page.
 pub(super) const END: &[u8] = b"# EOF\n";
 

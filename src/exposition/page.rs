@@ -13,13 +13,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use exporter_web::compress::{Coding, Compressed};
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 use tracing::error;
 
-use super::compress::{Coding, Compressed};
 use super::text::Writer;
 use super::{Content, Format, Names};
 use crate::metrics::catalog::series_at_most;

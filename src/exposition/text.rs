@@ -16,9 +16,6 @@ use crate::metrics::catalog::{ARTIFACT_LABELS, CATALOG, Emit, Kind, Metric, Samp
 use crate::model::Artifact;
 use crate::store::Durations;
 
-/// The `Content-Type` of the text format.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// Beyond a [`PIECE`], for the samples of the row that fills it: memory that is
 /// not written costs nothing, a buffer that grows is copied.
 const LAST_ROW: usize = 8 * 1024;
@@ -86,8 +83,7 @@ impl Writer {
         let content = Arc::clone(&self.content);
         let start = out.len();
         if !self.begun {
-            let (name, help, kind) = (metric.name, metric.help, metric.kind);
-            push_header(out, self.format, name, help, kind, metric.unit);
+            push_header(out, self.format, metric.name, metric.help, metric.kind);
         }
         let header_end = out.len();
         // A header alone may have to go again.
@@ -124,7 +120,7 @@ impl Writer {
                 }
                 Samples::Durations(durations) => {
                     let run = runs.get(self.row);
-                    let durations = durations(content.view.durations(self.row));
+                    let durations = durations(&content.view.durations()[self.row].1);
                     write_durations(out, self.format, metric.name, run, durations);
                 }
             }
@@ -216,8 +212,7 @@ pub fn tail(format: Format, names: &Names, own: &[MetricFamily]) -> Vec<u8> {
         if !names.contain(name, kind) || family.get_metric().is_empty() {
             continue;
         }
-        let unit = openmetrics::unit_of(openmetrics::family_name(name, kind));
-        push_header(&mut out, format, name, family.help(), kind, unit);
+        push_header(&mut out, format, name, family.help(), kind);
         for metric in family.get_metric() {
             match kind {
                 Kind::Counter => {
@@ -238,10 +233,12 @@ pub fn tail(format: Format, names: &Names, own: &[MetricFamily]) -> Vec<u8> {
     out
 }
 
-fn push_header(out: &mut Vec<u8>, format: Format, name: &str, help: &str, kind: Kind, unit: &str) {
+fn push_header(out: &mut Vec<u8>, format: Format, name: &str, help: &str, kind: Kind) {
+    let family = openmetrics::family_name(name, kind);
+    let unit = openmetrics::unit_of(family);
     let name = match format {
         Format::Text => name,
-        Format::OpenMetrics => openmetrics::family_name(name, kind),
+        Format::OpenMetrics => family,
     };
     let mut line = |word: &str, push: &mut dyn FnMut(&mut Vec<u8>)| {
         out.extend_from_slice(b"# ");

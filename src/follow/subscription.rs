@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Run, restored_run};
-use crate::clock::Moment;
+use alibaba_cloud::clock::Moment;
+
+use super::run::{Run, restored_run};
 use crate::model::{Causes, Rule, Subscription, TaskStatus, Words};
 use crate::store::state::SavedSubscription;
 use crate::store::{Counts, RecentRun, RunSummary, SubscriptionEntry};

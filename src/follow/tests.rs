@@ -1,9 +1,11 @@
 //! A follower by hand: lists go in, what is wanted and counted comes out.
 
+use super::settings::Pattern;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Folded, Row};
+use crate::model::{Assessment, Folded, ListedRun, Row, TaskStatus};
+use alibaba_cloud::Reason;
 
 const MINUTE: i64 = 60_000;
 const T0: i64 = 1_700_000_000_000;
@@ -138,13 +140,16 @@ fn the_newest_runs_of_each_subscription_are_wanted_whatever_the_order_of_the_lis
 
 #[test]
 fn age_number_and_filter_bound_what_is_wanted_but_no_subscription() {
-    let pattern = |text: &str| Regex::new(&format!("^(?:{text})$")).unwrap();
+    let pattern = |namespace: &str, name: &str| Pattern {
+        repo_namespace: Some(namespace.parse().unwrap()),
+        repo_name: Some(name.parse().unwrap()),
+    };
     let mut follower = Follower::new(Settings {
         max_age: Duration::from_secs(3_600),
         max_tasks: 1,
         filter: Filter {
-            include: vec![(pattern("mir.*"), pattern(".*"))],
-            exclude: vec![(pattern(".*"), pattern("redis"))],
+            include: vec![pattern("mir.*", ".*")],
+            exclude: vec![pattern(".*", "redis")],
         },
         ..settings()
     });
@@ -506,11 +511,14 @@ fn a_subscription_that_a_rule_was_edited_into_is_as_old_as_the_edit() {
 
 #[test]
 fn an_edit_of_a_rule_that_was_filtered_out_is_one_and_two_rules_of_one_id_are_none() {
-    let pattern = |text: &str| Regex::new(&format!("^(?:{text})$")).unwrap();
+    let pattern = |namespace: &str, name: &str| Pattern {
+        repo_namespace: Some(namespace.parse().unwrap()),
+        repo_name: Some(name.parse().unwrap()),
+    };
     let mut follower = Follower::new(Settings {
         filter: Filter {
             include: Vec::new(),
-            exclude: vec![(pattern(".*"), pattern("redis"))],
+            exclude: vec![pattern(".*", "redis")],
         },
         ..settings()
     });

@@ -1,14 +1,15 @@
-//! Every metric of what is watched, one row a metric: its name, type, help, unit
-//! and labels, and the function that gives its samples of one task, artifact or
+//! Every metric of what is watched, one row a metric: its help, its name, its
+//! labels, and the function that gives its samples of one task, artifact or
 //! subscription.
 //!
-//! Adding a metric is one row of [`CATALOG`] and one line of `docs/metrics.md`.
+//! Adding a metric is one row of [`CATALOG`], one line of `docs/metrics.md`, and a
+//! field of what the row reads where its number is not known yet.
 //! How a sample is written is the exposition's; which data is fresh and which
 //! artifacts are shown was decided by the store.
 
-use crate::model::{Artifact, Outcome, Summary, TaskStatus};
+use crate::model::{Artifact, Assessment, Outcome, TaskInfo, TaskStatus};
 use crate::store::{
-    Durations, RunDurations, RunFacts, RunSummary, Series, Snapshot, SubscriptionView, TaskView,
+    Durations, RunDurations, RunSummary, Series, Snapshot, SubscriptionView, TaskView,
 };
 
 /// The labels that every sample of a task carries, in the order of the page.
@@ -38,12 +39,8 @@ pub struct Metric {
     pub kind: Kind,
     /// The `# HELP` text.
     pub help: &'static str,
-    /// The base unit, which then ends the name; "" without one.
-    pub unit: &'static str,
     /// Labels behind those that identify the task, the artifact or the subscription.
     pub labels: &'static [&'static str],
-    /// What dashboards may rely on.
-    pub stability: Stability,
     /// Where its samples come from.
     pub samples: Samples,
 }
@@ -66,25 +63,6 @@ impl Kind {
             Self::Gauge => "gauge",
             Self::Counter => "counter",
             Self::Histogram => "histogram",
-        }
-    }
-}
-
-/// What dashboards may rely on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stability {
-    /// Name, labels and meaning stay within a major version.
-    Stable,
-    /// May change in a minor version, with a line in the change log.
-    Experimental,
-}
-
-impl Stability {
-    /// The word of the documentation.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Experimental => "experimental",
         }
     }
 }
@@ -143,442 +121,191 @@ impl Value {
     }
 }
 
-const SECONDS: &str = "seconds";
+/// Makes [`CATALOG`] of rows `/// HELP` `name: Source [labels] = samples;`. The name
+/// follows the prefix, and tells a counter by its `_total`.
+macro_rules! catalog {
+    ($($(#[doc = $help:literal])+ $name:ident: $source:ident [$($label:literal),*] = $samples:expr;)+) => {
+        /// Every metric of what is watched, in the order of the page.
+        pub const CATALOG: &[Metric] = &[$(Metric {
+            name: concat!("aliyun_acr_subscription_", stringify!($name)),
+            kind: kind(stringify!($name), &Samples::$source($samples)),
+            help: concat!($($help),+).trim_ascii(),
+            labels: &[$($label),*],
+            samples: Samples::$source($samples),
+        }),+];
+    };
+}
 
-const fn task(
-    name: &'static str,
-    unit: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    samples: fn(&TaskView<'_>, &mut Emit<'_>),
-) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Gauge,
-        help,
-        unit,
-        labels,
-        stability: Stability::Stable,
-        samples: Samples::Task(samples),
+const fn kind(name: &str, samples: &Samples) -> Kind {
+    match (samples, name.as_bytes()) {
+        (Samples::Durations(_), _) => Kind::Histogram,
+        (_, [.., b'_', b't', b'o', b't', b'a', b'l']) => Kind::Counter,
+        _ => Kind::Gauge,
     }
 }
 
-const fn artifact(
-    name: &'static str,
-    unit: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    samples: fn(&Artifact<'_>, &mut Emit<'_>),
-) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Gauge,
-        help,
-        unit,
-        labels,
-        stability: Stability::Stable,
-        samples: Samples::Artifact(samples),
-    }
-}
-
-const fn subscription(
-    name: &'static str,
-    unit: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    samples: fn(&SubscriptionView<'_>, &mut Emit<'_>),
-) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Gauge,
-        help,
-        unit,
-        labels,
-        stability: Stability::Stable,
-        samples: Samples::Subscription(samples),
-    }
-}
-
-const fn subscription_counter(
-    name: &'static str,
-    help: &'static str,
-    samples: fn(&SubscriptionView<'_>, &mut Emit<'_>),
-) -> Metric {
-    Metric {
-        kind: Kind::Counter,
-        ..subscription(name, "", &[], help, samples)
-    }
-}
-
-const fn durations(
-    name: &'static str,
-    help: &'static str,
-    durations: fn(&RunDurations) -> &Durations,
-) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Histogram,
-        help,
-        unit: SECONDS,
-        labels: &[],
-        stability: Stability::Stable,
-        samples: Samples::Durations(durations),
-    }
-}
-
-/// Every metric of what is watched, in the order of the page.
-pub const CATALOG: &[Metric] = &[
-    task(
-        "aliyun_acr_subscription_task_info",
-        "",
-        &[
-            "acr_region",
-            "repo_namespace",
-            "repo_name",
-            "source_provider",
-            "source_repository",
-            "task_type",
-            "origin",
-        ],
-        "Information about the task.",
-        |task, emit| {
-            let target = &task.entry.target;
-            let (region, origin) = (&target.region, target.origin.as_str());
-            match task.entry.info.as_deref() {
-                Some(info) => emit(
-                    &[
-                        region,
-                        &info.repo_namespace,
-                        &info.repo_name,
-                        &info.source_provider,
-                        &info.source_repository,
-                        &info.task_type,
-                        origin,
-                    ],
-                    Value::ONE,
-                ),
-                None => emit(&[region, "", "", "", "", "", origin], Value::ONE),
-            }
-        },
-    ),
-    task(
-        "aliyun_acr_subscription_task_up",
-        "",
-        &[],
-        "Whether the last poll of the task was successful.",
-        |task, emit| {
-            if let Some(up) = task.facts.up {
-                emit(&[], Value::flag(up));
-            }
-        },
-    ),
-    task(
-        "aliyun_acr_subscription_task_poll_error",
-        "",
-        &["reason"],
-        "Reason why the last poll of the task failed.",
-        |task, emit| {
-            let failed = task.facts.up == Some(false);
-            if let Some(error) = failed.then_some(()).and(task.entry.error.as_ref()) {
-                emit(&[error.reason.as_str()], Value::ONE);
-            }
-        },
-    ),
-    task(
-        "aliyun_acr_subscription_task_status",
-        "",
-        &["status"],
-        "Whether the task has the status.",
-        |task, emit| {
-            if let Some(data) = task.facts.data {
-                one_hot(&TaskStatus::ALL, data.status, emit);
-            }
-        },
-    ),
-    task(
-        "aliyun_acr_subscription_task_failure",
-        "",
-        &["cause"],
-        "Cause of the task's failure.",
-        |task, emit| {
-            if let Some(cause) = task.facts.cause {
-                emit(&[cause.as_str()], Value::ONE);
-            }
-        },
-    ),
-    task(
-        "aliyun_acr_subscription_task_artifacts",
-        "",
-        &["status"],
-        "Number of artifacts of the task by status.",
-        |task, emit| {
-            if let Some(data) = task.facts.data {
-                artifacts(|outcome| data.count(outcome), emit);
-            }
-        },
-    ),
-    task(
-        "aliyun_acr_subscription_task_merged_rows",
-        "",
-        &[],
-        "Number of result rows that repeated an artifact.",
-        |task, emit| {
-            if let Some(data) = task.facts.data {
-                emit(&[], Value::count(data.merged_rows));
-            }
-        },
-    ),
-    task(
-        "aliyun_acr_subscription_task_start_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the start of the task's first artifact.",
-        |task, emit| seconds(task, |data| data.start_ms, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_end_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the end of the finished task's last artifact.",
-        |task, emit| seconds(task, |data| data.end_ms, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_sync_duration_seconds",
-        SECONDS,
-        &[],
-        "Duration of the finished task from start to end.",
-        |task, emit| seconds(task, |data| data.duration_ms, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_last_success_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the end of the task's latest succeeded artifact.",
-        |task, emit| seconds(task, |data| data.last_success_ms, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_last_poll_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the last poll of the task.",
-        |task, emit| millis(task.facts.last_poll_ms, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_last_successful_poll_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the last successful poll of the task.",
-        |task, emit| millis(task.facts.last_success_ms, emit),
-    ),
-    task(
-        "aliyun_acr_subscription_task_poll_interval_seconds",
-        SECONDS,
-        &[],
-        "Current poll interval of the task, without backoff.",
-        |task, emit| emit(&[], Value::millis(task.facts.interval_ms)),
-    ),
-    artifact(
-        "aliyun_acr_subscription_artifact_status",
-        "",
-        &["status"],
-        "Current status of the artifact.",
-        |artifact, emit| emit(&[artifact.outcome.as_str()], Value::ONE),
-    ),
-    artifact(
-        "aliyun_acr_subscription_artifact_sync_duration_seconds",
-        SECONDS,
-        &[],
-        "Duration of the finished artifact's synchronization from start to end.",
-        |artifact, emit| millis(artifact.duration_ms(), emit),
-    ),
-    subscription(
-        "aliyun_acr_subscription_rule_info",
-        "",
-        &["rule_id", "tag_regexp"],
-        "Information about a rule of the subscription.",
-        |subscription, emit| {
-            for rule in subscription.entry.distinct_rules() {
-                emit(&[&rule.rule_id, &rule.tag_regexp], Value::ONE);
-            }
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_created_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the creation of the subscription.",
-        |subscription, emit| millis(subscription.facts.created_ms, emit),
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_run_info",
-        "",
-        RUN_LABELS,
-        "Information about the subscription's newest run.",
-        |subscription, emit| run_info(subscription, subscription.entry.last_run.as_ref(), emit),
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_run_status",
-        "",
-        &["status"],
-        "Whether the newest run has the status.",
-        |subscription, emit| {
-            if let Some(run) = subscription.facts.last_run {
-                one_hot(&TaskStatus::ALL, run.status, emit);
-            }
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_run_start_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the start of the newest run.",
-        |subscription, emit| last_run(subscription, |run| run.start_ms.map(Value::millis), emit),
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_run_source_tags",
-        "",
-        &[],
-        "Number of tags of the source repository at the newest run.",
-        |subscription, emit| last_run(subscription, |run| run.source_tags.map(Value::whole), emit),
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_run_selected_tags",
-        "",
-        &[],
-        "Number of tags that the newest run selects from the source repository.",
-        |subscription, emit| {
-            last_run(
-                subscription,
-                |run| run.selected_tags.map(Value::whole),
-                emit,
-            );
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_finished_run_info",
-        "",
-        RUN_LABELS,
-        "Information about the subscription's newest finished run.",
-        |subscription, emit| {
-            run_info(
-                subscription,
-                subscription.entry.last_finished_run.as_ref(),
-                emit,
-            );
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_finished_run_status",
-        "",
-        &["status"],
-        "Whether the newest finished run has the status.",
-        |subscription, emit| {
-            let Some(run) = subscription.facts.last_finished_run else {
-                return;
-            };
+catalog! {
+    /// Information about the task.
+    task_info: Task [
+        "acr_region", "repo_namespace", "repo_name", "source_provider", "source_repository",
+        "task_type", "origin"
+    ] = task_info;
+    /// Whether the last poll of the task was successful.
+    task_up: Task [] = |task, emit| one(task.entry.up().map(Value::flag), emit);
+    /// Reason why the last poll of the task failed.
+    task_poll_error: Task ["reason"] = |task, emit| {
+        if let (Some(false), Some(error)) = (task.entry.up(), &task.entry.error) {
+            emit(&[error.reason.as_str()], Value::ONE);
+        }
+    };
+    /// Whether the task has the status.
+    task_status: Task ["status"] = |task, emit| {
+        if let Some(data) = task.fresh {
+            one_hot(&TaskStatus::ALL, data.status, emit);
+        }
+    };
+    /// Cause of the task's failure.
+    task_failure: Task ["cause"] = |task, emit| {
+        if let (Some(_), Some(cause)) = (task.fresh, task.entry.cause) {
+            emit(&[cause.as_str()], Value::ONE);
+        }
+    };
+    /// Number of artifacts of the task by status.
+    task_artifacts: Task ["status"] = |task, emit| {
+        artifacts(task.fresh.map(Assessment::counts), emit);
+    };
+    /// Number of result rows that repeated an artifact.
+    task_merged_rows: Task [] = |task, emit| {
+        one(task.fresh.map(|data| Value::count(data.merged_rows)), emit);
+    };
+    /// Unix timestamp of the start of the task's first artifact.
+    task_start_timestamp_seconds: Task [] = |task, emit| {
+        millis(task.fresh.and_then(|data| data.start_ms), emit);
+    };
+    /// Unix timestamp of the end of the finished task's last artifact.
+    task_end_timestamp_seconds: Task [] = |task, emit| {
+        millis(task.fresh.and_then(|data| data.end_ms), emit);
+    };
+    /// Duration of the finished task from start to end.
+    task_sync_duration_seconds: Task [] = |task, emit| {
+        millis(task.fresh.and_then(Assessment::duration_ms), emit);
+    };
+    /// Unix timestamp of the end of the task's latest succeeded artifact.
+    task_last_success_timestamp_seconds: Task [] = |task, emit| {
+        millis(task.fresh.and_then(|data| data.last_success_ms), emit);
+    };
+    /// Unix timestamp of the last poll of the task.
+    task_last_poll_timestamp_seconds: Task [] = |task, emit| {
+        millis(task.entry.last_poll_ms, emit);
+    };
+    /// Unix timestamp of the last successful poll of the task.
+    task_last_successful_poll_timestamp_seconds: Task [] = |task, emit| {
+        millis(task.entry.last_success_ms, emit);
+    };
+    /// Current poll interval of the task, without backoff.
+    task_poll_interval_seconds: Task [] = |task, emit| {
+        let interval = i64::try_from(task.entry.interval.as_millis());
+        millis(Some(interval.unwrap_or(i64::MAX)), emit);
+    };
+    /// Current status of the artifact.
+    artifact_status: Artifact ["status"] = |artifact, emit| {
+        emit(&[artifact.outcome.as_str()], Value::ONE);
+    };
+    /// Duration of the finished artifact's synchronization from start to end.
+    artifact_sync_duration_seconds: Artifact [] = |artifact, emit| {
+        millis(artifact.duration_ms(), emit);
+    };
+    /// Information about a rule of the subscription.
+    rule_info: Subscription ["rule_id", "tag_regexp"] = |subscription, emit| {
+        for rule in subscription.entry.distinct_rules() {
+            emit(&[&rule.rule_id, &rule.tag_regexp], Value::ONE);
+        }
+    };
+    /// Unix timestamp of the creation of the subscription.
+    created_timestamp_seconds: Subscription [] = |subscription, emit| {
+        millis(subscription.entry.created_ms, emit);
+    };
+    /// Information about the subscription's newest run.
+    last_run_info: Subscription ["task_id", "task_type"] = |subscription, emit| {
+        run_info(subscription.last_run(), emit);
+    };
+    /// Whether the newest run has the status.
+    last_run_status: Subscription ["status"] = |subscription, emit| {
+        if let Some(run) = subscription.last_run() {
+            one_hot(&TaskStatus::ALL, run.status, emit);
+        }
+    };
+    /// Unix timestamp of the start of the newest run.
+    last_run_start_timestamp_seconds: Subscription [] = |subscription, emit| {
+        millis(subscription.last_run().and_then(|run| run.start_ms), emit);
+    };
+    /// Number of tags of the source repository at the newest run.
+    last_run_source_tags: Subscription [] = |subscription, emit| {
+        let tags = subscription.last_run().and_then(|run| run.info.source_tags);
+        one(tags.map(Value::whole), emit);
+    };
+    /// Number of tags that the newest run selects from the source repository.
+    last_run_selected_tags: Subscription [] = |subscription, emit| {
+        let tags = subscription.last_run().and_then(|run| run.info.selected_tags);
+        one(tags.map(Value::whole), emit);
+    };
+    /// Information about the subscription's newest finished run.
+    last_finished_run_info: Subscription ["task_id", "task_type"] = |subscription, emit| {
+        run_info(subscription.last_finished_run(), emit);
+    };
+    /// Whether the newest finished run has the status.
+    last_finished_run_status: Subscription ["status"] = |subscription, emit| {
+        if let Some(run) = subscription.last_finished_run() {
             // No finished run is empty or running; one must be 1 all the same.
-            let found = match run.status {
-                status @ (TaskStatus::Succeeded | TaskStatus::Failed) => status,
-                TaskStatus::Empty | TaskStatus::Running | TaskStatus::Unknown => {
-                    TaskStatus::Unknown
-                }
-            };
-            one_hot(&FINISHED_STATUSES, found, emit);
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_finished_run_failure",
-        "",
-        &["cause"],
-        "Cause of the newest finished run's failure.",
-        |subscription, emit| {
-            let run = subscription.facts.last_finished_run;
-            if let Some(cause) = run.and_then(|run| run.cause) {
-                emit(&[cause.as_str()], Value::ONE);
-            }
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_finished_run_artifacts",
-        "",
-        &["status"],
-        "Number of artifacts of the newest finished run by status.",
-        |subscription, emit| {
-            let run = subscription.facts.last_finished_run;
-            if let Some(counts) = run.and_then(|run| run.artifacts) {
-                artifacts(|outcome| counts[outcome as usize], emit);
-            }
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_finished_run_end_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the end of the newest finished run.",
-        |subscription, emit| {
-            let run = subscription.facts.last_finished_run;
-            millis(run.and_then(|run| run.end_ms), emit);
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_finished_run_duration_seconds",
-        SECONDS,
-        &[],
-        "Duration of the newest finished run from start to end.",
-        |subscription, emit| {
-            let run = subscription.facts.last_finished_run;
-            millis(run.and_then(|run| run.duration_ms), emit);
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_consecutive_failed_runs",
-        "",
-        &[],
-        "Number of failed runs since the last succeeded one.",
-        |subscription, emit| {
-            if let Some(runs) = subscription.facts.consecutive_failed_runs {
-                emit(&[], Value::count(runs));
-            }
-        },
-    ),
-    subscription(
-        "aliyun_acr_subscription_last_success_timestamp_seconds",
-        SECONDS,
-        &[],
-        "Unix timestamp of the end of the latest succeeded run.",
-        |subscription, emit| millis(subscription.facts.last_success_ms, emit),
-    ),
-    subscription(
-        "aliyun_acr_subscription_typical_run_interval_seconds",
-        SECONDS,
-        &[],
-        "Median time between the starts of the subscription's recent runs.",
-        |subscription, emit| millis(subscription.facts.typical_run_interval_ms, emit),
-    ),
-    subscription_counter(
-        "aliyun_acr_subscription_runs_total",
-        "Total number of finished runs.",
-        |subscription, emit| emit(&[], Value::total(subscription.facts.runs)),
-    ),
-    subscription_counter(
-        "aliyun_acr_subscription_run_failures_total",
-        "Total number of failed runs.",
-        |subscription, emit| emit(&[], Value::total(subscription.facts.failures)),
-    ),
-    durations(
-        "aliyun_acr_subscription_run_duration_seconds",
-        "Duration of finished runs from start to end.",
-        |durations| &durations.runs,
-    ),
-    durations(
-        "aliyun_acr_subscription_run_artifact_duration_seconds",
-        "Duration of the artifacts of finished runs from start to end.",
-        |durations| &durations.artifacts,
-    ),
-];
-
-/// Labels that lead from a subscription to one of its runs.
-const RUN_LABELS: &[&str] = &["task_id", "task_type"];
+            let known = FINISHED_STATUSES.contains(&run.status).then_some(run.status);
+            one_hot(&FINISHED_STATUSES, known.unwrap_or(TaskStatus::Unknown), emit);
+        }
+    };
+    /// Cause of the newest finished run's failure.
+    last_finished_run_failure: Subscription ["cause"] = |subscription, emit| {
+        if let Some(cause) = subscription.last_finished_run().and_then(|run| run.cause) {
+            emit(&[cause.as_str()], Value::ONE);
+        }
+    };
+    /// Number of artifacts of the newest finished run by status.
+    last_finished_run_artifacts: Subscription ["status"] = |subscription, emit| {
+        let run = subscription.last_finished_run();
+        artifacts(run.and_then(|run| run.artifacts), emit);
+    };
+    /// Unix timestamp of the end of the newest finished run.
+    last_finished_run_end_timestamp_seconds: Subscription [] = |subscription, emit| {
+        millis(subscription.last_finished_run().and_then(|run| run.end_ms), emit);
+    };
+    /// Duration of the newest finished run from start to end.
+    last_finished_run_duration_seconds: Subscription [] = |subscription, emit| {
+        millis(subscription.last_finished_run().and_then(|run| run.duration_ms), emit);
+    };
+    /// Number of failed runs since the last succeeded one.
+    consecutive_failed_runs: Subscription [] = |subscription, emit| {
+        let runs = Value::count(subscription.entry.consecutive_failed_runs);
+        one(subscription.fresh.then_some(runs), emit);
+    };
+    /// Unix timestamp of the end of the latest succeeded run.
+    last_success_timestamp_seconds: Subscription [] = |subscription, emit| {
+        millis(subscription.entry.last_success_ms, emit);
+    };
+    /// Median time between the starts of the subscription's recent runs.
+    typical_run_interval_seconds: Subscription [] = |subscription, emit| {
+        millis(subscription.entry.typical_run_interval_ms, emit);
+    };
+    /// Total number of finished runs.
+    runs_total: Subscription [] = |subscription, emit| {
+        emit(&[], Value::total(subscription.counts.runs));
+    };
+    /// Total number of failed runs.
+    run_failures_total: Subscription [] = |subscription, emit| {
+        emit(&[], Value::total(subscription.counts.failures));
+    };
+    /// Duration of finished runs from start to end.
+    run_duration_seconds: Durations [] = |durations| &durations.runs;
+    /// Duration of the artifacts of finished runs from start to end.
+    run_artifact_duration_seconds: Durations [] = |durations| &durations.artifacts;
+}
 
 /// What a finished run may be, in the order of the page.
 const FINISHED_STATUSES: [TaskStatus; 3] = [
@@ -587,6 +314,22 @@ const FINISHED_STATUSES: [TaskStatus; 3] = [
     TaskStatus::Unknown,
 ];
 
+fn task_info(task: &TaskView<'_>, emit: &mut Emit<'_>) {
+    let target = &task.entry.target;
+    let info = task.entry.info.as_deref();
+    let text = |text: fn(&TaskInfo) -> &str| info.map_or("", text);
+    let values = [
+        &*target.region,
+        text(|info| &info.repo_namespace),
+        text(|info| &info.repo_name),
+        text(|info| &info.source_provider),
+        text(|info| &info.source_repository),
+        text(|info| &info.task_type),
+        target.origin.as_str(),
+    ];
+    emit(&values, Value::ONE);
+}
+
 /// 1 for the status that is found, 0 for each other.
 fn one_hot(statuses: &[TaskStatus], found: TaskStatus, emit: &mut Emit<'_>) {
     for status in statuses {
@@ -594,80 +337,60 @@ fn one_hot(statuses: &[TaskStatus], found: TaskStatus, emit: &mut Emit<'_>) {
     }
 }
 
-/// One number for each outcome.
-fn artifacts(count: impl Fn(Outcome) -> u32, emit: &mut Emit<'_>) {
-    for outcome in Outcome::ALL {
-        emit(&[outcome.as_str()], Value::count(count(outcome)));
+/// One number for each outcome, where they are known.
+fn artifacts(counts: Option<[u32; Outcome::ALL.len()]>, emit: &mut Emit<'_>) {
+    for (outcome, count) in Outcome::ALL.iter().zip(counts.iter().flatten()) {
+        emit(&[outcome.as_str()], Value::count(*count));
     }
 }
 
-/// Something of the newest run, where it is known.
-fn last_run(
-    subscription: &SubscriptionView<'_>,
-    value: impl Fn(&RunFacts) -> Option<Value>,
-    emit: &mut Emit<'_>,
-) {
-    if let Some(value) = subscription.facts.last_run.as_ref().and_then(value) {
-        emit(&[], value);
-    }
-}
-
-/// Which run it is, where the lists are fresh.
-fn run_info(subscription: &SubscriptionView<'_>, run: Option<&RunSummary>, emit: &mut Emit<'_>) {
-    if let Some(run) = run.filter(|_| subscription.fresh) {
+/// Which run it is.
+fn run_info(run: Option<&RunSummary>, emit: &mut Emit<'_>) {
+    if let Some(run) = run {
         emit(&[&run.task_id, &run.info.task_type], Value::ONE);
     }
 }
 
 /// A time or a duration, where there is one.
 fn millis(millis: Option<i64>, emit: &mut Emit<'_>) {
-    if let Some(millis) = millis {
-        emit(&[], Value::millis(millis));
+    one(millis.map(Value::millis), emit);
+}
+
+/// A number, where there is one.
+fn one(value: Option<Value>, emit: &mut Emit<'_>) {
+    if let Some(value) = value {
+        emit(&[], value);
     }
 }
 
-/// A time of fresh data, where it is known.
-fn seconds(task: &TaskView<'_>, time: impl Fn(&Summary) -> Option<i64>, emit: &mut Emit<'_>) {
-    millis(task.facts.data.as_ref().and_then(time), emit);
-}
-
-/// Counts the series of a page, for [`crate::store::Snapshot::view`].
+/// Counts the series of a page, for [`crate::store::View`].
 pub const SERIES: Series = Series {
-    task: task_series,
-    subscription: subscription_series,
-    listing: HISTOGRAM_SERIES * histograms(),
+    task: |task| {
+        count(|samples, emit| {
+            if let Samples::Task(samples) = samples {
+                samples(task, emit);
+            }
+        })
+    },
+    subscription: |subscription| {
+        count(|samples, emit| {
+            if let Samples::Subscription(samples) = samples {
+                samples(subscription, emit);
+            }
+        })
+    },
+    listing: || {
+        let histograms = CATALOG.iter().filter(|it| it.kind == Kind::Histogram);
+        HISTOGRAM_SERIES * histograms.count()
+    },
 };
 
-fn task_series(task: &TaskView<'_>) -> usize {
+fn count(samples: impl Fn(Samples, &mut Emit<'_>)) -> usize {
     let mut series = 0;
     for metric in CATALOG {
-        if let Samples::Task(samples) = metric.samples {
-            samples(task, &mut |_, _| series += 1);
-        }
+        samples(metric.samples, &mut |_, _| series += 1);
     }
     series
-}
-
-fn subscription_series(subscription: &SubscriptionView<'_>) -> usize {
-    let mut series = 0;
-    for metric in CATALOG {
-        if let Samples::Subscription(samples) = metric.samples {
-            samples(subscription, &mut |_, _| series += 1);
-        }
-    }
-    series
-}
-
-/// Histograms of a followed instance.
-const fn histograms() -> usize {
-    let (mut found, mut index) = (0, 0);
-    while index < CATALOG.len() {
-        if matches!(CATALOG[index].samples, Samples::Durations(_)) {
-            found += 1;
-        }
-        index += 1;
-    }
-    found
 }
 
 /// An upper bound of the series of a page, cheap to have.

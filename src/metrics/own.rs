@@ -1,241 +1,162 @@
-//! The exporter's own metrics, on a registry of its own of the `prometheus`
-//! crate. Rooms count here where things happen; what is a state rather than
-//! an event (tasks, series, readiness, lag) is set at the scrape.
+//! The exporter's own metrics, which rooms count where things happen. What is a
+//! state rather than an event (tasks, series, readiness) is set at the scrape.
 //!
-//! A counter is on `/metrics` at 0 before it counts: [`births`] sees to it.
-//!
-//! [`OWN`] describes every family, so that the page, this file and
-//! `docs/metrics.md` can be held together by a test.
+//! Adding one is a row of the table below and a line of `docs/metrics.md`.
 
-mod births;
+mod family;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use prometheus::core::{AtomicF64, AtomicU64, Collector};
+use alibaba_cloud::Reason;
+#[cfg(target_os = "linux")]
+use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
-use prometheus::{
-    Counter, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, Opts};
 use tokio::time::Instant;
 
-use self::births::{Births, Counters};
-use crate::reason::Reason;
+use self::family::Described;
+pub use self::family::{Family, SecondsSince, Series};
+use super::catalog::Kind;
 
-const PREFIX: &str = "aliyun_acr_exporter_";
-
-/// One family of the exporter's own metrics, for the documentation.
+/// One of the exporter's own metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnMetric {
     /// Full name.
     pub name: &'static str,
-    /// `gauge`, `counter` or `histogram`.
-    pub kind: &'static str,
+    /// How its numbers are to be read.
+    pub kind: Kind,
     /// Its labels; the page orders them by name.
     pub labels: &'static [&'static str],
     /// The `# HELP` text.
     pub help: &'static str,
 }
 
-const API: &[&str] = &["credentials", "action"];
-const INSTANCE: &[&str] = &["instance_id"];
-
-/// Every family that this room registers, in the order of the page.
-pub const OWN: &[OwnMetric] = &[
-    gauge(
-        "aliyun_acr_exporter_api_rate_limit",
-        &["credentials"],
-        "Requests a second that the rate limit of the account allows now.",
-    ),
-    counter(
-        "aliyun_acr_exporter_api_rate_limit_wait_seconds_total",
-        &["credentials"],
-        "Time that requests spent waiting for the rate limit of their account.",
-    ),
-    OwnMetric {
-        name: "aliyun_acr_exporter_api_request_duration_seconds",
-        kind: "histogram",
-        labels: API,
-        help: "Duration of API requests, connection setup included.",
-    },
-    counter(
-        "aliyun_acr_exporter_api_request_errors_total",
-        &["credentials", "action", "reason"],
-        "API requests that failed, every attempt, by reason.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_api_requests_in_flight",
-        &[],
-        "API requests in flight.",
-    ),
-    counter(
-        "aliyun_acr_exporter_api_requests_total",
-        API,
-        "API requests sent, every attempt, retries included.",
-    ),
-    counter(
-        "aliyun_acr_exporter_api_retries_total",
-        API,
-        "API requests sent again after a failure.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_build_info",
-        &["version", "revision", "rustversion", "target"],
-        "1, with the version and the build of the exporter.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_clock_skew_seconds",
-        &[],
-        "The exporter's clock less the cloud's, from the Date of the newest answer; positive: ours is ahead.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_config_hash",
-        &[],
-        "The first 48 bits of a SHA-256 over the configuration in force, defaults filled in, without secrets.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_config_last_reload_success_timestamp_seconds",
-        &[],
-        "Unix time at which the configuration in force was loaded.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_config_last_reload_successful",
-        &[],
-        "1 if the configuration could be loaded the last time, else 0: an older one is in force.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_credentials_expiration_timestamp_seconds",
-        &["credentials", "provider"],
-        "When the key in use ends, by the provider that gave it; absent for keys that do not end.",
-    ),
-    counter(
-        "aliyun_acr_exporter_credentials_refresh_failures_total",
-        &["credentials"],
-        "Times that no key could be had from the source of these credentials.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_follow_error",
-        &["instance_id", "reason"],
-        "1 while the lists of the followed instance cannot be read, with the reason.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_follow_last_success_timestamp_seconds",
-        INSTANCE,
-        "Unix timestamp of the last successful listing of the followed instance.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_follow_subscriptions",
-        INSTANCE,
-        "Number of followed subscriptions of the instance in this shard.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_follow_tasks_dropped",
-        INSTANCE,
-        "Runs of the followed instance that max_tasks keeps off this page.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_follow_up",
-        INSTANCE,
-        "1 if the lists of the followed instance could be read the last time, else 0; absent before the first.",
-    ),
-    counter(
-        "aliyun_acr_exporter_http_requests_total",
-        &["path", "code"],
-        "HTTP requests answered by the exporter.",
-    ),
-    counter(
-        "aliyun_acr_exporter_log_messages_total",
-        &["level"],
-        "Log messages written.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_poll_lag_seconds",
-        INSTANCE,
-        "Delay of the most overdue poll of the instance.",
-    ),
-    counter(
-        "aliyun_acr_exporter_poll_failures_total",
-        &["instance_id", "reason"],
-        "Total number of failed polls of tasks of the instance.",
-    ),
-    counter(
-        "aliyun_acr_exporter_polls_skipped_total",
-        INSTANCE,
-        "Total number of polls skipped because the previous one was still in progress.",
-    ),
-    counter(
-        "aliyun_acr_exporter_polls_total",
-        INSTANCE,
-        "Total number of finished polls of tasks of the instance.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_ready",
-        &[],
-        "1 once every task was tried once, or 60 s after the start; 0 before and while stopping.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_series",
-        &[],
-        "Series of the aliyun_acr_subscription_ part of this page.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_series_dropped",
-        &[],
-        "Series that the configured limits keep off this page.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_shard_index",
-        &[],
-        "Zero-based index of this shard.",
-    ),
-    gauge("aliyun_acr_exporter_shards", &[], "Number of shards."),
-    gauge(
-        "aliyun_acr_exporter_state_last_save_timestamp_seconds",
-        &[],
-        "Unix timestamp of the last successful save of the state file.",
-    ),
-    counter(
-        "aliyun_acr_exporter_state_save_failures_total",
-        &[],
-        "Total number of failed saves of the state file.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_tasks",
-        &[],
-        "Tasks that are polled, configured and followed.",
-    ),
-    gauge(
-        "aliyun_acr_exporter_unrecognized_values",
-        &["field", "value"],
-        "Status values returned by the API that no status mapping covers.",
-    ),
-];
-
-const fn gauge(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> OwnMetric {
-    OwnMetric {
-        name,
-        kind: "gauge",
-        labels,
-        help,
+impl OwnMetric {
+    fn opts(&self, values: &[&str]) -> Opts {
+        let labels = self.labels.iter().zip(values);
+        labels.fold(Opts::new(self.name, self.help), |opts, (label, value)| {
+            opts.const_label(*label, *value)
+        })
     }
 }
 
-const fn counter(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> OwnMetric {
-    OwnMetric {
-        name,
-        kind: "counter",
-        labels,
-        help,
-    }
+/// Makes [`Own`] and [`OWN`] of rows `/// HELP` `field: Type [labels] = "name"`. The
+/// name follows the prefix and is that of the field unless the row tells another.
+macro_rules! own_metrics {
+    ($($(#[doc = $help:literal])+ $field:ident: $type:ty [$($label:literal),*] $(= $name:literal)?,)+) => {
+        /// The exporter's own metrics.
+        #[allow(clippy::doc_markdown, reason = "HELP has no Markdown")]
+        pub struct Own {
+            $($(#[doc = $help])+ pub $field: $type,)+
+            /// Held while the gauges of one page are set and read.
+            scraping: Mutex<()>,
+            #[cfg(target_os = "linux")]
+            process: ProcessCollector,
+        }
+
+        /// Every one of them, in the order of the table.
+        pub const OWN: &[OwnMetric] = &[$(OwnMetric {
+            name: own_metrics!(@name $field $($name)?),
+            kind: <$type as Described>::KIND,
+            labels: &[$($label),*],
+            help: concat!($($help),+).trim_ascii(),
+        }),+];
+
+        impl Own {
+            fn empty() -> Self {
+                let mut rows = OWN.iter();
+                Self {
+                    $($field: Described::new(*rows.next().expect("each field has a row")),)+
+                    scraping: Mutex::default(),
+                    #[cfg(target_os = "linux")]
+                    process: ProcessCollector::for_self(),
+                }
+            }
+
+            fn families(&self, is_shown: &dyn Fn(&str) -> bool, now: Instant) -> Vec<MetricFamily> {
+                vec![$(self.$field.gather(is_shown, now)),+]
+            }
+        }
+    };
+    (@name $field:ident) => { concat!("aliyun_acr_exporter_", stringify!($field)) };
+    (@name $field:ident $name:literal) => { concat!("aliyun_acr_exporter_", $name) };
+}
+
+own_metrics! {
+    /// Requests a second that the rate limit of the account allows now.
+    api_rate_limit: Family<Gauge> ["credentials"],
+    /// Time that requests spent waiting for the rate limit of their account.
+    api_rate_limit_wait_seconds_total: Family<Counter> ["credentials"],
+    /// Duration of API requests, connection setup included.
+    api_request_duration_seconds: Family<Histogram> ["credentials", "action"],
+    /// API requests that failed, every attempt, by reason.
+    api_request_errors_total: Family<IntCounter> ["credentials", "action", "reason"],
+    /// API requests in flight.
+    api_in_flight: IntGauge [] = "api_requests_in_flight",
+    /// API requests sent, every attempt, retries included.
+    api_requests_total: Family<IntCounter> ["credentials", "action"],
+    /// API requests sent again after a failure.
+    api_retries_total: Family<IntCounter> ["credentials", "action"],
+    /// 1, with the version and the build of the exporter.
+    build_info: Family<Gauge> ["version", "revision", "rustversion", "target"],
+    /// The exporter's clock less the cloud's, from the Date of the newest answer; positive:
+    /// ours is ahead.
+    clock_skew_seconds: Family<Gauge> [],
+    /// The first 48 bits of a SHA-256 over the configuration in force, defaults filled in,
+    /// without secrets.
+    config_hash: Family<Gauge> [],
+    /// Unix time at which the configuration in force was loaded.
+    config_last_reload_success_timestamp_seconds: Family<Gauge> [],
+    /// 1 if the configuration could be loaded the last time, else 0: an older one is in
+    /// force.
+    config_last_reload_successful: Family<Gauge> [],
+    /// When the key in use ends, by the provider that gave it; absent for keys that do not
+    /// end.
+    credentials_expiration_timestamp_seconds: Family<Gauge> ["credentials", "provider"],
+    /// Times that no key could be had from the source of these credentials.
+    credentials_refresh_failures_total: Family<IntCounter> ["credentials"],
+    /// 1 while the lists of the followed instance cannot be read, with the reason.
+    follow_error: Family<Gauge> ["instance_id", "reason"],
+    /// Unix timestamp of the last successful listing of the followed instance.
+    follow_last_success_timestamp_seconds: Family<Gauge> ["instance_id"],
+    /// Number of followed subscriptions of the instance in this shard.
+    follow_subscriptions: Family<Gauge> ["instance_id"],
+    /// Runs of the followed instance that max_tasks keeps off this page.
+    follow_tasks_dropped: Family<Gauge> ["instance_id"],
+    /// 1 if the lists of the followed instance could be read the last time, else 0; absent
+    /// before the first.
+    follow_up: Family<Gauge> ["instance_id"],
+    /// HTTP requests answered by the exporter.
+    http_requests_total: Family<IntCounter> ["path", "code"],
+    /// Log messages written.
+    log_messages_total: Family<IntCounter> ["level"],
+    /// Delay of the most overdue poll of the instance.
+    poll_lag_seconds: Family<SecondsSince> ["instance_id"],
+    /// Total number of failed polls of tasks of the instance.
+    poll_failures_total: Family<IntCounter> ["instance_id", "reason"],
+    /// Total number of polls skipped because the previous one was still in progress.
+    polls_skipped_total: Family<IntCounter> ["instance_id"],
+    /// Total number of finished polls of tasks of the instance.
+    polls_total: Family<IntCounter> ["instance_id"],
+    /// 1 once every task was tried once, or 60 s after the start; 0 before and while
+    /// stopping.
+    ready: IntGauge [],
+    /// Series of the aliyun_acr_subscription_ part of this page.
+    series: IntGauge [],
+    /// Series that the configured limits keep off this page.
+    series_dropped: IntGauge [],
+    /// Zero-based index of this shard.
+    shard_index: IntGauge [],
+    /// Number of shards.
+    shards: IntGauge [],
+    /// Unix timestamp of the last successful save of the state file.
+    state_last_save_timestamp_seconds: Family<Gauge> [],
+    /// Total number of failed saves of the state file.
+    state_save_failures_total: Family<IntCounter> [],
+    /// Tasks that are polled, configured and followed.
+    tasks: IntGauge [],
+    /// Status values returned by the API that no status mapping covers.
+    unrecognized_values: Family<Gauge> ["field", "value"],
 }
 
 /// Values of `path` in `http_requests_total`; every other path is "other".
@@ -248,10 +169,6 @@ pub const HTTP_PATHS: [&str; 8] = [
     "/-/healthy",
     "/-/ready",
     "/-/reload",
-];
-
-const API_DURATION_BUCKETS: [f64; 11] = [
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
 /// What identifies this build.
@@ -277,322 +194,155 @@ impl Build {
     };
 }
 
-/// The exporter's own metrics.
-pub struct Own {
-    registry: Registry,
-    api_requests: Counters<AtomicU64>,
-    api_errors: Counters<AtomicU64>,
-    api_duration: HistogramVec,
-    api_retries: Counters<AtomicU64>,
-    /// API requests in flight, to STS too; counted up and down by [`InFlight`].
-    pub api_in_flight: IntGauge,
-    api_rate_limit: GaugeVec,
-    api_rate_limit_wait: Counters<AtomicF64>,
-    clock_skew: GaugeVec,
-    config_hash: GaugeVec,
-    config_success_at: GaugeVec,
-    config_successful: GaugeVec,
-    credentials_expiration: GaugeVec,
-    credentials_failures: Counters<AtomicU64>,
-    follow_error: IntGaugeVec,
-    follow_last_success: GaugeVec,
-    follow_subscriptions: IntGaugeVec,
-    follow_tasks_dropped: IntGaugeVec,
-    follow_up: IntGaugeVec,
-    http_requests: Counters<AtomicU64>,
-    log_messages: Counters<AtomicU64>,
-    poll_lag: GaugeVec,
-    poll_failures: Counters<AtomicU64>,
-    polls_skipped: Counters<AtomicU64>,
-    polls: Counters<AtomicU64>,
-    ready: IntGauge,
-    series: IntGauge,
-    /// Set at each scrape.
-    pub series_dropped: IntGauge,
-    shard_index: IntGauge,
-    shards: IntGauge,
-    state_last_save: GaugeVec,
-    state_save_failures: Counters<AtomicU64>,
-    tasks: IntGauge,
-    /// Held while the gauges of one page are set and read.
-    scraping: Mutex<()>,
-    /// By instance.
-    most_overdue: Mutex<HashMap<String, MostOverdue>>,
-    unrecognized: GaugeVec,
-    births: Arc<Births>,
-}
-
-/// When the most overdue poll of an instance was due.
-type MostOverdue = Arc<Mutex<Option<Instant>>>;
-
 impl Own {
-    /// Registers everything; `process_*` too where the system has /proc.
+    /// All that is there before anything happens.
     pub fn new(build: Build) -> Self {
-        let registry = Registry::new();
-        let births = Arc::new(Births::default());
-        let gauges = |name| register(&registry, name, GaugeVec::new);
-        let counters = |name| Counters::register(&registry, name, &births);
-        let gauge = |name| register(&registry, name, |opts, _| IntGauge::with_opts(opts));
-        let own = Self {
-            api_requests: counters("api_requests_total"),
-            api_errors: counters("api_request_errors_total"),
-            api_duration: register(&registry, "api_request_duration_seconds", |opts, labels| {
-                HistogramVec::new(
-                    HistogramOpts::from(opts).buckets(API_DURATION_BUCKETS.to_vec()),
-                    labels,
-                )
-            }),
-            api_retries: counters("api_retries_total"),
-            api_in_flight: gauge("api_requests_in_flight"),
-            api_rate_limit: gauges("api_rate_limit"),
-            api_rate_limit_wait: Counters::register(
-                &registry,
-                "api_rate_limit_wait_seconds_total",
-                &births,
-            ),
-            clock_skew: gauges("clock_skew_seconds"),
-            config_hash: gauges("config_hash"),
-            config_success_at: gauges("config_last_reload_success_timestamp_seconds"),
-            config_successful: gauges("config_last_reload_successful"),
-            credentials_expiration: gauges("credentials_expiration_timestamp_seconds"),
-            credentials_failures: counters("credentials_refresh_failures_total"),
-            follow_error: register(&registry, "follow_error", IntGaugeVec::new),
-            follow_last_success: gauges("follow_last_success_timestamp_seconds"),
-            follow_subscriptions: register(&registry, "follow_subscriptions", IntGaugeVec::new),
-            follow_tasks_dropped: register(&registry, "follow_tasks_dropped", IntGaugeVec::new),
-            follow_up: register(&registry, "follow_up", IntGaugeVec::new),
-            http_requests: counters("http_requests_total"),
-            log_messages: counters("log_messages_total"),
-            poll_lag: gauges("poll_lag_seconds"),
-            poll_failures: counters("poll_failures_total"),
-            polls_skipped: counters("polls_skipped_total"),
-            polls: counters("polls_total"),
-            ready: gauge("ready"),
-            series: gauge("series"),
-            series_dropped: gauge("series_dropped"),
-            shard_index: gauge("shard_index"),
-            shards: gauge("shards"),
-            state_last_save: gauges("state_last_save_timestamp_seconds"),
-            state_save_failures: counters("state_save_failures_total"),
-            tasks: gauge("tasks"),
-            unrecognized: gauges("unrecognized_values"),
-            scraping: Mutex::default(),
-            most_overdue: Mutex::default(),
-            births,
-            registry,
-        };
-        let build_info = register(&own.registry, "build_info", GaugeVec::new);
-        build_info
-            .with_label_values(&[
-                build.version,
-                build.revision,
-                build.rustversion,
-                build.target,
-            ])
-            .set(1.0);
+        let own = Self::empty();
+        let Build {
+            version,
+            revision,
+            rustversion,
+            target,
+        } = build;
+        own.build_info
+            .set(&[version, revision, rustversion, target], 1.0);
         for level in ["error", "warn", "info", "debug", "trace"] {
-            own.log_messages.with(&[level]);
+            own.log_messages_total.with(&[level]);
         }
-        own.http_requests.with(&["/metrics", "200"]);
-        own.set_shard(0, 1);
-        #[cfg(target_os = "linux")]
-        {
-            use prometheus::process_collector::ProcessCollector;
-            own.registry
-                .register(Box::new(ProcessCollector::for_self()))
-                .expect("process metrics have names of their own");
-        }
+        own.http_requests_total.with(&["/metrics", "200"]);
+        own.shards.set(1);
         own
     }
 
     /// The counters of one action of one account, there at 0 from now on.
     pub fn action(&self, credentials: &str, action: &str) -> ActionMetrics {
         let labels = [credentials, action];
+        let errors = &self.api_request_errors_total;
         ActionMetrics {
-            requests: self.api_requests.with(&labels),
-            errors: Reason::API.map(|reason| {
-                self.api_errors
-                    .with(&[credentials, action, reason.as_str()])
-            }),
-            duration: self.api_duration.with_label_values(&labels),
-            retries: self.api_retries.with(&labels),
+            requests: self.api_requests_total.with(&labels),
+            errors: Reason::API.map(|reason| errors.with(&[credentials, action, reason.as_str()])),
+            duration: self.api_request_duration_seconds.with(&labels),
+            retries: self.api_retries_total.with(&labels),
         }
     }
 
     /// The gauge and the waiting time of one account's rate limit.
     pub fn rate_limit(&self, credentials: &str) -> (Gauge, Counter) {
+        let labels = [credentials];
         (
-            self.api_rate_limit.with_label_values(&[credentials]),
-            self.api_rate_limit_wait.with(&[credentials]),
+            self.api_rate_limit.with(&labels),
+            self.api_rate_limit_wait_seconds_total.with(&labels),
         )
-    }
-
-    /// Counts failures to get a key for one entry of the configuration.
-    pub fn credentials_failures(&self, credentials: &str) -> IntCounter {
-        self.credentials_failures.with(&[credentials])
-    }
-
-    /// Shows when the key of one entry of the configuration ends (Unix time).
-    pub fn show_credentials_expiration(&self, credentials: &str, provider: &str, seconds: f64) {
-        self.credentials_expiration
-            .with_label_values(&[credentials, provider])
-            .set(seconds);
-    }
-
-    /// Takes the end of a key away, of a provider that does not give it any more.
-    pub fn hide_credentials_expiration(&self, credentials: &str, provider: &str) {
-        // An error means that it was never there.
-        let _ = self
-            .credentials_expiration
-            .remove_label_values(&[credentials, provider]);
     }
 
     /// Takes the rate limit away of an entry of the configuration that is gone.
     /// What was counted stays.
     pub fn forget_rate_limit(&self, credentials: &str) {
-        // An error means that it was never there.
-        let _ = self.api_rate_limit.remove_label_values(&[credentials]);
+        self.api_rate_limit.remove(&[credentials]);
     }
 
-    /// Notes that a configuration is in force since `at`, Unix seconds; `hash`
-    /// has 48 bits at most.
-    pub fn config_loaded(&self, hash: u64, at: f64) {
-        #[expect(clippy::cast_precision_loss, reason = "48 bits fit into 52")]
-        self.config_hash
-            .with_label_values::<&str>(&[])
-            .set(hash as f64);
-        self.config_success_at
-            .with_label_values::<&str>(&[])
-            .set(at);
+    /// Counts failures to get a key for one entry of the configuration.
+    pub fn credentials_failures(&self, credentials: &str) -> IntCounter {
+        self.credentials_refresh_failures_total.with(&[credentials])
     }
 
-    /// Notes whether the last reload was successful.
-    pub fn config_reloaded(&self, successful: bool) {
-        self.config_successful
-            .with_label_values::<&str>(&[])
-            .set(f64::from(u8::from(successful)));
+    /// Shows when the key of one entry of the configuration ends (Unix time).
+    pub fn show_credentials_expiration(&self, credentials: &str, provider: &str, seconds: f64) {
+        self.credentials_expiration_timestamp_seconds
+            .set(&[credentials, provider], seconds);
     }
 
-    /// Which shard this is, of how many.
-    pub fn set_shard(&self, index: u32, total: u32) {
-        self.shard_index.set(i64::from(index));
-        self.shards.set(i64::from(total));
+    /// Takes the end of a key away, of a provider that does not give it any more.
+    pub fn hide_credentials_expiration(&self, credentials: &str, provider: &str) {
+        self.credentials_expiration_timestamp_seconds
+            .remove(&[credentials, provider]);
+    }
+
+    /// Notes how far the exporter's clock is ahead of the cloud's.
+    pub fn set_clock_skew(&self, ahead: f64) {
+        self.clock_skew_seconds.set(&[], ahead);
+    }
+
+    /// Counts an answered HTTP request; `path` is one of [`HTTP_PATHS`] or "other".
+    pub fn http_request(&self, path: &str, code: u16) {
+        self.http_requests_total
+            .with(&[path, &code.to_string()])
+            .inc();
     }
 
     /// The metrics of one configured instance, there at 0 from now on.
     pub fn instance(&self, instance_id: &str) -> InstanceMetrics {
-        let mut most_overdue = lock(&self.most_overdue);
+        let labels = [instance_id];
+        let failures = &self.poll_failures_total;
         InstanceMetrics {
-            polls: self.polls.with(&[instance_id]),
-            skipped: self.polls_skipped.with(&[instance_id]),
-            failures: Reason::ALL
-                .map(|reason| self.poll_failures.with(&[instance_id, reason.as_str()])),
-            most_overdue: Arc::clone(most_overdue.entry(instance_id.to_owned()).or_default()),
+            polls: self.polls_total.with(&labels),
+            skipped: self.polls_skipped_total.with(&labels),
+            failures: Reason::ALL.map(|reason| failures.with(&[instance_id, reason.as_str()])),
+            lag: self.poll_lag_seconds.with(&labels),
         }
     }
 
     /// Takes the metrics of an instance away that is not configured any more;
     /// its [`InstanceMetrics`] must not be used afterwards.
     pub fn forget_instance(&self, instance_id: &str) {
-        let _alone = lock(&self.scraping);
-        self.polls.remove(&[instance_id]);
-        self.polls_skipped.remove(&[instance_id]);
-        for reason in Reason::ALL {
-            self.poll_failures.remove(&[instance_id, reason.as_str()]);
-        }
-        lock(&self.most_overdue).remove(instance_id);
-        // An error means that it was never scraped.
-        let _ = self.poll_lag.remove_label_values(&[instance_id]);
+        self.polls_total.remove(&[instance_id]);
+        self.polls_skipped_total.remove(&[instance_id]);
+        self.poll_failures_total.remove(&[instance_id]);
+        self.poll_lag_seconds.remove(&[instance_id]);
     }
 
-    /// The metrics of one followed instance, there from now on, `follow_up` from
-    /// the first finished listing on.
-    pub fn follow(&self, instance_id: &str) -> FollowMetrics {
-        let labels = [instance_id];
-        FollowMetrics {
-            last_success: self.follow_last_success.clone(),
-            subscriptions: self.follow_subscriptions.with_label_values(&labels),
-            tasks_dropped: self.follow_tasks_dropped.with_label_values(&labels),
-            up: self.follow_up.clone(),
-            error: self.follow_error.clone(),
-            instance_id: instance_id.to_owned(),
-        }
-    }
-
-    /// Takes the metrics of an instance away that is not followed any more;
-    /// its [`FollowMetrics`] must not be used afterwards.
+    /// Takes the metrics of an instance away that is not followed any more.
     pub fn forget_follow(&self, instance_id: &str) {
-        let labels = [instance_id];
-        // An error means that it was never there.
-        let _ = self.follow_last_success.remove_label_values(&labels);
-        let _ = self.follow_subscriptions.remove_label_values(&labels);
-        let _ = self.follow_tasks_dropped.remove_label_values(&labels);
-        let _ = self.follow_up.remove_label_values(&labels);
-        forget_errors(&self.follow_error, instance_id);
+        self.follow_last_success_timestamp_seconds
+            .remove(&[instance_id]);
+        self.follow_subscriptions.remove(&[instance_id]);
+        self.follow_tasks_dropped.remove(&[instance_id]);
+        self.follow_up.remove(&[instance_id]);
+        self.follow_error.remove(&[instance_id]);
     }
 
     /// The metrics of the state file, there from now on, the time of the last
     /// save once there was one.
     pub fn state(&self) -> StateMetrics {
         StateMetrics {
-            saved_at: self.state_last_save.clone(),
-            failures: self.state_save_failures.with(&[]),
+            saved_at: self.state_last_save_timestamp_seconds.clone(),
+            failures: self.state_save_failures_total.with(&[]),
         }
     }
 
-    /// Notes how far the exporter's clock is ahead of the cloud's.
-    pub fn set_clock_skew(&self, ahead: f64) {
-        self.clock_skew.with_label_values::<&str>(&[]).set(ahead);
-    }
-
-    /// Counts an answered HTTP request; `path` is one of [`HTTP_PATHS`] or "other".
-    pub fn http_request(&self, path: &str, code: u16) {
-        self.http_requests.with(&[path, &code.to_string()]).inc();
-    }
-
-    /// Counts a log message; `level` in lower case.
-    pub fn log_message(&self, level: &str) {
-        self.log_messages.with(&[level]).inc();
-    }
-
-    /// Shows a word that no status mapping covers.
-    pub fn show_unrecognized(&self, field: &str, word: &str) {
-        self.unrecognized.with_label_values(&[field, word]).set(1.0);
-    }
-
-    /// Takes it away.
-    pub fn hide_unrecognized(&self, field: &str, word: &str) {
-        // An error means that it was not there.
-        let _ = self.unrecognized.remove_label_values(&[field, word]);
-    }
-
     /// Everything as it is on this page, whatever else is scraped at the same
-    /// time. `is_shown` tells which families the page has: a counter that no page
-    /// has shown yet is 0 on the first one.
+    /// time. `is_shown` tells which counters the page has: one that no page has
+    /// shown yet is 0 on the first one.
     pub fn gather_for(
         &self,
         scraped: Scraped,
         is_shown: impl Fn(&str) -> bool,
     ) -> Vec<MetricFamily> {
-        let gauge = |count| i64::try_from(count).unwrap_or(i64::MAX);
         let _alone = lock(&self.scraping);
         self.tasks.set(gauge(scraped.tasks));
         self.series.set(gauge(scraped.series));
         self.series_dropped.set(gauge(scraped.series_dropped));
         self.ready.set(i64::from(scraped.ready));
-        let mut families = self.gather();
-        self.births.show(&mut families, is_shown, Instant::now());
-        families
+        self.collect(&is_shown)
     }
 
-    /// Everything as it stands now, families ordered by name.
+    /// Everything as it is now, families ordered by name.
     pub fn gather(&self) -> Vec<MetricFamily> {
-        for (instance_id, due) in &*lock(&self.most_overdue) {
-            let lag = lock(due).map_or(0.0, |due| due.elapsed().as_secs_f64());
-            self.poll_lag.with_label_values(&[instance_id]).set(lag);
-        }
-        self.registry.gather()
+        self.collect(&|_| false)
     }
+
+    fn collect(&self, is_shown: &dyn Fn(&str) -> bool) -> Vec<MetricFamily> {
+        let mut families = self.families(is_shown, Instant::now());
+        #[cfg(target_os = "linux")]
+        families.extend(prometheus::core::Collector::collect(&self.process));
+        families.retain(|family| !family.get_metric().is_empty());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        families
+    }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -619,7 +369,7 @@ pub struct ActionMetrics {
     /// Attempts sent.
     pub requests: IntCounter,
     /// Seconds of each attempt.
-    pub duration: prometheus::Histogram,
+    pub duration: Histogram,
     /// Attempts after the first.
     pub retries: IntCounter,
     /// In the order of [`Reason::API`].
@@ -635,24 +385,6 @@ impl ActionMetrics {
     }
 }
 
-/// Counts a request in flight until it is dropped, finished or not.
-#[must_use]
-pub struct InFlight<'a>(&'a IntGauge);
-
-impl<'a> InFlight<'a> {
-    /// Counts `gauge` up.
-    pub fn start(gauge: &'a IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// The metrics of one configured instance.
 pub struct InstanceMetrics {
     /// Polls that have finished.
@@ -661,7 +393,8 @@ pub struct InstanceMetrics {
     pub skipped: IntCounter,
     /// In the order of [`Reason::ALL`].
     failures: [IntCounter; Reason::ALL.len()],
-    most_overdue: MostOverdue,
+    /// Since when the most overdue poll is due.
+    pub lag: SecondsSince,
 }
 
 impl InstanceMetrics {
@@ -669,70 +402,12 @@ impl InstanceMetrics {
     pub fn failed(&self, reason: Reason) {
         self.failures[reason as usize].inc();
     }
-
-    /// Notes when the most overdue poll was due; `None` while none is overdue.
-    pub fn set_most_overdue(&self, due: Option<Instant>) {
-        *lock(&self.most_overdue) = due;
-    }
-}
-
-/// The metrics of one followed instance.
-#[derive(Clone)]
-pub struct FollowMetrics {
-    instance_id: String,
-    last_success: GaugeVec,
-    subscriptions: IntGauge,
-    tasks_dropped: IntGauge,
-    up: IntGaugeVec,
-    error: IntGaugeVec,
-}
-
-fn forget_errors(error: &IntGaugeVec, instance_id: &str) {
-    for reason in Reason::ALL {
-        // An error means that it was not there.
-        let _ = error.remove_label_values(&[instance_id, reason.as_str()]);
-    }
-}
-
-impl FollowMetrics {
-    /// Notes whether the last listing has read both lists.
-    pub fn set_up(&self, up: bool) {
-        let labels = [&self.instance_id];
-        self.up.with_label_values(&labels).set(i64::from(up));
-    }
-
-    /// Notes when both lists were last read, Unix seconds.
-    pub fn set_last_success(&self, at: f64) {
-        let labels = [&self.instance_id];
-        self.last_success.with_label_values(&labels).set(at);
-    }
-
-    /// Notes why the lists cannot be read; `None` once they can.
-    pub fn set_error(&self, reason: Option<Reason>) {
-        forget_errors(&self.error, &self.instance_id);
-        if let Some(reason) = reason {
-            let labels = [&self.instance_id, reason.as_str()];
-            self.error.with_label_values(&labels).set(1);
-        }
-    }
-
-    /// Notes how many subscriptions of this shard are followed.
-    pub fn set_subscriptions(&self, count: usize) {
-        self.subscriptions
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
-
-    /// Notes how many runs `max_tasks` keeps off the page.
-    pub fn set_tasks_dropped(&self, runs: usize) {
-        self.tasks_dropped
-            .set(i64::try_from(runs).unwrap_or(i64::MAX));
-    }
 }
 
 /// The metrics of the state file.
 #[derive(Clone)]
 pub struct StateMetrics {
-    saved_at: GaugeVec,
+    saved_at: Family<Gauge>,
     /// Times that it could not be written.
     pub failures: IntCounter,
 }
@@ -740,26 +415,8 @@ pub struct StateMetrics {
 impl StateMetrics {
     /// Notes when it was last written, Unix seconds.
     pub fn saved(&self, at: f64) {
-        self.saved_at.with_label_values::<&str>(&[]).set(at);
+        self.saved_at.set(&[], at);
     }
-}
-
-/// Makes one family of [`OWN`] and registers it.
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    name: &str,
-    make: impl FnOnce(Opts, &[&str]) -> prometheus::Result<C>,
-) -> C {
-    let metric = OWN
-        .iter()
-        .find(|metric| metric.name.strip_prefix(PREFIX) == Some(name))
-        .expect("every family is in the table");
-    let collector = make(Opts::new(metric.name, metric.help), metric.labels)
-        .expect("names and labels of the table are valid");
-    registry
-        .register(Box::new(collector.clone()))
-        .expect("names of the table are unique");
-    collector
 }
 
 #[cfg(test)]
@@ -771,7 +428,9 @@ mod tests {
         let text = prometheus::TextEncoder::new()
             .encode_to_string(&own.gather())
             .expect("the registry can be written");
-        let lines = text.lines().filter_map(|line| line.strip_prefix(PREFIX));
+        let lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("aliyun_acr_exporter_"));
         lines
             .filter(|line| line.starts_with(prefix))
             .map(str::to_owned)
@@ -779,58 +438,30 @@ mod tests {
     }
 
     #[test]
-    fn a_followed_instance_is_up_or_down_from_its_first_listing_on() {
+    fn what_leaves_takes_its_own_series_with_it() {
         let own = Own::new(Build::CURRENT);
         assert!(samples(&own, "follow_").is_empty());
-
-        let (a, b) = (own.follow("cri-a"), own.follow("cri-b"));
-        assert_eq!(
-            samples(&own, "follow_"),
-            [
-                r#"follow_subscriptions{instance_id="cri-a"} 0"#,
-                r#"follow_subscriptions{instance_id="cri-b"} 0"#,
-                r#"follow_tasks_dropped{instance_id="cri-a"} 0"#,
-                r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
-            ]
-        );
-
-        a.set_last_success(1_700_000_000.25);
-        a.set_up(true);
-        a.set_up(false);
-        a.set_error(Some(Reason::Connect));
-        a.set_error(Some(Reason::Credentials));
-        a.set_tasks_dropped(7);
-        b.set_error(Some(Reason::Timeout));
-        b.set_error(None);
-        b.set_last_success(1_700_000_001.0);
-        b.set_up(true);
-        b.set_subscriptions(10_000);
-        // Asking again changes nothing.
-        own.follow("cri-a");
-        assert_eq!(
-            samples(&own, "follow_"),
-            [
-                r#"follow_error{instance_id="cri-a",reason="credentials"} 1"#,
-                r#"follow_last_success_timestamp_seconds{instance_id="cri-a"} 1700000000.25"#,
-                r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 1700000001"#,
-                r#"follow_subscriptions{instance_id="cri-a"} 0"#,
-                r#"follow_subscriptions{instance_id="cri-b"} 10000"#,
-                r#"follow_tasks_dropped{instance_id="cri-a"} 7"#,
-                r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
-                r#"follow_up{instance_id="cri-a"} 0"#,
-                r#"follow_up{instance_id="cri-b"} 1"#,
-            ]
-        );
-
+        for id in ["cri-a", "cri-ab"] {
+            own.follow_last_success_timestamp_seconds
+                .set(&[id], 1_700_000_000.25);
+            own.follow_up.set(&[id], 0.0);
+            own.follow_error.set(&[id, "timeout"], 1.0);
+            own.follow_error.set(&[id, "credentials"], 1.0);
+            own.follow_subscriptions.set(&[id], 10_000.0);
+            own.follow_tasks_dropped.set(&[id], 7.0);
+        }
+        assert_eq!(samples(&own, "follow_").len(), 12);
         own.forget_follow("cri-a");
         own.forget_follow("cri-never");
         assert_eq!(
             samples(&own, "follow_"),
             [
-                r#"follow_last_success_timestamp_seconds{instance_id="cri-b"} 1700000001"#,
-                r#"follow_subscriptions{instance_id="cri-b"} 10000"#,
-                r#"follow_tasks_dropped{instance_id="cri-b"} 0"#,
-                r#"follow_up{instance_id="cri-b"} 1"#,
+                r#"follow_error{instance_id="cri-ab",reason="credentials"} 1"#,
+                r#"follow_error{instance_id="cri-ab",reason="timeout"} 1"#,
+                r#"follow_last_success_timestamp_seconds{instance_id="cri-ab"} 1700000000.25"#,
+                r#"follow_subscriptions{instance_id="cri-ab"} 10000"#,
+                r#"follow_tasks_dropped{instance_id="cri-ab"} 7"#,
+                r#"follow_up{instance_id="cri-ab"} 0"#,
             ]
         );
     }
@@ -856,7 +487,8 @@ mod tests {
     fn without_sharding_this_is_shard_0_of_1() {
         let own = Own::new(Build::CURRENT);
         assert_eq!(samples(&own, "shard"), ["shard_index 0", "shards 1"]);
-        own.set_shard(2, 3);
+        own.shard_index.set(2);
+        own.shards.set(3);
         assert_eq!(samples(&own, "shard"), ["shard_index 2", "shards 3"]);
     }
 
@@ -885,7 +517,7 @@ mod tests {
         );
         a.polls.inc();
         a.failed(Reason::Credentials);
-        a.set_most_overdue(Some(Instant::now()));
+        a.lag.set(Some(Instant::now()));
         tokio::time::advance(std::time::Duration::from_millis(1_500)).await;
         assert_eq!(
             samples(&own, "poll_lag"),
@@ -894,7 +526,7 @@ mod tests {
                 r#"poll_lag_seconds{instance_id="cri-b"} 0"#,
             ]
         );
-        a.set_most_overdue(None);
+        a.lag.set(None);
         assert_eq!(
             samples(&own, "poll_lag")[0],
             r#"poll_lag_seconds{instance_id="cri-a"} 0"#

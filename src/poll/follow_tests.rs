@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use tokio::sync::{mpsc, oneshot};
+
 use super::*;
+use crate::follow;
 use crate::metrics::own::Build;
-use crate::model::TaskStatus;
+use crate::model::{Causes, ListedRun, Row, Rule, TaskInfo, TaskStatus, Words};
 use crate::shard::Shard;
 use crate::store::{ArtifactSeries, Limits, Origin, TaskEntry};
+use alibaba_cloud::Reason;
 
 const BUILD: Build = Build {
     version: "0",
@@ -281,7 +285,7 @@ fn run(repository: &str, number: u32, start: i64, end: i64) -> Run {
 }
 
 impl Bench {
-    fn entry(&self, task: &str) -> Option<Arc<TaskEntry>> {
+    fn entry(&self, task: &str) -> Option<TaskEntry> {
         let snapshot = self.store.snapshot();
         let found = snapshot
             .entries()

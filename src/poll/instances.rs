@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use alibaba_cloud::Reason;
 use tokio::time::Instant;
 
 use crate::metrics::own::{InstanceMetrics, Own};
-use crate::reason::Reason;
 
 use super::Item;
 
@@ -78,6 +78,6 @@ impl Instances {
 impl Instance {
     fn show_lag(&self) {
         let first = self.overdue.first().map(|(due, _)| *due);
-        self.metrics.set_most_overdue(first);
+        self.metrics.lag.set(first);
     }
 }

@@ -5,32 +5,26 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Moment;
 use tokio::time::Instant;
 
-use crate::clock::Moment;
 use crate::follow::{Follower, Listed, Plan, RunList, Settings};
-use crate::metrics::own::FollowMetrics;
+use crate::metrics::own::Own;
 use crate::model::{Rule, Subscription, TaskInfo, unrecognized};
-use crate::reason::Reason;
 use crate::store::state::SavedInstance;
 use crate::store::{ListingEntry, PollError, SubscriptionEntry, TaskEntry, fresh_for};
 
 use super::schedule::{self, Beat};
-use super::watch::Phase;
+use super::turn::Turn;
 use super::words::Word;
 use super::{Source, SourceError};
 
 /// What the scheduler keeps of a followed instance between two listings.
 pub(super) struct Listing {
     follower: Follower,
-    account: usize,
+    pub(super) turn: Turn,
     entry: ListingEntry,
-    due: Instant,
-    pub(super) phase: Phase,
-    spread: f64,
-    /// It was made due together with others; the next beat pulls them apart.
-    bunched: bool,
-    failures: u32,
     /// Of runs that have words that no status mapping covers.
     words: HashMap<Arc<str>, Vec<Word>>,
     /// When the list of runs was last read, on the steady clock.
@@ -88,15 +82,10 @@ impl Listing {
                 interval: settings.interval,
                 ..ListingEntry::default()
             },
-            due: now,
-            phase: Phase::Waiting,
-            spread: schedule::spread(&settings.instance_id, ""),
-            bunched: true,
-            failures: 0,
+            turn: Turn::new(&settings.instance_id, "", account, now),
             words: HashMap::new(),
             runs_read_ms: None,
             follower: Follower::new(settings),
-            account,
         }
     }
 
@@ -109,8 +98,8 @@ impl Listing {
             self.runs_read_ms = Some(last_success.steady_ms);
             let age = u64::try_from(moment.wall_ms.saturating_sub(last)).unwrap_or(u64::MAX);
             let age = Duration::from_millis(age);
-            self.due = now + self.entry.interval.saturating_sub(age);
-            self.bunched = false;
+            self.turn.due = now + self.entry.interval.saturating_sub(age);
+            self.turn.bunched = false;
         }
         let listed = self.follower.restore(saved, moment);
         for (id, info) in &*self.follower.known() {
@@ -143,31 +132,21 @@ impl Listing {
         (new, listed)
     }
 
-    /// As [`Watch::account`](super::Watch::account).
-    pub(super) fn set_account(&mut self, account: usize) {
-        self.account = account;
-    }
-
     pub(super) fn settings(&self) -> &Settings {
         self.follower.settings()
     }
 
-    /// Moves its due time as [`Watched::jump`](super::watch::Watched::jump) does.
+    /// Moves its due time after a jump of the clocks; `true` where that has made it due.
     pub(super) fn jump(&mut self, uncounted: Duration, moment: Moment, now: Instant) -> bool {
-        if self.phase != Phase::Waiting {
-            return false;
-        }
-        let (due, is_due) = schedule::after_jump(self.due, now, uncounted, self.spread);
-        self.bunched |= is_due;
-        self.set_due(due, moment.wall_ms, now);
-        is_due
+        let jumped = self.turn.after_jump(uncounted, now);
+        jumped.is_some_and(|(due, is_due)| {
+            self.set_due(due, moment.wall_ms, now);
+            is_due
+        })
     }
 
     pub(super) fn set_due(&mut self, due: Instant, now_ms: i64, now: Instant) {
-        self.due = due;
-        let wait = due.saturating_duration_since(now).as_millis();
-        let wait = i64::try_from(wait).unwrap_or(i64::MAX);
-        self.entry.next_ms = Some(now_ms.saturating_add(wait));
+        self.entry.next_ms = Some(self.turn.set_due(due, now_ms, now));
     }
 
     pub(super) fn save(&self) -> SavedInstance {
@@ -194,29 +173,20 @@ impl Listing {
         self.entry.interval
     }
 
-    pub(super) fn account(&self) -> usize {
-        self.account
-    }
-
     pub(super) fn entry(&self) -> &ListingEntry {
         &self.entry
-    }
-
-    pub(super) fn due(&self) -> Instant {
-        self.due
     }
 
     pub(super) fn is_untried(&self) -> bool {
         self.entry.last_try_ms.is_none() && self.entry.last_success_ms.is_none()
     }
 
-    /// Takes in the words of the runs that were read.
     /// As [`Follower::counters_were_shown`].
     pub(super) fn counters_were_shown(&mut self, subscription: &Subscription) {
         self.follower.counters_were_shown(subscription);
     }
 
-    /// Answers whether the list could be read.
+    /// Takes in the words of the runs that were read; answers whether they could be.
     pub(super) fn note_words(&mut self, read: &Read, steady_ms: i64) -> bool {
         let Ok(list) = &read.runs else {
             return false;
@@ -259,21 +229,21 @@ impl Listing {
     pub(super) fn apply(&mut self, read: Read, moment: Moment, now: Instant) -> Listed {
         let error = read.error().cloned();
         self.entry.last_try_ms = Some(moment.wall_ms);
-        let mut beat = if self.bunched {
+        let mut beat = if self.turn.bunched {
             Beat::First(self.entry.interval)
         } else {
             Beat::Steady(self.entry.interval)
         };
         match &error {
             None => {
-                self.failures = 0;
+                self.turn.failures = 0;
                 self.entry.set_last_success(moment);
             }
             Some(error) => {
-                self.failures = self.failures.saturating_add(1);
+                self.turn.failures = self.turn.failures.saturating_add(1);
                 if error.reason.is_transient() {
                     let random = fastrand::f64();
-                    let delay = schedule::backoff(self.failures, self.entry.interval, random);
+                    let delay = schedule::backoff(self.turn.failures, self.entry.interval, random);
                     beat = Beat::Retry(delay);
                 }
             }
@@ -284,8 +254,8 @@ impl Listing {
                 text: error.text,
             })
         });
-        self.bunched &= matches!(beat, Beat::Retry(_));
-        let due = schedule::next_due(beat, self.due, now, self.spread).0;
+        self.turn.bunched &= matches!(beat, Beat::Retry(_));
+        let due = schedule::next_due(beat, self.turn.due, now, self.turn.spread).0;
         self.set_due(due, moment.wall_ms, now);
         let listed = self
             .follower
@@ -297,17 +267,25 @@ impl Listing {
 
     /// Shows how its lists can be read, or what is known of that from before a
     /// restart.
-    pub(super) fn show(&self, metrics: &FollowMetrics) {
+    #[expect(clippy::cast_precision_loss, reason = "all of them fit into 52 bits")]
+    pub(super) fn show(&self, own: &Own) {
+        let (id, error) = (&*self.entry.instance_id, &self.entry.error);
         if self.entry.last_try_ms.is_some() {
-            metrics.set_up(self.entry.error.is_none());
+            own.follow_up
+                .set(&[id], if error.is_none() { 1.0 } else { 0.0 });
         }
         if let Some(at) = self.entry.last_success_ms {
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 52 bits")]
-            metrics.set_last_success(at as f64 / 1000.0);
+            own.follow_last_success_timestamp_seconds
+                .set(&[id], at as f64 / 1000.0);
         }
-        metrics.set_error(self.entry.error.as_ref().map(|error| error.reason));
-        metrics.set_subscriptions(self.follower.subscriptions());
-        metrics.set_tasks_dropped(self.entry.tasks_dropped);
+        own.follow_error.remove(&[id]);
+        if let Some(error) = error {
+            own.follow_error.set(&[id, error.reason.as_str()], 1.0);
+        }
+        own.follow_subscriptions
+            .set(&[id], self.follower.subscriptions() as f64);
+        own.follow_tasks_dropped
+            .set(&[id], self.entry.tasks_dropped as f64);
     }
 
     /// Takes in what a poll of one of its runs has brought; answers what is new of

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+
 use crate::model::TaskStatus;
-use crate::reason::Reason;
 use crate::store::{ListingEntry, Target, TaskEntry};
 
 use super::watch::{Answer, Polled};

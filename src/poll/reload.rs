@@ -11,9 +11,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::account::{Account, hand_over};
 use super::listing::Listing;
-use super::watch::{Anew, Phase, Watched};
-use super::{Account, Follow, Item, Scheduler, Settings, Source, TaskKey, Watch, key};
+use super::turn::Phase;
+use super::watch::{Anew, Watched};
+use super::{Follow, Item, Scheduler, Settings, Source, TaskKey, Watch, key};
 
 /// Everything that a configuration says, in place of what the one before said.
 pub struct Change<S> {
@@ -67,11 +69,9 @@ impl<S: Source> Scheduler<S> {
             let anew = anew(&watch.target.instance_id);
             self.configure(watch, anew);
         }
-        for place in 0..self.tasks.len() {
-            let watched = self.tasks[place].as_ref();
-            if watched.is_some_and(|it| it.is_configured() && !named.contains(&key(it.target()))) {
-                self.unconfigure(place);
-            }
+        let unnamed = |it: &Watched| it.is_configured() && !named.contains(&key(it.target()));
+        for place in self.tasks_that(unnamed) {
+            self.unconfigure(place);
         }
 
         let mut followed = HashSet::new();
@@ -84,12 +84,12 @@ impl<S: Source> Scheduler<S> {
             };
             self.follow_on(follow, anew);
         }
-        for place in 0..self.lists.len() {
-            let listed = self.lists[place].as_ref();
-            let gone = listed.filter(|list| list.phase != Phase::Leaving);
-            if gone.is_some_and(|list| !followed.contains(list.instance_id())) {
-                self.unfollow(place);
-            }
+        let gone = self.lists.iter().filter(|(_, list)| {
+            list.turn.phase != Phase::Leaving && !followed.contains(list.instance_id())
+        });
+        let gone: Vec<usize> = gone.map(|(place, _)| place).collect();
+        for place in gone {
+            self.unfollow(place);
         }
         self.show_words();
         self.note_tried();
@@ -109,7 +109,7 @@ impl<S: Source> Scheduler<S> {
     fn configure(&mut self, watch: Watch, anew: Anew) {
         match self.places.get(&key(&watch.target)).copied() {
             Some(place) => {
-                if let Some(watched) = &mut self.tasks[place] {
+                if let Some(watched) = self.tasks.get_mut(place) {
                     watched.stay();
                     watched.shown = true;
                 }
@@ -121,41 +121,30 @@ impl<S: Source> Scheduler<S> {
 
     /// The configuration does not name it any more; a list may.
     fn unconfigure(&mut self, place: usize) {
-        let Some(watched) = &self.tasks[place] else {
-            return;
-        };
-        match watched.follower.and_then(|list| self.lists[list].as_ref()) {
-            Some(list) => {
-                let watch = Watch {
-                    target: Arc::clone(&watched.entry().target),
-                    interval: self.settings.interval,
-                    account: list.account(),
-                    followed: Some(list.interval()),
-                };
-                self.adopt(place, watch, Anew::default());
-            }
+        match self.tasks[place].follower {
+            Some(list) => self.adopt_followed(place, list, Anew::default()),
             None => self.unwatch(place),
         }
     }
 
     fn adopt(&mut self, place: usize, watch: Watch, anew: Anew) {
-        let Some(watched) = &mut self.tasks[place] else {
+        let Some(watched) = self.tasks.get_mut(place) else {
             return;
         };
         let item = Item::Task(place);
-        let (from, to) = (watched.account(), watch.account);
+        let (from, to) = (watched.turn.account, watch.account);
         if from != to {
             self.notices.moved((from, item), (to, item));
-            hand_over(&mut self.accounts, from, to, (watched.due(), item));
+            hand_over(&mut self.accounts, to, item, &mut watched.turn);
         }
-        let before = watched.due();
+        let before = watched.turn.due;
         let (now, moment) = (Instant::now(), self.clock.now());
         watched.adopt(watch, &self.settings, anew, moment.wall_ms, now);
-        if watched.due() != before {
-            self.waiting.push(Reverse((watched.due(), item)));
+        if watched.turn.due != before {
+            self.waiting.push(Reverse((watched.turn.due, item)));
         }
         watched.find_cause(&self.settings.causes);
-        if watched.shown && watched.phase != Phase::Leaving {
+        if watched.shown && watched.turn.phase != Phase::Leaving {
             self.store.update(watched.entry().clone());
         }
     }
@@ -163,28 +152,22 @@ impl<S: Source> Scheduler<S> {
     fn follow_on(&mut self, follow: Follow, anew: Anew) {
         let Follow { settings, account } = follow;
         let (now, moment) = (Instant::now(), self.clock.now());
-        let known = self.lists.iter().position(|list| {
-            list.as_ref().is_some_and(|list| {
-                list.phase != Phase::Leaving && *list.instance_id() == settings.instance_id
-            })
+        let known = self.lists.iter_mut().find(|(_, list)| {
+            list.turn.phase != Phase::Leaving && *list.instance_id() == settings.instance_id
         });
-        let Some(place) = known else {
+        let Some((place, list)) = known else {
             self.list(Listing::new(settings, account, now));
             return;
         };
-        let Some(list) = &mut self.lists[place] else {
-            return;
-        };
         let item = Item::List(place);
-        let from = list.account();
+        let from = list.turn.account;
         if from != account {
             self.notices.moved((from, item), (account, item));
-            hand_over(&mut self.accounts, from, account, (list.due(), item));
-            list.set_account(account);
+            hand_over(&mut self.accounts, account, item, &mut list.turn);
         }
         if *list.settings() == settings {
             let failing = list.entry().error.is_some();
-            if anew.way && failing && list.phase == Phase::Waiting {
+            if anew.way && failing && list.turn.phase == Phase::Waiting {
                 list.set_due(now, moment.wall_ms, now);
                 self.waiting.push(Reverse((now, item)));
                 self.store.update_listing(list.entry().clone());
@@ -198,7 +181,7 @@ impl<S: Source> Scheduler<S> {
         let new = self.list(new);
         self.notices
             .moved((account, item), (account, Item::List(new)));
-        for watched in self.tasks.iter_mut().flatten() {
+        for (_, watched) in &mut self.tasks {
             if watched.follower == Some(place) {
                 watched.follower = Some(new);
             }
@@ -212,40 +195,31 @@ impl<S: Source> Scheduler<S> {
 
     /// The runs of a list go by the new configuration.
     fn followed_on(&mut self, list: usize, anew: Anew) {
-        let Some(listing) = &self.lists[list] else {
-            return;
-        };
-        let (account, interval) = (listing.account(), listing.interval());
-        for place in 0..self.tasks.len() {
-            let watched = self.tasks[place].as_ref();
-            let ours = watched.filter(|it| it.follower == Some(list) && !it.is_configured());
-            if let Some(watched) = ours {
-                let watch = Watch {
-                    target: Arc::clone(&watched.entry().target),
-                    interval: self.settings.interval,
-                    account,
-                    followed: Some(interval),
-                };
-                self.adopt(place, watch, anew);
-            }
+        let ours = |it: &Watched| it.follower == Some(list) && !it.is_configured();
+        for place in self.tasks_that(ours) {
+            self.adopt_followed(place, list, anew);
         }
+    }
+
+    /// A list alone tells of the task from now on.
+    fn adopt_followed(&mut self, place: usize, list: usize, anew: Anew) {
+        let list = &self.lists[list];
+        let watch = Watch {
+            target: Arc::clone(&self.tasks[place].entry().target),
+            interval: self.settings.interval,
+            account: list.turn.account,
+            followed: Some(list.interval()),
+        };
+        self.adopt(place, watch, anew);
     }
 
     /// The instance is not followed any more.
     fn unfollow(&mut self, place: usize) {
-        for task in 0..self.tasks.len() {
-            let watched = self.tasks[task].as_mut();
-            if let Some(watched) = watched.filter(|it| it.follower == Some(place)) {
-                watched.follower = None;
-                if !watched.is_configured() {
-                    self.unwatch(task);
-                }
-            }
+        for task in self.tasks_that(|it| it.follower == Some(place)) {
+            self.unlist(task);
         }
-        let Some(list) = &self.lists[place] else {
-            return;
-        };
-        self.notices.left(list.account(), Item::List(place));
+        let list = &self.lists[place];
+        self.notices.left(list.turn.account, Item::List(place));
         self.store.remove_listing(list.instance_id());
         self.own.forget_follow(list.instance_id());
         self.drop_list(place);
@@ -253,30 +227,18 @@ impl<S: Source> Scheduler<S> {
 
     /// Gives up the place of a list, at once or when it has been read.
     fn drop_list(&mut self, place: usize) {
-        let Some(list) = &mut self.lists[place] else {
-            return;
-        };
         let item = Item::List(place);
         self.unrecognized.release(item);
-        if matches!(list.phase, Phase::Active | Phase::Leaving) {
-            list.phase = Phase::Leaving;
+        let turn = &mut self.lists[place].turn;
+        if matches!(turn.phase, Phase::Active | Phase::Leaving) {
+            turn.phase = Phase::Leaving;
         } else {
-            let at = (list.due(), item);
-            self.accounts[list.account()].lists.remove(&at);
-            self.instances.done(list.instance_id(), at);
-            self.lists[place] = None;
-            self.free_lists.push(place);
+            let at = (turn.due, item);
+            self.accounts[turn.account].remove_ready(&at);
+            self.instances.done(&turn.instance_id, at);
+            self.lists.remove(place);
         }
         self.tried(item);
-    }
-}
-
-/// Gives what is due or under way for one account to another.
-fn hand_over(accounts: &mut [Account], from: usize, to: usize, item: (Instant, Item)) {
-    for queue in 0..accounts[from].queues().len() {
-        if accounts[from].queues()[queue].remove(&item) {
-            accounts[to].queues()[queue].insert(item);
-        }
     }
 }
 

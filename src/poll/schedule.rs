@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use alibaba_cloud::clock::Moment;
 use tokio::time::Instant;
 
-use crate::clock::Moment;
 use crate::shard::stable_hash;
 
 /// The window of the first retry after a failure that may pass by itself.

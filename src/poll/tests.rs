@@ -5,9 +5,10 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::metrics::own::Build;
-use crate::model::{Cause, TaskStatus};
+use crate::model::{Cause, Causes, ListedRun, Row, Rule, TaskInfo, TaskStatus, Words};
 use crate::store::{ArtifactSeries, Limits, Origin, TaskEntry};
 use crate::telemetry::capture::Log;
+use alibaba_cloud::Reason;
 
 mod jumps;
 
@@ -188,14 +189,11 @@ fn bench_of(
 }
 
 impl Bench {
-    fn entry(&self, task: &str) -> Arc<TaskEntry> {
+    fn entry(&self, task: &str) -> TaskEntry {
         let snapshot = self.store.snapshot();
         let mut entries = snapshot.entries().iter();
-        Arc::clone(
-            entries
-                .find(|entry| &*entry.target.task_id == task)
-                .unwrap(),
-        )
+        let entry = entries.find(|entry| &*entry.target.task_id == task);
+        entry.unwrap().clone()
     }
 
     /// A sample of the exporter's own metrics: the family's only one, or that of `label`.

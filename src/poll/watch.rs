@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Moment;
 use tokio::time::Instant;
 
-use crate::clock::Moment;
 use crate::model::{Assessment, Causes, Folded, TaskInfo, TaskStatus, Words, unrecognized};
-use crate::reason::Reason;
 use crate::store::state::SavedTask;
 use crate::store::{PollError, Target, TaskEntry};
 
 use super::schedule::{self, Beat};
+use super::turn::{Phase, Turn};
 use super::{Rows as _, Settings, Source, SourceError, Watch};
 
 /// A finished run that is followed is read again so often, its list entry
@@ -25,17 +26,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 )]
 pub(super) struct Watched {
     watch: Watch,
+    pub(super) turn: Turn,
     entry: TaskEntry,
-    due: Instant,
-    pub(super) phase: Phase,
     /// Who found it in a list: the position of the followed instance.
     pub(super) follower: Option<usize>,
     /// Whether it has series.
     pub(super) shown: bool,
-    spread: f64,
-    /// It was made due together with others; the next beat pulls them apart.
-    bunched: bool,
-    failures: u32,
     /// A list has told of it since its last poll began.
     listed: bool,
     /// By the list it is over.
@@ -50,19 +46,6 @@ pub(super) struct Watched {
     task_failures: u32,
     /// Until then it is not asked for again.
     ask_task_after: Instant,
-}
-
-/// Where a task stands between two polls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// For its due time.
-    Waiting,
-    /// Due, and waiting for others of its account.
-    Ready,
-    /// Being polled.
-    Active,
-    /// Being polled, though nobody wants to know any more.
-    Leaving,
 }
 
 /// What a new configuration means to a task that stays.
@@ -194,16 +177,17 @@ impl Watched {
     pub(super) fn new(watch: Watch, now: Instant) -> Self {
         Self {
             entry: TaskEntry::new(Arc::clone(&watch.target), watch.interval),
-            due: now,
-            phase: Phase::Waiting,
+            turn: Turn::new(
+                &watch.target.instance_id,
+                &watch.target.task_id,
+                watch.account,
+                now,
+            ),
             follower: None,
             shown: true,
             listed: false,
             over: false,
             again: false,
-            spread: schedule::spread(&watch.target.instance_id, &watch.target.task_id),
-            bunched: true,
-            failures: 0,
             asked_finished: false,
             gone: None,
             task_failures: 0,
@@ -229,7 +213,7 @@ impl Watched {
             reason: error.reason,
             text: error.text.clone(),
         });
-        self.bunched = self.is_untried();
+        self.turn.bunched = self.is_untried();
         if let Some(last_ms) = self.entry.last_success_ms {
             self.entry.set_last_success(moment.recall(last_ms));
         }
@@ -241,7 +225,7 @@ impl Watched {
         let wait = next_ms.saturating_sub(moment.wall_ms.max(polled_ms));
         let wait = u64::try_from(wait).unwrap_or(0);
         let wait = match Duration::from_millis(wait).min(DAY.max(longest)) {
-            Duration::ZERO => longest.mul_f64(self.spread),
+            Duration::ZERO => longest.mul_f64(self.turn.spread),
             wait => wait,
         };
         self.set_due(now + wait, moment.wall_ms, now);
@@ -249,8 +233,8 @@ impl Watched {
 
     /// Is wanted again, should it have been about to leave.
     pub(super) fn stay(&mut self) {
-        if self.phase == Phase::Leaving {
-            self.phase = Phase::Active;
+        if self.turn.phase == Phase::Leaving {
+            self.turn.phase = Phase::Active;
         }
     }
 
@@ -290,30 +274,34 @@ impl Watched {
         };
         if anew.words {
             self.asked_finished = false;
-            self.again |= self.phase == Phase::Active;
+            self.again |= self.turn.phase == Phase::Active;
         }
         if anew.way {
             self.task_failures = 0;
             self.ask_task_after = now;
         }
-        if self.phase != Phase::Waiting || self.is_untried() {
+        if self.turn.phase != Phase::Waiting || self.is_untried() {
             return;
         }
         if anew.way && self.entry.error.is_some() {
-            self.failures = 0;
+            self.turn.failures = 0;
             self.set_due(now, now_ms, now);
             return;
         }
         let rests = !self.is_configured() && self.rests() && !anew.words;
         let longest = if rests { DAY } else { self.entry.interval };
-        if self.due > now + longest {
-            self.set_due(now + longest.mul_f64(0.5 + self.spread / 2.0), now_ms, now);
+        if self.turn.due > now + longest {
+            self.set_due(
+                now + longest.mul_f64(0.5 + self.turn.spread / 2.0),
+                now_ms,
+                now,
+            );
         }
     }
 
     pub(super) fn save(&self) -> SavedTask {
         SavedTask {
-            entry: Arc::new(self.entry.clone()),
+            entry: self.entry.clone(),
             asked_finished: self.asked_finished,
         }
     }
@@ -344,8 +332,8 @@ impl Watched {
         }
         if new {
             self.entry.info = Some(Arc::clone(info));
-            self.again = self.phase == Phase::Active;
-            return (self.over || finished) && self.phase == Phase::Waiting;
+            self.again = self.turn.phase == Phase::Active;
+            return (self.over || finished) && self.turn.phase == Phase::Waiting;
         }
         self.listed_again(moment);
         false
@@ -363,23 +351,17 @@ impl Watched {
         }
     }
 
-    /// Moves its due time after a jump of the clocks; `true` where that has made it
-    /// due. One that is due or polled already has no due time to move.
+    /// Moves its due time after a jump of the clocks; `true` where that has made it due.
     pub(super) fn jump(&mut self, uncounted: Duration, moment: Moment, now: Instant) -> bool {
-        if self.phase != Phase::Waiting {
-            return false;
-        }
-        let (due, is_due) = schedule::after_jump(self.due, now, uncounted, self.spread);
-        self.bunched |= is_due;
-        self.set_due(due, moment.wall_ms, now);
-        is_due
+        let jumped = self.turn.after_jump(uncounted, now);
+        jumped.is_some_and(|(due, is_due)| {
+            self.set_due(due, moment.wall_ms, now);
+            is_due
+        })
     }
 
     pub(super) fn set_due(&mut self, due: Instant, now_ms: i64, now: Instant) {
-        self.due = due;
-        let wait = due.saturating_duration_since(now).as_millis();
-        let wait = i64::try_from(wait).unwrap_or(i64::MAX);
-        self.entry.next_poll_ms = Some(now_ms.saturating_add(wait));
+        self.entry.next_poll_ms = Some(self.turn.set_due(due, now_ms, now));
     }
 
     pub(super) fn question(&mut self) -> Question {
@@ -398,10 +380,6 @@ impl Watched {
         &self.watch.target
     }
 
-    pub(super) fn account(&self) -> usize {
-        self.watch.account
-    }
-
     pub(super) fn entry(&self) -> &TaskEntry {
         &self.entry
     }
@@ -413,10 +391,6 @@ impl Watched {
         let failed = data.is_some_and(|data| data.status == TaskStatus::Failed);
         let message = self.entry.info.as_ref().map_or("", |info| &info.message);
         self.entry.cause = failed.then(|| causes.of(message));
-    }
-
-    pub(super) fn due(&self) -> Instant {
-        self.due
     }
 
     pub(super) fn is_untried(&self) -> bool {
@@ -450,11 +424,11 @@ impl Watched {
             Err(error) => self.fail(error),
         };
         let interval = self.entry.interval;
-        let bunched = retry.is_none() && std::mem::take(&mut self.bunched);
+        let bunched = retry.is_none() && std::mem::take(&mut self.turn.bunched);
         let beat = match retry {
             Some(delay) => Beat::Retry(delay),
             None if !self.is_configured() && self.entry.error.is_some() => Beat::Resting(
-                schedule::pause(self.failures, interval, settings.finished_interval),
+                schedule::pause(self.turn.failures, interval, settings.finished_interval),
             ),
             None if !self.is_configured() && self.rests() => Beat::Growing(DAY),
             None if bunched => Beat::First(interval),
@@ -462,7 +436,7 @@ impl Watched {
             None if self.rests() => Beat::Growing(interval),
             None => Beat::Steady(interval),
         };
-        let (mut due, skipped) = schedule::next_due(beat, self.due, now, self.spread);
+        let (mut due, skipped) = schedule::next_due(beat, self.turn.due, now, self.turn.spread);
         if self.again {
             due = now;
         }
@@ -494,8 +468,7 @@ impl Watched {
 
     fn take(&mut self, answer: Answer, asked: bool, settings: &Settings, moment: Moment) {
         let entry = &mut self.entry;
-        let changed =
-            entry.data.as_deref() != Some(&answer.assessment) || entry.info != answer.info;
+        let changed = entry.data.as_ref() != Some(&answer.assessment) || entry.info != answer.info;
         entry.interval = match self.watch.followed {
             Some(interval) if answer.assessment.finished => interval,
             Some(_) => self.watch.interval,
@@ -507,8 +480,8 @@ impl Watched {
                 changed,
             ),
         };
-        if entry.data.as_deref() != Some(&answer.assessment) {
-            entry.data = Some(Arc::new(answer.assessment));
+        if changed {
+            entry.data = Some(answer.assessment);
         }
         // A list may have told something newer meanwhile.
         if !self.again || asked {
@@ -517,17 +490,17 @@ impl Watched {
         entry.error = None;
         entry.set_last_success(moment);
         self.asked_finished = answer.asked_finished;
-        self.failures = 0;
+        self.turn.failures = 0;
     }
 
     /// Answers the delay of the next try, where the failure may pass by itself.
     fn fail(&mut self, error: SourceError) -> Option<Duration> {
-        self.failures = self.failures.saturating_add(1);
+        self.turn.failures = self.turn.failures.saturating_add(1);
         let passing = error.reason.is_transient();
         self.entry.error = Some(Arc::new(PollError {
             reason: error.reason,
             text: error.text,
         }));
-        passing.then(|| schedule::backoff(self.failures, self.entry.interval, fastrand::f64()))
+        passing.then(|| schedule::backoff(self.turn.failures, self.entry.interval, fastrand::f64()))
     }
 }

@@ -18,7 +18,7 @@ const LENGTH_MAX: usize = 64;
 /// Words that are remembered as logged.
 const LOGGED_MAX: usize = 1_000;
 /// Between two looks at what has become stale.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const STALE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The field of the API, and what it held.
 pub(super) type Word = (&'static str, String);
@@ -98,7 +98,7 @@ impl UnrecognizedWords {
 
     /// When to look for data that has become stale; never while nothing is held.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        (!self.held.is_empty()).then(|| self.looked + LOOK_EVERY)
+        (!self.held.is_empty()).then(|| self.looked + STALE_CHECK_INTERVAL)
     }
 
     /// Releases what is not fresh any more.
@@ -119,7 +119,7 @@ impl UnrecognizedWords {
         self.shown.retain(|word| {
             let stays = self.holders.contains_key(word);
             if !stays {
-                own.hide_unrecognized(word.0, &word.1);
+                own.unrecognized_values.remove(&[word.0, &word.1]);
             }
             stays
         });
@@ -132,7 +132,7 @@ impl UnrecognizedWords {
             news.push(word.clone());
         }
         for (field, word) in &news {
-            own.show_unrecognized(field, word);
+            own.unrecognized_values.set(&[field, word], 1.0);
         }
         self.shown.extend(news.iter().cloned());
         if self.logged.len() >= LOGGED_MAX {
@@ -237,11 +237,11 @@ mod tests {
         bench.hold(FIRST, &["ODD"]);
         bench.hold(SECOND, &["STRANGE"]);
         let look = bench.0.next_look().unwrap();
-        assert_eq!(look - Instant::now(), LOOK_EVERY);
+        assert_eq!(look - Instant::now(), STALE_CHECK_INTERVAL);
         bench.0.look(look, |item| item == SECOND);
         bench.0.show(&bench.1);
         assert_eq!(page(&bench.1), ["STRANGE"]);
-        assert_eq!(bench.0.next_look(), Some(look + LOOK_EVERY));
+        assert_eq!(bench.0.next_look(), Some(look + STALE_CHECK_INTERVAL));
     }
 
     #[test]

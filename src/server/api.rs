@@ -1,11 +1,11 @@
 //! `/api/v1/tasks`: the tasks of the status page as JSON, page by page.
 //! `openapi.json` describes it together with every other path.
 
+use alibaba_cloud::clock::{Moment, rfc3339 as time, seconds};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::overview::{Filter, Item, StateFilter, position, tasks_after};
-use crate::clock::{Moment, rfc3339 as time, seconds};
 use crate::model::{Assessment, Outcome, TaskInfo};
 use crate::store::{PollError, Snapshot, SubscriptionView, TaskEntry};
 
@@ -151,7 +151,7 @@ struct Row<'a> {
 
 fn row<'a>(task: &'a TaskEntry, item: &Item<'a>, steady_ms: i64) -> Row<'a> {
     let target = &task.target;
-    let data = task.data.as_deref();
+    let data = task.data.as_ref();
     let message = Some(item.message()).filter(|message| !message.is_empty());
     let age_ms = task.data_age_ms(steady_ms);
     Row {

@@ -7,20 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use exporter_web::compress::{Compressed, PIECE};
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::scrapes::Scrape;
-use crate::exposition::PIECE;
-use crate::exposition::compress::Compressed;
 use crate::exposition::text::Writer;
 
 /// A body, handed over piece by piece, so that it is in flight until the client
 /// has taken nearly all of it.
-pub(super) struct Page {
-    rest: Rest,
-    /// Held while a metrics page is in flight.
-    pub(super) scrape: Option<Scrape>,
-}
+pub(super) struct Page(Rest);
 
 enum Rest {
     Ready(Bytes),
@@ -41,13 +35,13 @@ enum Rest {
 impl Page {
     /// All of it in memory.
     pub(super) fn new(rest: Bytes) -> Self {
-        Self::of(Rest::Ready(rest))
+        Self(Rest::Ready(rest))
     }
 
     /// A compressed page that ends with `tail`.
     pub(super) fn kept(page: Arc<Compressed>, tail: &[u8]) -> Self {
         let end = page.end(tail);
-        Self::of(Rest::Kept { page, next: 0, end })
+        Self(Rest::Kept { page, next: 0, end })
     }
 
     /// A plain page that ends with `tail`; its length is known where the first
@@ -58,20 +52,22 @@ impl Page {
             first.extend_from_slice(&tail);
             return Self::new(first.into());
         }
-        Self::of(Rest::Written {
+        Self(Rest::Written {
             first: first.into(),
             writer: Box::new(writer),
             tail: tail.into(),
         })
     }
 
-    fn of(rest: Rest) -> Self {
-        Self { rest, scrape: None }
-    }
-
     /// Takes the content away, as HEAD wants it.
     pub(super) fn clear(&mut self) {
-        self.rest = Rest::Ready(Bytes::new());
+        self.0 = Rest::Ready(Bytes::new());
+    }
+}
+
+impl From<&'static str> for Page {
+    fn from(text: &'static str) -> Self {
+        Self::new(text.into())
     }
 }
 
@@ -128,18 +124,15 @@ impl Body for Page {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(scrape) = &self.scrape {
-            scrape.proceeds();
-        }
-        Poll::Ready(self.rest.next().map(|piece| Ok(Frame::data(piece))))
+        Poll::Ready(self.0.next().map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.length() == Some(0)
+        self.0.length() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let length = self.rest.length();
+        let length = self.0.length();
         length.map_or_else(SizeHint::new, |length| SizeHint::with_exact(length as u64))
     }
 }

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::iter;
 
+use alibaba_cloud::clock::Moment;
 use regex::{Regex, RegexBuilder};
 
-use crate::clock::Moment;
 use crate::model::{Assessment, Subscription, TaskStatus};
 use crate::store::{ListingEntry, RunSummary, Snapshot, SubscriptionView, TaskEntry};
 
@@ -93,8 +93,8 @@ impl State {
 }
 
 fn is_failing(view: &SubscriptionView<'_>) -> bool {
-    let last = view.entry.last_finished_run.as_ref();
-    view.fresh && last.is_some_and(|run| run.status == TaskStatus::Failed)
+    let last = view.last_finished_run();
+    last.is_some_and(|run| run.status == TaskStatus::Failed)
 }
 
 /// A task, or a subscription without a watched run.

@@ -1,31 +1,32 @@
 //! What each path answers. Everything comes from memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use alibaba_cloud::clock::Moment;
 use bytes::Bytes;
+use exporter_web::Handler;
+use exporter_web::compress::Coding;
+use exporter_web::negotiate::{self, Media, NotAcceptable};
 use hyper::body::Body as _;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    REFERRER_POLICY, VARY, X_FRAME_OPTIONS,
 };
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::body::Page;
-use super::negotiate::{Media, NotAcceptable};
 use super::overview::Overview;
-use super::scrapes::Scrapes;
-use super::{Settings, api, negotiate, status_page};
-use crate::clock::Moment;
-use crate::exposition::Names;
-use crate::exposition::compress::Coding;
+use super::{Settings, api, status_page};
 use crate::exposition::page::{self, Pages};
 use crate::exposition::text::{self, Writer};
+use crate::exposition::{Format, Names};
 use crate::metrics::catalog::Kind;
 use crate::metrics::catalog::series_at_most;
 use crate::metrics::own::Scraped;
@@ -42,7 +43,6 @@ const JSON: &str = "application/json";
 pub(super) struct Routes {
     settings: Settings,
     stop: CancellationToken,
-    scrapes: Arc<Scrapes>,
     pub(super) pages: Pages,
 }
 
@@ -95,7 +95,6 @@ impl Route {
 impl Routes {
     pub(super) fn new(settings: Settings, stop: CancellationToken) -> Self {
         Self {
-            scrapes: Scrapes::new(settings.max_requests),
             settings,
             stop,
             pages: Pages::default(),
@@ -118,84 +117,13 @@ impl Routes {
         }
     }
 
-    /// Whether everybody may have an answer from `path`.
-    pub(super) fn is_open(&self, path: &str) -> bool {
-        matches!(self.route(path), Route::Healthy | Route::Ready)
-    }
-
-    /// Answers one request; its body is not read.
-    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Page> {
-        let route = self.route(request.uri().path());
-        let response = if route.allows(request.method()) {
-            match route {
-                Route::Metrics => self.metrics(request).await,
-                Route::Status => self.status(request.uri().query()).await,
-                Route::Tasks => self.tasks(request.uri().query()).await,
-                Route::OpenApi => typed(api::OPENAPI.into(), JSON),
-                Route::Config => self.config(),
-                Route::Healthy => plain(StatusCode::OK, "aliyun-acr-exporter is healthy.\n"),
-                Route::Ready => self.readiness(),
-                Route::Reload => self.reload().await,
-                Route::Unknown => plain(StatusCode::NOT_FOUND, "There is nothing here.\n"),
-            }
-        } else {
-            let mut refusal = plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "This path does not know this method.\n",
-            );
-            let allowed = HeaderValue::from_static(route.allowed());
-            refusal.headers_mut().insert(ALLOW, allowed);
-            refusal
-        };
-        self.finished(response, request.method(), route)
-    }
-
-    /// An answer in place of the one that the path would give.
-    pub(super) fn refuse<B>(
-        &self,
-        request: &Request<B>,
-        status: StatusCode,
-        text: &'static str,
-    ) -> Response<Page> {
-        let route = self.route(request.uri().path());
-        self.finished(plain(status, text), request.method(), route)
-    }
-
-    fn finished(
-        &self,
-        mut response: Response<Page>,
-        method: &Method,
-        route: Route,
-    ) -> Response<Page> {
-        finish(&mut response, method);
-        if self.stop.is_cancelled() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        self.settings
-            .own
-            .http_request(route.label(), response.status().as_u16());
-        response
-    }
-
-    async fn metrics<B>(&self, request: &Request<B>) -> Response<Page> {
-        let (headers, query) = (request.headers(), request.uri().query());
-        let coding = negotiate::coding(headers);
-        let is_plain = !matches!(coding, Ok(Some(_)));
-        let Some(place) = self.scrapes.enter(is_plain) else {
-            let mut refusal = plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Too many scrapes at once: --web.max-requests is the limit.\n",
-            );
-            let seconds = HeaderValue::from_static("1");
-            refusal.headers_mut().insert(RETRY_AFTER, seconds);
-            return refusal;
-        };
-        let mut response = match coding {
+    async fn metrics(&self, request: &Parts) -> Response<Page> {
+        let headers = &request.headers;
+        let mut response = match negotiate::coding(headers) {
             Ok(coding) => {
-                let names = negotiate::names(query);
+                let names = names(request.uri.query());
                 // HEAD gets none of it.
-                let is_shown = request.method() == Method::GET;
+                let is_shown = request.method == Method::GET;
                 let page = self.scrape(negotiate::media(headers), coding, &names, is_shown);
                 page.await.unwrap_or_else(broken)
             }
@@ -204,7 +132,6 @@ impl Routes {
                 "There is identity, gzip and zstd.\n",
             ),
         };
-        response.body_mut().scrape = Some(place);
         let vary = HeaderValue::from_static("Accept, Accept-Encoding");
         response.headers_mut().insert(VARY, vary);
         response
@@ -218,7 +145,10 @@ impl Routes {
         names: &Names,
         is_shown: bool,
     ) -> Option<Response<Page>> {
-        let format = media.format();
+        let format = match media {
+            Media::Text => Format::Text,
+            Media::OpenMetrics | Media::OpenMetrics001 => Format::OpenMetrics,
+        };
         let steady_ms = self.settings.clock.steady_millis();
         let generation = self.pages.generation(&self.settings.store, steady_ms);
         let content = generation.content().await?;
@@ -234,7 +164,7 @@ impl Routes {
             self.settings.store.announce(generation.snapshot());
         }
         let scraped = Scraped {
-            tasks: content.view().tasks(),
+            tasks: content.view().tasks().len(),
             series: content.view().series,
             series_dropped: content.view().dropped,
             ready: self.is_ready(),
@@ -357,6 +287,65 @@ impl Routes {
     }
 }
 
+impl Handler for Routes {
+    type Body = Page;
+
+    async fn handle(&self, request: &Parts) -> Response<Page> {
+        let route = self.route(request.uri.path());
+        let query = request.uri.query();
+        let mut response = if route.allows(&request.method) {
+            match route {
+                Route::Metrics => self.metrics(request).await,
+                Route::Status => self.status(query).await,
+                Route::Tasks => self.tasks(query).await,
+                Route::OpenApi => typed(api::OPENAPI.into(), JSON),
+                Route::Config => self.config(),
+                Route::Healthy => plain(StatusCode::OK, "aliyun-acr-exporter is healthy.\n"),
+                Route::Ready => self.readiness(),
+                Route::Reload => self.reload().await,
+                Route::Unknown => plain(StatusCode::NOT_FOUND, "There is nothing here.\n"),
+            }
+        } else {
+            let mut refusal = plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "This path does not know this method.\n",
+            );
+            let allowed = HeaderValue::from_static(route.allowed());
+            refusal.headers_mut().insert(ALLOW, allowed);
+            refusal
+        };
+        finish(&mut response, &request.method);
+        response
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        matches!(self.route(path), Route::Healthy | Route::Ready)
+    }
+
+    fn is_scrape(&self, request: &Parts) -> bool {
+        let route = self.route(request.uri.path());
+        route == Route::Metrics && route.allows(&request.method)
+    }
+
+    fn observe(&self, request: &Parts, status: StatusCode) {
+        let label = self.route(request.uri.path()).label();
+        self.settings.own.http_request(label, status.as_u16());
+    }
+}
+
+/// The families that `name[]=` asks for, every one without it.
+fn names(query: Option<&str>) -> Names {
+    let wanted: BTreeSet<_> = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .filter(|(key, _)| key == "name[]")
+        .map(|(_, name)| name.into_owned())
+        .collect();
+    if wanted.is_empty() {
+        Names::Every
+    } else {
+        Names::These(wanted)
+    }
+}
+
 fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Page> {
     let mut response = typed(text.into(), PLAIN);
     *response.status_mut() = status;
@@ -377,16 +366,45 @@ fn broken() -> Response<Page> {
     )
 }
 
-/// What every answer has, and what HEAD has not.
+/// States the length of the body, of which HEAD gets nothing else.
 fn finish(response: &mut Response<Page>, method: &Method) {
-    let length = response.body().size_hint().exact();
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
     if method == Method::HEAD {
         response.body_mut().clear();
     }
-    let headers = response.headers_mut();
-    if let Some(length) = length {
-        headers.insert(CONTENT_LENGTH, length.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_asked_for_by_name() {
+        let these =
+            |names: &[&str]| Names::These(names.iter().map(|name| (*name).to_owned()).collect());
+        for (query, expected) in [
+            ("", Names::Every),
+            ("a=b&name=c", Names::Every),
+            ("name[]=a", these(&["a"])),
+            ("name[]=a&x=y&name[]=b&name[]=a", these(&["a", "b"])),
+            ("name%5B%5D=a&%6eame%5b]=b", these(&["a", "b"])),
+            ("name[]=a%5Fb%2Bc+d", these(&["a_b+c d"])),
+            ("name[]=a=b", these(&["a=b"])),
+            ("name[]=", these(&[""])),
+            ("name[]", these(&[""])),
+            ("name[]=%FF%zz%", these(&["\u{fffd}%zz%"])),
+            ("NAME[]=a&name[0]=b", Names::Every),
+            ("&&name[]=a&", these(&["a"])),
+        ] {
+            assert_eq!(names(Some(query)), expected, "{query}");
+        }
+        assert_eq!(names(None), Names::Every);
+        let many: Vec<_> = (0..5_000).map(|name| format!("name[]=n{name}")).collect();
+        let Names::These(many) = names(Some(&many.join("&"))) else {
+            panic!("names were given");
+        };
+        assert_eq!(many.len(), 5_000);
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }

@@ -7,6 +7,7 @@
 
 use std::fmt::{self, Display};
 
+use alibaba_cloud::clock::Moment;
 use askama::Template;
 use askama::filters::{Escaper, Html};
 use base64::Engine as _;
@@ -16,7 +17,6 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::overview::{Filter, Item, Look, Overview, State, StateFilter};
-use crate::clock::Moment;
 use crate::model::{Assessment, Outcome, Subscription, TaskStatus};
 use crate::store::{ListingEntry, PollError};
 use crate::telemetry::is_unsafe;
@@ -263,7 +263,7 @@ impl<'a> Row<'a> {
     fn new(item: &Item<'a>, overview: &Overview<'a>) -> Self {
         let now = overview.now;
         let ago = |at_ms| Ago::new(at_ms, now.wall_ms);
-        let data = item.task.and_then(|task| task.data.as_deref());
+        let data = item.task.and_then(|task| task.data.as_ref());
         let error = item.task.and_then(|task| task.error.as_deref());
         let is_failed = data.is_some_and(|data| data.status == TaskStatus::Failed);
         let (instance_id, _) = item.key();
@@ -333,7 +333,7 @@ fn outcomes(data: &Assessment) -> Vec<(u32, &'static str, &'static str)> {
 
 /// Whether the task failed and a newer run of its subscription succeeded.
 fn is_superseded(item: &Item<'_>) -> bool {
-    let start_ms = item.task.and_then(|task| task.data.as_deref()?.start_ms);
+    let start_ms = item.task.and_then(|task| task.data.as_ref()?.start_ms);
     item.state == State::Failed
         && item.subscription.is_some_and(|view| {
             let last = view.entry.last_finished_run.as_ref().filter(|_| view.fresh);

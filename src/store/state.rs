@@ -41,7 +41,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedTask {
     /// What is known of it.
-    pub entry: Arc<TaskEntry>,
+    pub entry: TaskEntry,
     /// The task itself was asked for after its last row had finished.
     pub asked_finished: bool,
 }

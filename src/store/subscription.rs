@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::clock::Moment;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Moment;
 use crate::model::{Cause, Outcome, Rule, Subscription, TaskInfo, TaskStatus};
 
 use super::PollError;
@@ -92,7 +92,7 @@ pub struct RecentRun {
 }
 
 /// Counts of one subscription: runs that finished, each once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Finished runs.
     pub runs: u64,

@@ -1,18 +1,19 @@
 //! Freshness and limits, worked out by hand.
 
+use alibaba_cloud::clock::Clock;
+
 use super::*;
-use crate::clock::Clock;
 use crate::model::{Folded, Row, Words};
 
 const TEN: Series = Series {
     task: |_| 10,
     subscription: |_| 0,
-    listing: 0,
+    listing: || 0,
 };
 const NO_OTHERS: Series = Series {
     task: |_| 0,
     subscription: |_| 0,
-    listing: 0,
+    listing: || 0,
 };
 
 fn target(task_id: &str, artifacts: ArtifactSeries) -> Arc<Target> {
@@ -27,7 +28,7 @@ fn target(task_id: &str, artifacts: ArtifactSeries) -> Arc<Target> {
 }
 
 /// One row a word: its tag is the word's position, its start 1 000 × (position + 1) ms.
-fn data(results: &[&str]) -> Arc<Assessment> {
+fn data(results: &[&str]) -> Assessment {
     let rows = results.iter().zip(1_i64..).map(|(result, position)| Row {
         tag: format!("{}", position - 1),
         result: (*result).to_owned(),
@@ -37,7 +38,7 @@ fn data(results: &[&str]) -> Arc<Assessment> {
         ..Row::default()
     });
     let words = Words::default();
-    Arc::new(Assessment::new(Folded::new(rows, &words), None, &words))
+    Assessment::new(Folded::new(rows, &words), None, &words)
 }
 
 fn entry(task_id: &str, artifacts: ArtifactSeries, results: &[&str]) -> TaskEntry {
@@ -58,9 +59,13 @@ fn store(series: usize, artifacts_per_task: usize, entries: Vec<TaskEntry>) -> S
     Store::new(limits, entries)
 }
 
-fn shown(view: &View<'_>) -> Vec<Vec<String>> {
-    let tags = |task: &TaskView<'_>| task.artifacts().map(|a| a.tag.to_owned()).collect();
-    view.tasks.iter().map(tags).collect()
+fn view(snapshot: &Arc<Snapshot>, steady_ms: i64, series: Series) -> View {
+    View::new(Arc::clone(snapshot), steady_ms, series)
+}
+
+fn shown(view: &View) -> Vec<Vec<String>> {
+    let tags = |task: TaskView<'_>| task.artifacts().map(|a| a.tag.to_owned()).collect();
+    view.tasks().map(tags).collect()
 }
 
 #[test]
@@ -74,7 +79,7 @@ fn data_is_fresh_for_the_floor_or_three_intervals_whichever_is_longer() {
         let mut entry = entry("crast-1", ArtifactSeries::All, &["SUCCESS"]);
         entry.interval = Duration::from_secs(interval);
         let snapshot = store(100, 100, vec![entry]).snapshot();
-        let fresh = |now| snapshot.view(now, NO_OTHERS).tasks[0].fresh.is_some();
+        let fresh = |now| view(&snapshot, now, NO_OTHERS).task(0).fresh.is_some();
         assert!(fresh(1_000_000 + limit_ms), "{interval}");
         assert!(!fresh(1_000_001 + limit_ms), "{interval}");
     }
@@ -104,9 +109,9 @@ fn age_is_counted_on_the_steady_clock() {
     });
     let snapshot = store.snapshot();
     for (steady_ms, fresh) in [(1_350_000, true), (1_350_001, false)] {
-        let view = snapshot.view(steady_ms, NO_OTHERS);
-        assert_eq!(view.tasks[0].fresh.is_some(), fresh, "{steady_ms}");
-        assert_eq!(view.subscriptions[0].fresh, fresh, "{steady_ms}");
+        let view = view(&snapshot, steady_ms, NO_OTHERS);
+        assert_eq!(view.task(0).fresh.is_some(), fresh, "{steady_ms}");
+        assert_eq!(view.subscription(0).fresh, fresh, "{steady_ms}");
     }
     let same = snapshot.same_view_around(1_100_000);
     assert_eq!(same, i64::MIN..=1_350_000);
@@ -122,8 +127,18 @@ fn a_failed_poll_keeps_the_data_until_it_is_stale() {
     }));
     assert_eq!(entry.up(), Some(false));
     let snapshot = store(100, 100, vec![entry]).snapshot();
-    assert!(snapshot.view(1_300_000, NO_OTHERS).tasks[0].fresh.is_some());
-    assert!(snapshot.view(1_300_001, NO_OTHERS).tasks[0].fresh.is_none());
+    assert!(
+        view(&snapshot, 1_300_000, NO_OTHERS)
+            .task(0)
+            .fresh
+            .is_some()
+    );
+    assert!(
+        view(&snapshot, 1_300_001, NO_OTHERS)
+            .task(0)
+            .fresh
+            .is_none()
+    );
 }
 
 #[test]
@@ -134,7 +149,7 @@ fn a_task_that_was_never_polled_is_neither_up_nor_down() {
     );
     assert_eq!(entry.up(), None);
     let snapshot = store(100, 100, vec![entry]).snapshot();
-    assert!(snapshot.view(0, NO_OTHERS).tasks[0].fresh.is_none());
+    assert!(view(&snapshot, 0, NO_OTHERS).task(0).fresh.is_none());
 }
 
 #[test]
@@ -142,7 +157,7 @@ fn a_task_shows_the_artifacts_it_was_configured_to() {
     let results = &["SUCCESS", "FAILED", "", "ODD"];
     let view_of = |choice| {
         let snapshot = store(100, 100, vec![entry("crast-1", choice, results)]).snapshot();
-        let view = snapshot.view(1_000_000, TEN);
+        let view = view(&snapshot, 1_000_000, TEN);
         (shown(&view).remove(0), view.series, view.dropped)
     };
     let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
@@ -161,7 +176,7 @@ fn one_task_keeps_its_most_urgent_artifacts() {
     let keep = |most| {
         let entries = vec![entry("crast-1", ArtifactSeries::All, results)];
         let snapshot = store(100, most, entries).snapshot();
-        let view = snapshot.view(1_000_000, TEN);
+        let view = view(&snapshot, 1_000_000, TEN);
         (shown(&view).remove(0).concat(), view.series, view.dropped)
     };
     // Failed 1 and 5, running 2, unknown 3, then the newest succeeded 4.
@@ -183,7 +198,7 @@ fn the_page_keeps_the_most_urgent_artifacts_of_all_tasks_and_every_task() {
     ];
     let keep = |series| {
         let snapshot = store(series, 100, entries.clone()).snapshot();
-        let view = snapshot.view(1_000_000, TEN);
+        let view = view(&snapshot, 1_000_000, TEN);
         let tags: Vec<String> = shown(&view).iter().map(|tags| tags.concat()).collect();
         (tags.join("|"), view.series, view.dropped)
     };
@@ -288,7 +303,11 @@ fn listing(interval_s: u64, last_success_ms: Option<i64>) -> ListingEntry {
 fn subscriptions_are_fresh_as_long_as_the_lists_of_their_instance() {
     let store = store(100, 100, Vec::new());
     store.update_subscription(subscription("nginx"));
-    let fresh = |now| store.snapshot().view(now, NO_OTHERS).subscriptions[0].fresh;
+    let fresh = |now| {
+        view(&store.snapshot(), now, NO_OTHERS)
+            .subscription(0)
+            .fresh
+    };
     assert!(!fresh(0), "never listed");
     store.update_listing(listing(300, None));
     assert!(!fresh(0), "never listed well");
@@ -304,7 +323,7 @@ fn series_of_subscriptions_are_counted_and_never_dropped() {
     const SEVEN: Series = Series {
         task: |_| 10,
         subscription: |_| 7,
-        listing: 0,
+        listing: || 0,
     };
     let keep = |series| {
         let store = store(
@@ -320,8 +339,8 @@ fn series_of_subscriptions_are_counted_and_never_dropped() {
         store.update_subscription(subscription("b"));
         store.update_subscription(subscription("b"));
         let snapshot = store.snapshot();
-        let view = snapshot.view(1_000_000, SEVEN);
-        assert_eq!(view.subscriptions.len(), 2);
+        let view = view(&snapshot, 1_000_000, SEVEN);
+        assert_eq!(view.subscriptions().len(), 2);
         (shown(&view).concat().concat(), view.series, view.dropped)
     };
     // 10 of the task and 14 of subscriptions, then 2 of each artifact.
@@ -399,7 +418,7 @@ fn a_view_stays_the_same_until_the_next_data_turns_stale_and_since_the_last_did(
 }
 
 #[test]
-fn a_held_view_shows_what_the_view_shows_and_goes_on_showing_it() {
+fn a_view_stays_what_it_is_while_the_store_changes() {
     let entries = vec![
         entry("crast-1", ArtifactSeries::All, &["SUCCESS", "FAILED", ""]),
         entry("crast-2", ArtifactSeries::Failed, &["SUCCESS", "FAILED"]),
@@ -411,14 +430,13 @@ fn a_held_view_shows_what_the_view_shows_and_goes_on_showing_it() {
     let store = store(100, 2, entries);
     store.update_subscription(subscription("nginx"));
     store.update_listing(listing(300, Some(1_000_000)));
-    let held = HeldView::new(store.snapshot(), 1_000_000, TEN);
+    let held = View::new(store.snapshot(), 1_000_000, TEN);
     store.update(entry("crast-1", ArtifactSeries::None, &[]));
     store.remove(&"cri-a".into(), &"crast-3".into());
 
     let tags = |done| {
-        (0..held.tasks())
-            .map(|place| {
-                let task = held.task(place);
+        held.tasks()
+            .map(|task| {
                 let tags = task.artifacts_from(done).map(|it| it.tag.to_owned());
                 (task.fresh.is_some(), tags.collect::<String>())
             })
@@ -431,7 +449,7 @@ fn a_held_view_shows_what_the_view_shows_and_goes_on_showing_it() {
     // 30 of the tasks; 2 of a failed artifact, 1 of a running one; the
     // succeeded one of the first task is over its limit of 2.
     assert_eq!((held.series, held.dropped), (35, 2));
-    assert_eq!(held.subscriptions(), 1);
+    assert_eq!(held.subscriptions().len(), 1);
     assert!(held.subscription(0).fresh);
     assert_eq!(held.subscription(0).entry, &subscription("nginx"));
 }
@@ -439,10 +457,10 @@ fn a_held_view_shows_what_the_view_shows_and_goes_on_showing_it() {
 /// What `/metrics` shows of the only subscription: runs and observations.
 fn shown_counts(store: &Store, now_ms: i64) -> (u64, u64) {
     let snapshot = store.snapshot();
-    let view = snapshot.view(now_ms, NO_OTHERS);
+    let view = view(&snapshot, now_ms, NO_OTHERS);
     (
-        view.subscriptions[0].facts.runs,
-        view.listings[0].durations.runs.count(),
+        view.subscription(0).counts.runs,
+        view.durations()[0].1.runs.count(),
     )
 }
 

@@ -11,12 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
+use alibaba_cloud::clock::Clock;
 use regex::{Captures, Regex};
 use serde_json::Value;
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 
 use crate::harness::{Daemon, eventually, project, real_part, real_part_of_prometheus3, say};
 use crate::prometheus::{Prometheus, free_address, json_api};
@@ -462,7 +462,7 @@ fn runbooks_ask_what_prometheus_understands(prometheus: &Prometheus) {
         let text = std::fs::read_to_string(&book).unwrap();
         let blocks = text.split("```promql\n").skip(1);
         for query in blocks.flat_map(|block| block.split("```").next().unwrap().lines()) {
-            let encoded = aliyun_acr_exporter::signing::percent_encode(query);
+            let encoded = alibaba_cloud::signing::percent_encode(query);
             let answer = prometheus.api(&format!("/api/v1/query?query={encoded}"));
             assert_eq!(answer["status"], "success", "{}: {query}", book.display());
             asked += 1;

@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World};
+use alibaba_cloud::clock::Clock;
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
+use simulator::{Running, Simulator, SimulatorConfig, World};
 
 use crate::harness::{Daemon, Said, binary, run};
 use crate::values;

@@ -62,7 +62,9 @@ fn query_speaks_of_what_was_typed() {
     assert_eq!(said.code, 2);
     let lines: Vec<_> = said.err.lines().collect();
     assert!(lines[0].starts_with("INSTANCE_ID: "), "{}", said.err);
-    assert!(lines[1].starts_with("--region: unknown region (did you mean cn-hangzhou?)"));
+    assert!(
+        lines[1].starts_with("--region: unknown region \"cn-hangzou\" (did you mean cn-hangzhou?)")
+    );
 }
 
 #[test]

@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::{RowSpec, TaskSpec};
-use aliyun_acr_exporter::simulator::{
-    Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, World, demo,
-};
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::{RowSpec, TaskSpec};
+use simulator::{Issued, Issuing, Metadata, Running, Simulator, SimulatorConfig, World, demo};
 use tempfile::TempDir;
 
 use crate::harness::{Daemon, Said, binary, eventually, run};

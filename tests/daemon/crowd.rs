@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::simulator::world::load_task_id;
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use serde_json::json;
+use simulator::world::load_task_id;
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 
 use crate::harness::{Daemon, PATIENCE, eventually, real_part, unchunked};
 use crate::prometheus::Prometheus;

@@ -1,9 +1,9 @@
 //! What goes wrong in the cloud stays where it went wrong, is told with its
 //! reason, and never ends the daemon.
 
-use aliyun_acr_exporter::simulator::demo;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::{RowSpec, TaskSpec};
+use simulator::demo;
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::{RowSpec, TaskSpec};
 
 use crate::harness::{Daemon, eventually};
 use crate::values::{cloud, config};
@@ -181,15 +181,13 @@ instances:
     assert!(!page.contains_key(&never));
     assert!(!page.contains_key("aliyun_acr_exporter_clock_skew_seconds"));
 
-    let _cloud = aliyun_acr_exporter::simulator::Simulator::start(
-        aliyun_acr_exporter::simulator::SimulatorConfig {
-            listen: address,
-            world: aliyun_acr_exporter::simulator::World::new()
-                .instance("cri-a", "cn-hangzhou")
-                .task(task("crast-1")),
-            ..Default::default()
-        },
-    )
+    let _cloud = simulator::Simulator::start(simulator::SimulatorConfig {
+        listen: address,
+        world: simulator::World::new()
+            .instance("cri-a", "cn-hangzhou")
+            .task(task("crast-1")),
+        ..Default::default()
+    })
     .unwrap();
     let page = daemon.until(&of("up", "crast-1", ""), "1");
     assert!(page.contains_key("aliyun_acr_exporter_clock_skew_seconds"));

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
+use alibaba_cloud::clock::Clock;
+use simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 
 use crate::harness::{Daemon, eventually, real_part, real_part_of_prometheus3, run};
 use crate::prometheus::Prometheus;

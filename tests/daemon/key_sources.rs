@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use aliyun_acr_exporter::simulator::{Issuing, demo};
 use serde_json::{Value, json};
+use simulator::{Issuing, demo};
 
 use crate::credentials::{Setup, failures, no_key, of_task, polled_times};
 use crate::harness::{binary, eventually};

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
+use alibaba_cloud::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process};
+use simulator::world::{RowSpec, RuleSpec, Source, TaskSpec};
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 
 use crate::harness::{Daemon, address_in, binary, eventually, samples, unchunked};
 

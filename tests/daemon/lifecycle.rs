@@ -3,8 +3,8 @@
 use crate::harness::{Daemon, address_in, binary, eventually, request};
 use crate::values::{cloud, config};
 
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::TaskSpec;
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::TaskSpec;
 
 #[test]
 fn ready_means_that_every_task_was_tried() {

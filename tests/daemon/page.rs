@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use aliyun_acr_exporter::clock::Clock;
-use aliyun_acr_exporter::simulator::world::load_task_id;
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
+use alibaba_cloud::clock::Clock;
 use serde_json::{Value, json};
+use simulator::world::load_task_id;
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 
 use crate::harness::{Daemon, binary, left_out, project, real_part, run};
 use crate::python;

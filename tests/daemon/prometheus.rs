@@ -91,7 +91,7 @@ scrape_configs:
 
     /// The values of an instant query, in the order that Prometheus gives.
     pub(crate) fn query(&self, query: &str) -> Vec<String> {
-        let encoded = aliyun_acr_exporter::signing::percent_encode(query);
+        let encoded = alibaba_cloud::signing::percent_encode(query);
         let answer = self.api(&format!("/api/v1/query?query={encoded}"));
         let Some(result) = answer["data"]["result"].as_array() else {
             return Vec::new();

@@ -1,10 +1,10 @@
 //! The rate limit as the cloud sees it: when the requests arrive there, however
 //! much is due and whatever they had to wait for besides.
 
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::world::TaskSpec;
-use aliyun_acr_exporter::simulator::{Running, Seen, Simulator, SimulatorConfig, World, demo};
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::world::TaskSpec;
+use simulator::{Running, Seen, Simulator, SimulatorConfig, World, demo};
 
 use crate::credentials::ROLE;
 use crate::harness::{Daemon, eventually};

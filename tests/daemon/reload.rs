@@ -5,8 +5,8 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 
-use aliyun_acr_exporter::simulator::demo;
-use aliyun_acr_exporter::simulator::world::TaskSpec;
+use simulator::demo;
+use simulator::world::TaskSpec;
 
 use crate::harness::{Daemon, PATIENCE, binary, eventually, request, sum};
 use crate::values::{cloud, config};

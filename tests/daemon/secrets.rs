@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use aliyun_acr_exporter::signing;
-use aliyun_acr_exporter::simulator::faults::{Fault, FaultRule};
-use aliyun_acr_exporter::simulator::{Issuing, Metadata, demo};
+use alibaba_cloud::signing;
 use serde_json::{Value, json};
+use simulator::faults::{Fault, FaultRule};
+use simulator::{Issuing, Metadata, demo};
 
 use crate::credentials::{OIDC_PROVIDER, ROLE, ROWS, Setup, config, known_key};
 use crate::harness::{Daemon, binary, eventually, run};

@@ -1,15 +1,15 @@
-//! The way to the cloud over TLS: the authorities of the system, one connection
-//! of HTTP/2 from round to round, and `simulate` as a server of both.
+//! The way to the cloud over TLS: the authorities of the system, connections
+//! kept from round to round, and `simulate` as a server.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use aliyun_acr_exporter::simulator::world::load_task_id;
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, Tls, World, demo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
+use simulator::world::load_task_id;
+use simulator::{Running, Simulator, SimulatorConfig, Tls, World, demo};
 use tempfile::TempDir;
 
 use crate::credentials::ROLE;
@@ -37,11 +37,11 @@ fn certificates() -> TempDir {
     folder
 }
 
-fn cloud(folder: &Path, change: impl FnOnce(Tls) -> Tls) -> Running {
+fn cloud(folder: &Path) -> Running {
     let read = |name: &str| fs::read(folder.join(name)).unwrap();
     let tls = Tls::from_pem(&read("leaf.pem"), &read("leaf.key")).unwrap();
     Simulator::start(SimulatorConfig {
-        tls: Some(change(tls)),
+        tls: Some(tls),
         world: World::load(TASKS, 30, 1_767_323_045_000),
         ..SimulatorConfig::default()
     })
@@ -77,28 +77,21 @@ fn rounds_go_over_the_connections_that_there_are() {
     let folder = certificates();
     let ca = folder.path().join("ca.pem");
     let trusted = [("SSL_CERT_FILE", ca.to_str().unwrap())];
-    for (version, most) in [("HTTP/2.0", 1), ("HTTP/1.1", 32)] {
-        let cloud = cloud(folder.path(), |tls| match version {
-            "HTTP/2.0" => tls,
-            _ => tls.http1_only(),
-        });
-        let daemon = Daemon::serve_with(&config(&cloud.url()), &[], &trusted);
-        daemon.ready();
-        let total = TASKS as u64;
-        eventually("a whole round", || {
-            (cloud.requests().total > total).then_some(())
-        });
-        let first = cloud.connections();
-        assert!(first.accepted <= most, "{first:?}");
-        let mut spoken = first.connections.iter().filter_map(|one| one.http);
-        assert!(spoken.all(|http| http == version), "{first:?}");
+    let cloud = cloud(folder.path());
+    let daemon = Daemon::serve_with(&config(&cloud.url()), &[], &trusted);
+    daemon.ready();
+    let total = TASKS as u64;
+    eventually("a whole round", || {
+        (cloud.requests().total > total).then_some(())
+    });
+    let first = cloud.connections();
+    assert!(first.accepted <= 32, "{first:?}");
 
-        cloud.clear_requests();
-        eventually("two more", || {
-            (cloud.requests().total > 2 * total).then_some(())
-        });
-        assert_eq!(cloud.connections().accepted, 0, "{version}");
-    }
+    cloud.clear_requests();
+    eventually("two more", || {
+        (cloud.requests().total > 2 * total).then_some(())
+    });
+    assert_eq!(cloud.connections().accepted, 0);
 }
 
 /// `simulate`, until the test ends.
@@ -140,23 +133,21 @@ fn query(endpoint: &str, change: impl FnOnce(&mut Command) -> &mut Command) -> S
 fn simulate_speaks_tls_with_the_certificate_it_is_given() {
     let folder = certificates();
     let ca = folder.path().join("ca.pem");
-    for http1 in [&[][..], &["--http1"]] {
-        let arguments = [&["--tls-cert=leaf.pem", "--tls-key=leaf.key"][..], http1].concat();
-        let (_simulated, endpoint) = simulate(folder.path(), &arguments);
-        assert!(endpoint.starts_with("https://127.0.0.1:"), "{endpoint}");
-        let said = query(&endpoint, |command| command.env("SSL_CERT_FILE", &ca));
-        assert_eq!(said.code, 0, "{}", said.err);
-        assert!(
-            said.out.contains("\n30 rows: 30 succeeded,"),
-            "{}",
-            said.out
-        );
+    let arguments = ["--tls-cert=leaf.pem", "--tls-key=leaf.key"];
+    let (_simulated, endpoint) = simulate(folder.path(), &arguments);
+    assert!(endpoint.starts_with("https://127.0.0.1:"), "{endpoint}");
+    let said = query(&endpoint, |command| command.env("SSL_CERT_FILE", &ca));
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(
+        said.out.contains("\n30 rows: 30 succeeded,"),
+        "{}",
+        said.out
+    );
 
-        let stranger = query(&endpoint, |command| command);
-        assert_eq!(stranger.code, 1);
-        let unknown = "invalid peer certificate: UnknownIssuer";
-        assert!(stranger.err.contains(unknown), "{}", stranger.err);
-    }
+    let stranger = query(&endpoint, |command| command);
+    assert_eq!(stranger.code, 1);
+    let unknown = "invalid peer certificate: UnknownIssuer";
+    assert!(stranger.err.contains(unknown), "{}", stranger.err);
 }
 
 #[test]
@@ -184,13 +175,9 @@ fn a_certificate_that_simulate_cannot_use_is_wrong_usage() {
         let said = run(command.args(arguments).current_dir(folder.path()));
         assert_eq!((said.code, said.err.as_str()), (2, told), "{arguments:?}");
     }
-    for arguments in [
-        &["--tls-cert=leaf.pem"][..],
-        &["--tls-key=leaf.key"],
-        &["--http1"],
-    ] {
+    for argument in ["--tls-cert=leaf.pem", "--tls-key=leaf.key"] {
         let mut command = binary(&["simulate", "--listen=127.0.0.1:0"]);
-        let said = run(command.args(arguments).current_dir(folder.path()));
-        assert_eq!((said.code, said.out.as_str()), (2, ""), "{arguments:?}");
+        let said = run(command.arg(argument).current_dir(folder.path()));
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{argument}");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use aliyun_acr_exporter::simulator::world::{RowSpec, Source, TaskSpec};
-use aliyun_acr_exporter::simulator::{Running, Simulator, SimulatorConfig, World, demo};
 use serde_json::Value;
+use simulator::world::{RowSpec, Source, TaskSpec};
+use simulator::{Running, Simulator, SimulatorConfig, World, demo};
 
 use crate::harness::Daemon;
 

@@ -8,11 +8,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use alibaba_cloud::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::app::{follows, settings, store, watches};
-use crate::clock::Clock;
 use crate::config;
 use crate::metrics::own::{Build, Own};
 use crate::model::{ListedRun, Row, Rule, TaskInfo};
@@ -236,10 +236,7 @@ fn the_policy_names_the_instances_and_nothing_more() {
 }
 
 #[test]
-fn durations_and_rates_read_as_they_are_written() {
-    assert_eq!(duration(Duration::from_secs(5_400)), "1h30m");
-    assert_eq!(duration(Duration::from_millis(90_500)), "1m30s500ms");
-    assert_eq!(duration(Duration::from_secs(86_400)), "1d");
+fn rates_are_rounded() {
     let rates = [5.0, 0.12, 5.0 / 3.0, 0.001 / 3.0].map(|rate| short(rate).to_string());
     assert_eq!(rates, ["5", "0.12", "1.667", "0.000333"]);
 }
@@ -374,7 +371,7 @@ impl Source for Cloud {
 async fn a_day(config: &Config, runs: i64, state: Tasks) -> Counted {
     let cloud = Arc::new(Cloud {
         runs,
-        page: usize::try_from(config.api.page_size).unwrap(),
+        page: config.api.page_size.size(),
         state,
         calls: Mutex::default(),
     });

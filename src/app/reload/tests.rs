@@ -46,7 +46,6 @@ impl Bench {
         let (changes, asked) = mpsc::channel(1);
         let (requests, reloads) = mpsc::channel(1);
         let reloader = Reloader {
-            origin: Some(origin),
             accounts: Accounts::new(&config, Shard::WHOLE, &own, &clock).unwrap(),
             store: Arc::new(Store::new(limits(&config), [])),
             config,
@@ -59,7 +58,7 @@ impl Bench {
         };
         let stop = CancellationToken::new();
         Self {
-            run: tokio::spawn(reloader.run(reloads, stop.clone())),
+            run: tokio::spawn(reloader.run(Some(origin), reloads, stop.clone())),
             folder,
             requests,
             changes: asked,

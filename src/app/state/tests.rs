@@ -11,7 +11,7 @@ use super::*;
 use crate::metrics::own::{Build, Own};
 use crate::model::{Rule, Subscription};
 use crate::store::state::{SavedInstance, SavedSubscription, decode};
-use crate::store::{Counts, Limits, Series, SubscriptionEntry};
+use crate::store::{Counts, Limits, Series, SubscriptionEntry, View};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -105,9 +105,12 @@ fn shown(store: &Store) -> u64 {
     let none = Series {
         task: |_| 0,
         subscription: |_| 0,
-        listing: 0,
+        listing: || 0,
     };
-    store.snapshot().view(0, none).subscriptions[0].facts.runs
+    View::new(store.snapshot(), 0, none)
+        .subscription(0)
+        .counts
+        .runs
 }
 
 impl Run {
@@ -375,7 +378,7 @@ async fn what_was_kept_is_there_at_the_next_start() {
             request.send(state(5)).unwrap();
         }
     });
-    let metrics = Own::new(Build::CURRENT).state();
+    let own = Arc::new(Own::new(Build::CURRENT));
     let limits = Limits {
         series: 100,
         artifacts_per_task: 100,
@@ -386,7 +389,15 @@ async fn what_was_kept_is_there_at_the_next_start() {
     let stop = CancellationToken::new();
     // Asked to end from the start: the last save is all there is.
     stop.cancel();
-    keep(file, store.clone(), requests, clock.clone(), metrics, stop).await;
+    keep(
+        Some(file),
+        store.clone(),
+        requests,
+        clock.clone(),
+        own,
+        stop,
+    )
+    .await;
     // The saver is gone, and so the poller knows that nobody will ask any more.
     answers.await.unwrap();
     assert_eq!(shown(&store), 5);

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use prometheus::proto::MetricFamily;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 use proptest::prelude::*;
@@ -22,10 +23,9 @@ use crate::metrics::own::{Build, Own};
 use crate::model::{
     Assessment, Cause, Folded, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
-use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Counts, Durations, Limits, ListingEntry, Origin, PollError, RunDurations,
-    RunSummary, Snapshot, Store, SubscriptionEntry, Target, TaskEntry,
+    RunSummary, Snapshot, Store, SubscriptionEntry, Target, TaskEntry, View,
 };
 
 const LIMITS: Limits = Limits {
@@ -63,7 +63,7 @@ fn polled(target: Target, info: Option<TaskInfo>, rows: Vec<Row>) -> TaskEntry {
     let data = Assessment::new(Folded::new(rows, &words), info.as_ref(), &words);
     let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
     entry.info = info.map(Arc::new);
-    entry.data = Some(Arc::new(data));
+    entry.data = Some(data);
     entry.last_poll_ms = Some(1_700_000_100_250);
     entry.last_success_ms = Some(1_700_000_100_250);
     entry
@@ -941,7 +941,7 @@ prop_compose! {
         });
         let mut entry = TaskEntry::new(Arc::new(target), Duration::from_secs(60));
         entry.data = rows.map(|rows| {
-            Arc::new(Assessment::new(Folded::new(rows, &words), info.as_ref(), &words))
+            Assessment::new(Folded::new(rows, &words), info.as_ref(), &words)
         });
         entry.info = info.map(Arc::new);
         entry.last_poll_ms = last_poll_ms;
@@ -1057,11 +1057,11 @@ proptest! {
         }
         let snapshot = store.snapshot();
         let page = write_text(Arc::clone(&snapshot), now_ms, &[]);
-        let view = snapshot.view(now_ms, SERIES);
+        let view = View::new(Arc::clone(&snapshot), now_ms, SERIES);
         let samples = read(&page);
 
         prop_assert_eq!(samples.len(), view.series);
-        for subscription in &view.subscriptions {
+        for subscription in view.subscriptions() {
             let entry = subscription.entry;
             let of = &entry.subscription;
             let value = |name: &str, more: &[(&str, &str)]| {
@@ -1153,7 +1153,7 @@ proptest! {
         let limits = Limits { series, artifacts_per_task, ..LIMITS };
         let snapshot = Store::new(limits, entries).snapshot();
         let page = write_text(Arc::clone(&snapshot), 1_700_000_200_000, &[]);
-        let view = snapshot.view(1_700_000_200_000, SERIES);
+        let view = View::new(snapshot, 1_700_000_200_000, SERIES);
         let samples = read(&page);
 
         prop_assert_eq!(samples.len(), view.series);
@@ -1172,29 +1172,29 @@ proptest! {
             let name = format!("aliyun_acr_subscription_{name}");
             samples.get(&(name, labels)).map(|text| thousandths(text))
         };
-        for task in &view.tasks {
+        for task in view.tasks() {
             let polled = task.entry.last_poll_ms;
             prop_assert_eq!(
-                value("task_last_poll_timestamp_seconds", task, &[]),
+                value("task_last_poll_timestamp_seconds", &task, &[]),
                 polled
             );
             prop_assert_eq!(
-                value("task_up", task, &[]),
+                value("task_up", &task, &[]),
                 polled.map(|_| if task.entry.error.is_none() { 1000 } else { 0 })
             );
             prop_assert_eq!(
-                value("task_start_timestamp_seconds", task, &[]),
+                value("task_start_timestamp_seconds", &task, &[]),
                 task.fresh.and_then(|data| data.start_ms)
             );
             let statuses: Vec<_> = ["empty", "running", "succeeded", "failed", "unknown"]
                 .iter()
-                .filter_map(|status| value("task_status", task, &[("status", status)]))
+                .filter_map(|status| value("task_status", &task, &[("status", status)]))
                 .collect();
             prop_assert_eq!(statuses.len(), if task.fresh.is_some() { 5 } else { 0 });
             if let Some(data) = task.fresh {
                 prop_assert_eq!(statuses.iter().sum::<i64>(), 1000);
                 let artifacts = ["running", "succeeded", "failed", "unknown"]
-                    .map(|status| value("task_artifacts", task, &[("status", status)]).unwrap());
+                    .map(|status| value("task_artifacts", &task, &[("status", status)]).unwrap());
                 prop_assert_eq!(
                     artifacts.iter().sum::<i64>(),
                     1000 * i64::try_from(data.artifacts.len()).unwrap()
@@ -1210,11 +1210,11 @@ proptest! {
                     Some(artifact.end_ms? - artifact.start_ms?)
                 });
                 prop_assert_eq!(
-                    value("artifact_sync_duration_seconds", task, &labels),
+                    value("artifact_sync_duration_seconds", &task, &labels),
                     duration.flatten().filter(|millis| *millis >= 0)
                 );
                 let status = [labels[0], labels[1], labels[2], ("status", artifact.outcome.as_str())];
-                prop_assert_eq!(value("artifact_status", task, &status), Some(1000));
+                prop_assert_eq!(value("artifact_status", &task, &status), Some(1000));
             }
         }
     }
@@ -1243,15 +1243,16 @@ fn promtool_has_nothing_to_say() {
     own.credentials_failures("default").inc();
     own.set_clock_skew(-0.25);
     own.http_request("/metrics", 200);
-    own.show_unrecognized("Status", "ODD");
+    own.unrecognized_values.set(&["Status", "ODD"], 1.0);
     let mut failing = finished_task();
     failing.target = Arc::new(target("crast-2", "a \"b\" \\ c\nd 🚢"));
     failing.error = Some(Arc::new(PollError {
         reason: Reason::Timeout,
         text: String::new(),
     }));
-    own.follow("cri-a").set_up(true);
-    own.follow("cri-a").set_last_success(1_700_000_160.0);
+    own.follow_up.set(&["cri-a"], 1.0);
+    own.follow_last_success_timestamp_seconds
+        .set(&["cri-a"], 1_700_000_160.0);
     own.instance("cri-a").failed(Reason::Timeout);
     own.state().saved(1_700_000_160.0);
     let store = Store::new(LIMITS, [finished_task(), failing]);

@@ -3,19 +3,20 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+use alibaba_cloud::clock::Clock;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Requests, RunList, SourceError, StateRequest, Work};
 use super::*;
-use crate::clock::Clock;
 use crate::follow;
+use crate::follow::settings::Pattern;
 use crate::metrics::own::{Build, Own};
 use crate::model::{
     Cause, Causes, ListedRun, Meaning, Row, Rule, Subscription, TaskInfo, TaskStatus, Words,
 };
-use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::store::{ArtifactSeries, Limits, Origin, Store, Target, TaskEntry};
 
@@ -309,7 +310,7 @@ impl Bench {
         calls
     }
 
-    fn entry(&self, id: &str) -> Option<Arc<TaskEntry>> {
+    fn entry(&self, id: &str) -> Option<TaskEntry> {
         let snapshot = self.store.snapshot();
         let mut entries = snapshot.entries().iter();
         entries.find(|entry| &*entry.target.task_id == id).cloned()
@@ -562,8 +563,10 @@ async fn another_filter_keeps_what_was_counted() {
     assert_eq!(bench.store.snapshot().subscriptions(), 2);
     bench.calls();
     let mut some = all.clone();
-    let pattern = |text: &str| regex::Regex::new(text).unwrap();
-    some.follows[0].settings.filter.include = vec![(pattern("^mirror$"), pattern("^nginx$"))];
+    some.follows[0].settings.filter.include = vec![Pattern {
+        repo_namespace: Some("mirror".parse().unwrap()),
+        repo_name: Some("nginx".parse().unwrap()),
+    }];
     bench.change(&some, |_| {}).await;
     assert_eq!(bench.store.snapshot().subscriptions(), 1);
     assert!(bench.entry("run-nginx").is_some());

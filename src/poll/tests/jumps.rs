@@ -300,7 +300,7 @@ async fn what_a_state_file_has_from_the_future_is_fresh_for_its_limit_only() {
     // The clock was set back by a day while the process was down.
     let last_ms = START_MS + DAY_MS;
     let entry = TaskEntry {
-        data: Some(Arc::new(Assessment::new(folded, None, &words))),
+        data: Some(Assessment::new(folded, None, &words)),
         last_poll_ms: Some(last_ms),
         last_success_ms: Some(last_ms),
         next_poll_ms: Some(last_ms + HOUR_MS),
@@ -316,7 +316,7 @@ async fn what_a_state_file_has_from_the_future_is_fresh_for_its_limit_only() {
         }],
         state: State {
             tasks: vec![SavedTask {
-                entry: Arc::new(entry),
+                entry,
                 asked_finished: true,
             }],
             ..State::default()

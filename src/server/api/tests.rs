@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{Folded, Row, Rule, TaskStatus, Words};
-use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Limits, ListingEntry, Origin, RecentRun, RunSummary, Store, SubscriptionEntry,
     Target,
@@ -86,7 +86,7 @@ fn failed_run() -> (TaskEntry, SubscriptionEntry) {
     let subscription = info.subscription();
     let mut task = entry("cri-a", "crast-1");
     let folded = Folded::new(rows, &words);
-    task.data = Some(Arc::new(Assessment::new(folded, Some(&info), &words)));
+    task.data = Some(Assessment::new(folded, Some(&info), &words));
     task.info = Some(Arc::new(info));
     task.last_poll_ms = Some(NOW_MS - 5_000);
     task.last_success_ms = Some(NOW_MS - 30_250);

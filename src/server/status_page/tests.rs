@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
+
 use super::*;
 use crate::model::{self, Folded, Rule, Subscription, TaskInfo, Words};
-use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Limits, Origin, RecentRun, RunSummary, Store, SubscriptionEntry, Target,
     TaskEntry,
@@ -47,7 +48,7 @@ fn polled(mut entry: TaskEntry, info: TaskInfo, results: &[&str]) -> TaskEntry {
     });
     let words = Words::default();
     let folded = Folded::new(rows, &words);
-    entry.data = Some(Arc::new(Assessment::new(folded, Some(&info), &words)));
+    entry.data = Some(Assessment::new(folded, Some(&info), &words));
     entry.info = Some(Arc::new(info));
     entry.last_poll_ms = Some(NOW_MS - 30_000);
     entry.last_success_ms = entry.last_poll_ms;

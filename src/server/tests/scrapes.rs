@@ -305,7 +305,7 @@ async fn a_page_that_nobody_reads_makes_room_for_one_that_somebody_may_read() {
     let read = timeout(PATIENCE, slow.0.read_to_end(&mut rest)).await;
     assert_eq!(
         read.unwrap().unwrap_err().kind(),
-        io::ErrorKind::ConnectionReset
+        std::io::ErrorKind::ConnectionReset
     );
     server.stopped().await;
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Assessment, Folded, Row, Words};
-use crate::reason::Reason;
 use crate::store::{ArtifactSeries, Durations, Origin, PollError, Target};
 
 fn text() -> impl Strategy<Value = String> {
@@ -95,7 +95,7 @@ prop_compose! {
         let entry = TaskEntry {
             target: Arc::new(target),
             data: rows.map(|rows| {
-                Arc::new(Assessment::new(Folded::new(rows, &words), info.as_ref(), &words))
+                Assessment::new(Folded::new(rows, &words), info.as_ref(), &words)
             }),
             info: info.map(Arc::new),
             error: error.map(|(reason, text)| Arc::new(PollError { reason, text })),
@@ -107,7 +107,7 @@ prop_compose! {
             interval,
             next_poll_ms: times[2],
         };
-        SavedTask { entry: Arc::new(entry), asked_finished }
+        SavedTask { entry, asked_finished }
     }
 }
 
@@ -315,7 +315,7 @@ fn sample() -> State {
             artifacts: ArtifactSeries::Failed,
             origin: Origin::Configured,
         }),
-        data: Some(Arc::new(Assessment::new(folded, Some(&info), &words))),
+        data: Some(Assessment::new(folded, Some(&info), &words)),
         info: Some(Arc::clone(&info)),
         error: Some(Arc::new(PollError {
             reason: Reason::Throttled,
@@ -331,7 +331,7 @@ fn sample() -> State {
     };
     State {
         tasks: vec![SavedTask {
-            entry: Arc::new(entry),
+            entry,
             asked_finished: true,
         }],
         instances: vec![sample_instance(subscription, info)],
@@ -512,9 +512,9 @@ fn every_reason_survives_as_itself_and_others_become_other() {
         let mut state = sample();
         let entry = TaskEntry {
             task_error: Some(reason),
-            ..(*state.tasks[0].entry).clone()
+            ..state.tasks[0].entry.clone()
         };
-        state.tasks[0].entry = Arc::new(entry);
+        state.tasks[0].entry = entry;
         encode(&state)
     };
     for reason in Reason::ALL {

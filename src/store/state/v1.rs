@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alibaba_cloud::Reason;
 use serde::Deserialize;
 
 use crate::model::{self, Assessment, Subscription, TaskInfo, TaskStatus};
-use crate::reason::Reason;
 use crate::store::{
     ArtifactSeries, Counts, Durations, Origin, PollError, RecentRun, RunDurations, Target,
     TaskEntry,
@@ -32,7 +32,7 @@ struct Task {
 struct Entry {
     target: OldTarget,
     info: Option<Arc<TaskInfo>>,
-    data: Option<Arc<Assessment>>,
+    data: Option<Assessment>,
     error: Option<Arc<PollError>>,
     task_error: Option<Reason>,
     last_poll_ms: Option<i64>,
@@ -143,7 +143,7 @@ fn task(old: Task) -> SavedTask {
         artifacts: target.artifacts,
     };
     SavedTask {
-        entry: Arc::new(TaskEntry {
+        entry: TaskEntry {
             info,
             data,
             error,
@@ -152,7 +152,7 @@ fn task(old: Task) -> SavedTask {
             last_success_ms,
             next_poll_ms,
             ..TaskEntry::new(Arc::new(target), interval)
-        }),
+        },
         asked_finished: old.asked_finished,
     }
 }

@@ -4,14 +4,14 @@
 
 use std::io::Read as _;
 
+use exporter_web::compress::{Coding, Compressed};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::exposition::compress::{Coding, Compressed};
 use crate::metrics::catalog::{
     ARTIFACT_LABELS, CATALOG, Kind, SUBSCRIPTION_LABELS, Samples, TASK_LABELS,
 };
-use crate::store::{SubscriptionView, TaskView};
+use crate::store::{SubscriptionView, TaskView, View};
 
 fn escaped(value: &str) -> String {
     // Cut as the contract says: to 1 024 bytes with the start of the hash behind.
@@ -75,48 +75,48 @@ fn of_subscription<'a>(subscription: &'a SubscriptionView<'_>) -> [(&'static str
     std::array::from_fn(|place| (SUBSCRIPTION_LABELS[place], values[place]))
 }
 
-fn reference(snapshot: &Snapshot, now_ms: i64, format: Format) -> String {
+fn reference(snapshot: &Arc<Snapshot>, now_ms: i64, format: Format) -> String {
     let open = format == Format::OpenMetrics;
-    let view = snapshot.view(now_ms, SERIES);
+    let view = View::new(Arc::clone(snapshot), now_ms, SERIES);
     let mut page = String::new();
     for metric in CATALOG {
         let mut lines = String::new();
         match metric.samples {
             Samples::Task(samples) => {
-                for task in &view.tasks {
-                    samples(task, &mut |values, value| {
+                for task in view.tasks() {
+                    samples(&task, &mut |values, value| {
                         let more = metric.labels.iter().copied().zip(values.iter().copied());
-                        lines += &line(metric.name, of_task(task).into_iter().chain(more), value);
+                        lines += &line(metric.name, of_task(&task).into_iter().chain(more), value);
                     });
                 }
             }
             Samples::Artifact(samples) => {
-                for task in &view.tasks {
+                for task in view.tasks() {
                     for artifact in task.artifacts() {
                         let own = [artifact.repo_namespace, artifact.repo_name, artifact.tag];
                         samples(&artifact, &mut |values, value| {
                             let own = ARTIFACT_LABELS.into_iter().zip(own);
                             let more = metric.labels.iter().copied().zip(values.iter().copied());
-                            let labels = of_task(task).into_iter().chain(own).chain(more);
+                            let labels = of_task(&task).into_iter().chain(own).chain(more);
                             lines += &line(metric.name, labels, value);
                         });
                     }
                 }
             }
             Samples::Subscription(samples) => {
-                for subscription in &view.subscriptions {
-                    samples(subscription, &mut |values, value| {
+                for subscription in view.subscriptions() {
+                    samples(&subscription, &mut |values, value| {
                         let more = metric.labels.iter().copied().zip(values.iter().copied());
-                        let labels = of_subscription(subscription).into_iter().chain(more);
+                        let labels = of_subscription(&subscription).into_iter().chain(more);
                         lines += &line(metric.name, labels, value);
                     });
                 }
             }
             Samples::Durations(durations) => {
-                for listing in &view.listings {
-                    let durations = durations(listing.durations);
+                for (instance_id, of_instance) in view.durations() {
+                    let durations = durations(of_instance);
                     let mut sample = |suffix: &str, bound: Option<&str>, value| {
-                        let labels = [("instance_id", &*listing.entry.instance_id)];
+                        let labels = [("instance_id", &**instance_id)];
                         let labels = labels.into_iter().chain(bound.map(|bound| ("le", bound)));
                         lines += &line(&format!("{}{suffix}", metric.name), labels, value);
                     };
@@ -149,8 +149,8 @@ fn reference(snapshot: &Snapshot, now_ms: i64, format: Format) -> String {
         };
         page += &format!("# HELP {family} {help}\n");
         page += &format!("# TYPE {family} {}\n", metric.kind.as_str());
-        if open && !metric.unit.is_empty() {
-            page += &format!("# UNIT {family} {}\n", metric.unit);
+        if open && family.ends_with("_seconds") {
+            page += &format!("# UNIT {family} seconds\n");
         }
         page += &lines;
     }
