@@ -2,11 +2,12 @@
 //! `openapi.json` describes it together with every other path.
 
 use alibaba_cloud::clock::{Moment, rfc3339 as time, seconds};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::overview::{Filter, Item, StateFilter, position, tasks_after};
 use crate::model::{Assessment, Outcome, TaskInfo};
-use crate::store::{Snapshot, SubscriptionView, TaskEntry};
+use crate::store::{PollError, Snapshot, SubscriptionView, TaskEntry};
 
 /// The description of every path, `OpenAPI` 3.1.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -99,46 +100,84 @@ pub(super) fn tasks(snapshot: &Snapshot, now: Moment, query: &TasksQuery) -> Vec
     let page: Vec<_> = items.by_ref().take(query.limit).collect();
     let last = page.last().filter(|_| items.next().is_some());
     let rows = page.iter();
-    line(&json!({
-        "time": time(now.wall_ms),
-        "tasks": rows.map(|(task, item)| row(task, item, now.steady_ms)).collect::<Vec<_>>(),
-        "next_cursor": last.map(|(task, _)| to_hex(&position(task))),
-    }))
+    line(&Page {
+        time: time(now.wall_ms),
+        tasks: rows
+            .map(|(task, item)| row(task, item, now.steady_ms))
+            .collect(),
+        next_cursor: last.map(|(task, _)| to_hex(&position(task))),
+    })
 }
 
-fn line(value: &Value) -> Vec<u8> {
-    format!("{value}\n").into_bytes()
+fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("keys are strings");
+    line.push(b'\n');
+    line
 }
 
-fn row(task: &TaskEntry, item: &Item<'_>, steady_ms: i64) -> Value {
+#[derive(Serialize)]
+struct Page<'a> {
+    time: Option<String>,
+    tasks: Vec<Row<'a>>,
+    next_cursor: Option<String>,
+}
+
+// A type, since a tree of values of a thousand rows takes five times as long.
+#[derive(Serialize)]
+struct Row<'a> {
+    instance_id: &'a str,
+    task_id: &'a str,
+    task: &'a str,
+    region: &'a str,
+    state: &'static str,
+    status: Option<&'static str>,
+    fresh: bool,
+    finished: Option<bool>,
+    artifacts: Option<Value>,
+    start_time: Option<String>,
+    end_time: Option<String>,
+    duration_seconds: Option<f64>,
+    last_success_time: Option<String>,
+    source: Option<Value>,
+    message: Option<&'a str>,
+    error: Option<&'a PollError>,
+    last_poll_time: Option<String>,
+    last_successful_poll_time: Option<String>,
+    data_age_seconds: Option<f64>,
+    next_poll_time: Option<String>,
+    poll_interval_seconds: f64,
+    subscription: Option<Value>,
+}
+
+fn row<'a>(task: &'a TaskEntry, item: &Item<'a>, steady_ms: i64) -> Row<'a> {
     let target = &task.target;
     let data = task.data.as_ref();
     let message = Some(item.message()).filter(|message| !message.is_empty());
     let age_ms = task.data_age_ms(steady_ms);
-    json!({
-        "instance_id": target.instance_id,
-        "task_id": target.task_id,
-        "task": target.task,
-        "region": target.region,
-        "state": item.state.look().key,
-        "status": data.map(|data| data.status.as_str()),
-        "fresh": item.fresh.is_some(),
-        "finished": data.map(|data| data.finished),
-        "artifacts": data.map(artifacts),
-        "start_time": data.and_then(|data| time(data.start_ms?)),
-        "end_time": data.and_then(|data| time(data.end_ms?)),
-        "duration_seconds": data.and_then(Assessment::duration_ms).map(seconds),
-        "last_success_time": data.and_then(|data| time(data.last_success_ms?)),
-        "source": task.info.as_deref().map(source),
-        "message": message,
-        "error": task.error,
-        "last_poll_time": task.last_poll_ms.and_then(time),
-        "last_successful_poll_time": task.last_success_ms.and_then(time),
-        "data_age_seconds": age_ms.map(|age_ms| seconds(age_ms.max(0))),
-        "next_poll_time": task.next_poll_ms.and_then(time),
-        "poll_interval_seconds": task.interval.as_secs_f64(),
-        "subscription": item.subscription.map(|view| subscription(&view)),
-    })
+    Row {
+        instance_id: &target.instance_id,
+        task_id: &target.task_id,
+        task: &target.task,
+        region: &target.region,
+        state: item.state.look().key,
+        status: data.map(|data| data.status.as_str()),
+        fresh: item.fresh.is_some(),
+        finished: data.map(|data| data.finished),
+        artifacts: data.map(artifacts),
+        start_time: data.and_then(|data| time(data.start_ms?)),
+        end_time: data.and_then(|data| time(data.end_ms?)),
+        duration_seconds: data.and_then(Assessment::duration_ms).map(seconds),
+        last_success_time: data.and_then(|data| time(data.last_success_ms?)),
+        source: task.info.as_deref().map(source),
+        message,
+        error: task.error.as_deref(),
+        last_poll_time: task.last_poll_ms.and_then(time),
+        last_successful_poll_time: task.last_success_ms.and_then(time),
+        data_age_seconds: age_ms.map(|age_ms| seconds(age_ms.max(0))),
+        next_poll_time: task.next_poll_ms.and_then(time),
+        poll_interval_seconds: task.interval.as_secs_f64(),
+        subscription: item.subscription.map(|view| subscription(&view)),
+    }
 }
 
 fn artifacts(data: &Assessment) -> Value {

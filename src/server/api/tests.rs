@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{Folded, Row, Rule, TaskStatus, Words};
 use crate::store::{
-    ArtifactSeries, Limits, ListingEntry, Origin, PollError, RecentRun, RunSummary, Store,
-    SubscriptionEntry, Target,
+    ArtifactSeries, Limits, ListingEntry, Origin, RecentRun, RunSummary, Store, SubscriptionEntry,
+    Target,
 };
 
 /// 2023-11-14 22:13:20 UTC.
